@@ -1,0 +1,71 @@
+package run
+
+import "time"
+
+// Event is one thing that happened. Stages tell events; log lines, metrics and
+// server-sent events are all made from this one stream. An event holds no secret:
+// its texts are redacted by who tells it.
+type Event struct {
+	Kind  EventKind
+	Run   ID            // empty: not about a run
+	Asset Key           // zero: not about an asset
+	Host  string        // the host it is about, if any
+	File  string        // the file or directory it is about, if any
+	Err   error         // the cause, if any
+	Hint  string        // what a person can do
+	Note  string        // further words
+	State State         // of the run, where it changed
+	Count int           // of what the kind says
+	Lost  int           // assets lost, at Settled
+	Bytes int64         // at Settled and AssetStored
+	Took  time.Duration // from hand-in, at Settled; of the transfer, at AssetStored
+}
+
+// EventKind names an event; it is also the log line's message.
+type EventKind string
+
+// What happens to runs and assets.
+const (
+	RunAccepted   EventKind = "run accepted"
+	RunKnown      EventKind = "run already known"
+	LabelsLate    EventKind = "labels came too late, ignored"
+	RunEnded      EventKind = "run ended at the API" // first seen terminal
+	RunGivenUp    EventKind = "run given up"
+	RunSettled    EventKind = "run settled"
+	StatusUnknown EventKind = "status not documented"
+	ListIgnored   EventKind = "answer lists assets of an unknown kind, kept in the manifest as ignored"
+	AssetStarted  EventKind = "asset started"
+	AssetKept     EventKind = "asset stored"
+	AssetRetry    EventKind = "asset not there yet"
+	AssetGone     EventKind = "asset lost"
+	AssetAgain    EventKind = "asset fetched again"
+	Quarantined   EventKind = "not media, kept in quarantine"
+)
+
+// What happens around them. Those with a ...Back partner are told once, repeated
+// at a bounded rate, and ended by the partner.
+const (
+	FileAccepted   EventKind = "drop file accepted"
+	FileRejected   EventKind = "drop file rejected"
+	FileSkipped    EventKind = "left alone: not a regular file"
+	DropTrouble    EventKind = "drop directory cannot be read"
+	DropBack       EventKind = "drop directory can be read again"
+	PollRefused    EventKind = "poll refused"
+	APIRefused     EventKind = "key not accepted, polling stopped"
+	APIDown        EventKind = "API cannot be reached"
+	APIBack        EventKind = "API answers again"
+	RateLowered    EventKind = "API limits the rate"
+	HostSlowed     EventKind = "host slows down, waiting"
+	HostBack       EventKind = "host answers again"
+	VolumeOffline  EventKind = "volume offline, downloads wait"
+	VolumeBack     EventKind = "volume is back"
+	DiskLow        EventKind = "no room, downloads wait"
+	DiskBack       EventKind = "room again"
+	QueueTrouble   EventKind = "queue cannot be written"
+	ClockSkewed    EventKind = "local clock differs from the server's"
+	StageRecovered EventKind = "panic in a stage, carried on"
+)
+
+// Tell takes events as they happen. It must be safe for concurrent use and
+// return quickly.
+type Tell func(Event)
