@@ -79,7 +79,7 @@ type Run struct {
 	Dir      string    `json:"dir,omitempty"` // below storage.dir, slashes; chosen once
 	Outcome  Outcome   `json:"outcome,omitempty"`
 	Revision int       `json:"revision,omitempty"` // of the last manifest written; 0: none
-	SettleAt time.Time `json:"settled_at,omitzero"`
+	SettledAt time.Time `json:"settled_at,omitzero"`
 
 	Assets int   `json:"assets,omitempty"` // all known
 	Stored int   `json:"stored,omitempty"`

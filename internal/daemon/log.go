@@ -1,0 +1,238 @@
+package daemon
+
+import (
+	"fmt"
+	"io"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+
+	"github.com/assetd/assetd/internal/run"
+)
+
+// The keys of log fields.
+const (
+	keyRun     = "run_id"
+	keyKind    = "kind"
+	keyAsset   = "asset_id"
+	keyHost    = "host"
+	keyFile    = "file"
+	keyState   = "state"
+	keyCount   = "count"
+	keyStored  = "stored"
+	keyLost    = "lost"
+	keyBytes   = "bytes"
+	keySeconds = "seconds"
+	keyNote    = "note"
+	keyHint    = "hint"
+	keyLeftOut = "left_out" // lines of this message not written in the last minute
+)
+
+// NewLogger is a logger that writes lines of JSON, or of text for people, to w.
+// It never waits for w: lines that w does not take in time are dropped and
+// counted. close flushes for at most a second. No sampling: a state change is
+// always told.
+func NewLogger(w io.Writer, level zapcore.Level, json bool) (log *zap.Logger, close func()) {
+	enc := zap.NewProductionEncoderConfig()
+	enc.TimeKey, enc.EncodeTime = "time", zapcore.RFC3339NanoTimeEncoder
+	enc.EncodeDuration = zapcore.SecondsDurationEncoder
+	encoder := zapcore.NewJSONEncoder(enc)
+	if !json {
+		enc.EncodeTime = zapcore.TimeEncoderOfLayout("15:04:05.000")
+		enc.EncodeLevel = zapcore.CapitalLevelEncoder
+		encoder = zapcore.NewConsoleEncoder(enc)
+	}
+	out := newLineWriter(w)
+	return zap.New(zapcore.NewCore(encoder, out, level)), out.close
+}
+
+// lineWriter hands lines to a writer that may block, without ever blocking
+// itself: a log pipe whose reader has stopped must not stop a download.
+type lineWriter struct {
+	lines   chan []byte
+	done    chan struct{}
+	dropped atomic.Int64
+	once    sync.Once
+}
+
+// How many lines may wait for a slow reader, and how long a close waits for it.
+const (
+	linesWaiting = 4096
+	flushTime    = time.Second
+)
+
+func newLineWriter(w io.Writer) *lineWriter {
+	l := &lineWriter{lines: make(chan []byte, linesWaiting), done: make(chan struct{})}
+	go l.write(w)
+	return l
+}
+
+func (l *lineWriter) write(w io.Writer) {
+	defer close(l.done)
+	for line := range l.lines {
+		if line == nil {
+			return
+		}
+		if n := l.dropped.Swap(0); n > 0 {
+			fmt.Fprintf(w, "%d log lines dropped: whoever reads the log was too slow\n", n)
+		}
+		w.Write(line) //nolint:errcheck // there is nobody to tell
+	}
+}
+
+// Write takes a line, or drops it.
+func (l *lineWriter) Write(p []byte) (int, error) {
+	select {
+	case l.lines <- append([]byte(nil), p...): // zap uses p again
+	default:
+		l.dropped.Add(1)
+	}
+	return len(p), nil
+}
+
+// Sync has nothing to do: lines are not kept back.
+func (l *lineWriter) Sync() error { return nil }
+
+func (l *lineWriter) close() {
+	l.once.Do(func() {
+		late := time.NewTimer(flushTime)
+		defer late.Stop()
+		select {
+		case l.lines <- nil: // senders may still be there: the channel is never closed
+		case <-late.C:
+			return
+		}
+		select {
+		case <-l.done:
+		case <-late.C:
+		}
+	})
+}
+
+// teller turns events into log lines. Safe for concurrent use.
+type teller struct {
+	log *zap.Logger
+
+	mu      sync.Mutex
+	windows map[run.EventKind]*window
+}
+
+// window bounds how often one message that can repeat without end is written.
+type window struct {
+	start   time.Time
+	lines   int
+	leftOut int
+}
+
+// A message that can repeat is written so often a minute; the rest is counted.
+const linesAMinute = 10
+
+func newTeller(log *zap.Logger) *teller {
+	return &teller{log: log, windows: map[run.EventKind]*window{}}
+}
+
+// Tell writes the event's line.
+func (t *teller) Tell(e run.Event) {
+	entry := t.log.Check(level(e.Kind), string(e.Kind))
+	if entry == nil {
+		return
+	}
+	leftOut, ok := t.pass(e.Kind)
+	if !ok {
+		return
+	}
+	f := eventFields(e)
+	if leftOut > 0 {
+		f = append(f, zap.Int(keyLeftOut, leftOut))
+	}
+	entry.Write(f...)
+}
+
+func (t *teller) pass(kind run.EventKind) (leftOut int, ok bool) {
+	if !repeats(kind) {
+		return 0, true
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	w := t.windows[kind]
+	now := time.Now()
+	if w == nil || now.Sub(w.start) >= time.Minute {
+		next := &window{start: now, lines: 1}
+		t.windows[kind] = next
+		if w != nil {
+			return w.leftOut, true
+		}
+		return 0, true
+	}
+	if w.lines >= linesAMinute {
+		w.leftOut++
+		return 0, false
+	}
+	w.lines++
+	return 0, true
+}
+
+// repeats reports whether the event can happen without end while one thing is
+// wrong. What happens to a run, and every loss, is always told.
+func repeats(k run.EventKind) bool {
+	switch k {
+	case run.PollRefused, run.AssetRetry, run.APIRefused, run.APIDown, run.RateLowered, run.HostSlowed, run.HostBack,
+		run.DropTrouble, run.FileSkipped, run.QueueTrouble, run.ManifestTrouble, run.ClockSkewed, run.StageRecovered:
+		return true
+	}
+	return false
+}
+
+func level(k run.EventKind) zapcore.Level {
+	switch k {
+	case run.AssetStarted, run.AssetKept, run.RunKnown:
+		return zapcore.DebugLevel
+	case run.AssetGone, run.APIRefused, run.VolumeOffline, run.DiskLow, run.QueueTrouble, run.ManifestTrouble,
+		run.StageRecovered, run.RunGivenUp, run.DropTrouble:
+		return zapcore.ErrorLevel
+	case run.PollRefused, run.AssetRetry, run.APIDown, run.RateLowered, run.HostSlowed, run.FileRejected, run.FileSkipped,
+		run.StatusUnknown, run.ListIgnored, run.Quarantined, run.LabelsLate, run.ClockSkewed, run.AssetAgain:
+		return zapcore.WarnLevel
+	}
+	return zapcore.InfoLevel
+}
+
+func eventFields(e run.Event) []zap.Field {
+	f := make([]zap.Field, 0, 8)
+	str := func(key, value string) {
+		if value != "" {
+			f = append(f, zap.String(key, value))
+		}
+	}
+	id := e.Run
+	if id == "" {
+		id = e.Asset.Run
+	}
+	str(keyRun, string(id))
+	str(keyKind, string(e.Asset.Kind))
+	str(keyAsset, e.Asset.ID)
+	str(keyHost, e.Host)
+	str(keyFile, e.File)
+	str(keyState, string(e.State))
+	switch {
+	case e.Kind == run.RunSettled:
+		f = append(f, zap.Int(keyStored, e.Count), zap.Int(keyLost, e.Lost), zap.Int64(keyBytes, e.Bytes))
+	case e.Count != 0:
+		f = append(f, zap.Int(keyCount, e.Count))
+	}
+	if e.Bytes != 0 && e.Kind != run.RunSettled {
+		f = append(f, zap.Int64(keyBytes, e.Bytes))
+	}
+	if e.Took != 0 {
+		f = append(f, zap.Float64(keySeconds, float64(e.Took.Milliseconds())/1000))
+	}
+	str(keyNote, e.Note)
+	if e.Err != nil {
+		f = append(f, zap.String("error", e.Err.Error()))
+	}
+	str(keyHint, e.Hint)
+	return f
+}

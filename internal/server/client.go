@@ -1,0 +1,136 @@
+package server
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"syscall"
+	"time"
+
+	"github.com/assetd/assetd/internal/run"
+)
+
+// ErrNoDaemon means that nobody answers at the socket: no daemon runs there.
+var ErrNoDaemon = errors.New("no daemon runs")
+
+// Client asks a running daemon through its socket. Safe for concurrent use.
+type Client struct {
+	path string
+	http *http.Client
+}
+
+// NewClient is a client of the socket at path. It connects when it is used.
+func NewClient(path string) *Client {
+	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", path)
+	}
+	return &Client{path: path, http: &http.Client{
+		Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true},
+		Timeout:   requestTime,
+	}}
+}
+
+// Runs calls f with each run, in the order of the IDs; state "" means all.
+func (c *Client) Runs(ctx context.Context, state run.State, f func(Run) error) error {
+	q := url.Values{}
+	if state != "" {
+		q.Set("state", string(state))
+	}
+	for {
+		var page Page
+		if err := c.get(ctx, "/api/v1/runs?"+q.Encode(), &page); err != nil {
+			return err
+		}
+		for _, r := range page.Runs {
+			if err := f(r); err != nil {
+				return err
+			}
+		}
+		if page.Next == "" {
+			return nil
+		}
+		q.Set("after", string(page.Next))
+	}
+}
+
+// Run is one run with its assets, run.ErrUnknown where the queue has none such.
+func (c *Client) Run(ctx context.Context, id run.ID) (Run, error) {
+	var r Run
+	err := c.get(ctx, "/api/v1/runs/"+url.PathEscape(string(id)), &r)
+	return r, err
+}
+
+// Health asks /healthz, or /readyz.
+func (c *Client) Health(ctx context.Context, ready bool) (Health, error) {
+	path := "/healthz"
+	if ready {
+		path = "/readyz"
+	}
+	var h Health
+	err := c.get(ctx, path, &h)
+	return h, err
+}
+
+func (c *Client) get(ctx context.Context, path string, into any) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://assetd"+path, nil)
+	if err != nil {
+		return err
+	}
+	resp, err := c.http.Do(req)
+	switch {
+	case errors.Is(err, os.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
+		return ErrNoDaemon
+	case errors.Is(err, os.ErrPermission):
+		return fmt.Errorf("socket %s: no permission: ask as root or as a member of its group (%w)", c.path, os.ErrPermission)
+	case err != nil:
+		return fmt.Errorf("socket %s: %w", c.path, err)
+	}
+	defer resp.Body.Close()
+	if resp.Header.Get("Content-Type") == "application/problem+json" {
+		return problemError(resp)
+	}
+	if err := json.NewDecoder(resp.Body).Decode(into); err != nil {
+		return fmt.Errorf("socket %s: unreadable answer: %w", c.path, err)
+	}
+	return nil
+}
+
+func problemError(resp *http.Response) error {
+	var p struct {
+		Detail string `json:"detail"`
+	}
+	if err := json.NewDecoder(io.LimitReader(resp.Body, 1<<20)).Decode(&p); err != nil {
+		return fmt.Errorf("the daemon answered HTTP %d", resp.StatusCode)
+	}
+	if resp.StatusCode == http.StatusNotFound {
+		return fmt.Errorf("%s: %w", p.Detail, run.ErrUnknown)
+	}
+	return errors.New(p.Detail)
+}
+
+// Wait blocks until a daemon answers at the socket, asking every tenth of a
+// second until ctx ends.
+func (c *Client) Wait(ctx context.Context) error {
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		h, err := c.Health(ctx, true)
+		if err == nil && h.OK {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			if err == nil {
+				err = fmt.Errorf("not ready: %v", h.Reasons)
+			}
+			return err
+		case <-tick.C:
+		}
+	}
+}

@@ -1,0 +1,187 @@
+// Package server answers what people and programs ask of a running daemon, over
+// its unix socket: runs, assets, health.
+//
+// It guarantees that nothing it answers holds a signed URL or the API key, and
+// that no request, however made, holds up a stage: it reads the queue and asks
+// the daemon for its health, and does nothing else. Who may reach the socket is
+// decided by its file mode and its directory.
+package server
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"strconv"
+	"time"
+
+	"github.com/assetd/assetd/internal/run"
+)
+
+// Runs is what the server reads of the queue.
+type Runs interface {
+	List(ctx context.Context, state run.State, after run.ID, limit int) ([]run.Run, error)
+	Get(ctx context.Context, id run.ID) (run.Run, error)
+	Assets(ctx context.Context, id run.ID) ([]run.Asset, error)
+}
+
+// Checks tells how the daemon is.
+type Checks interface {
+	Alive() Health // its loops turn
+	Ready() Health // and it can do its work
+}
+
+// Server serves the socket. Run may be called once.
+type Server struct {
+	path   string
+	runs   Runs
+	checks Checks
+}
+
+// New makes a server for the socket at path.
+func New(path string, runs Runs, checks Checks) *Server {
+	return &Server{path: path, runs: runs, checks: checks}
+}
+
+// Limits of a request: the socket is local, a stuck client must still end.
+const (
+	headerTime  = 5 * time.Second
+	requestTime = 30 * time.Second
+	headerBytes = 16 << 10
+	pageSize    = 1000
+)
+
+// Listen opens the socket with mode 0660, whatever the umask. A socket left by a
+// killed daemon is replaced: the caller holds the queue's lock, so it is nobody's.
+func (s *Server) Listen() (net.Listener, error) {
+	if info, err := os.Lstat(s.path); err == nil && info.Mode()&os.ModeSocket != 0 {
+		if err := os.Remove(s.path); err != nil {
+			return nil, fmt.Errorf("old socket %s: %w", s.path, err)
+		}
+	}
+	l, err := net.Listen("unix", s.path)
+	if err != nil {
+		return nil, fmt.Errorf("socket %s: %w (a path over 100 bytes is too long for a socket: choose a shorter state.dir)", s.path, err)
+	}
+	if err := os.Chmod(s.path, 0o660); err != nil { //nolint:gosec // the group may ask
+		l.Close()
+		return nil, fmt.Errorf("socket %s: %w", s.path, err)
+	}
+	return l, nil
+}
+
+// Run serves l until ctx ends, then gives running requests a second.
+func (s *Server) Run(ctx context.Context, l net.Listener) error {
+	srv := &http.Server{
+		Handler: s.Handler(), ReadHeaderTimeout: headerTime, ReadTimeout: requestTime,
+		WriteTimeout: requestTime, MaxHeaderBytes: headerBytes,
+	}
+	stop := context.AfterFunc(ctx, func() {
+		late, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+		defer cancel()
+		if srv.Shutdown(late) != nil {
+			srv.Close()
+		}
+	})
+	defer stop()
+	if err := srv.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("socket %s: %w", s.path, err)
+	}
+	return nil
+}
+
+// Handler is the server's HTTP handler.
+func (s *Server) Handler() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { health(w, s.checks.Alive()) })
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) { health(w, s.checks.Ready()) })
+	mux.HandleFunc("GET /api/v1/runs", s.list)
+	mux.HandleFunc("GET /api/v1/runs/{id}", s.show)
+	return mux
+}
+
+func health(w http.ResponseWriter, h Health) {
+	status := http.StatusOK
+	if !h.OK {
+		status = http.StatusServiceUnavailable
+	}
+	if h.Reasons == nil {
+		h.Reasons = []string{}
+	}
+	reply(w, status, h)
+}
+
+// Page is one page of runs. Next is what to pass as after for the following one,
+// empty at the end.
+type Page struct {
+	Runs []Run  `json:"runs"`
+	Next run.ID `json:"next,omitempty"`
+}
+
+func (s *Server) list(w http.ResponseWriter, r *http.Request) {
+	q := r.URL.Query()
+	state := run.State(q.Get("state"))
+	if state != "" && !state.Valid() {
+		problem(w, http.StatusBadRequest, fmt.Sprintf("state %q is none of waiting, downloading, stored, partial, failed", state))
+		return
+	}
+	limit := pageSize
+	if text := q.Get("limit"); text != "" {
+		n, err := strconv.Atoi(text)
+		if err != nil || n < 1 || n > pageSize {
+			problem(w, http.StatusBadRequest, fmt.Sprintf("limit %q is not a number from 1 to %d", text, pageSize))
+			return
+		}
+		limit = n
+	}
+	runs, err := s.runs.List(r.Context(), state, run.ID(q.Get("after")), limit)
+	if err != nil {
+		problem(w, http.StatusInternalServerError, err.Error())
+		return
+	}
+	page := Page{Runs: make([]Run, 0, len(runs))}
+	for _, r := range runs {
+		page.Runs = append(page.Runs, ViewRun(r, nil))
+	}
+	if len(runs) == limit {
+		page.Next = runs[limit-1].ID
+	}
+	reply(w, http.StatusOK, page)
+}
+
+func (s *Server) show(w http.ResponseWriter, r *http.Request) {
+	id := run.ID(r.PathValue("id"))
+	record, err := s.runs.Get(r.Context(), id)
+	if errors.Is(err, run.ErrUnknown) {
+		problem(w, http.StatusNotFound, fmt.Sprintf("run %q is not in the queue", id))
+		return
+	}
+	if err != nil {
+		problem(w, http.StatusInternalServerError, err.Error())
+		return
+	}
+	assets, err := s.runs.Assets(r.Context(), id)
+	if err != nil {
+		problem(w, http.StatusInternalServerError, err.Error())
+		return
+	}
+	reply(w, http.StatusOK, ViewRun(record, assets))
+}
+
+// problem answers with problem details (RFC 9457).
+func problem(w http.ResponseWriter, status int, detail string) {
+	w.Header().Set("Content-Type", "application/problem+json")
+	reply(w, status, map[string]any{"title": http.StatusText(status), "status": status, "detail": detail})
+}
+
+func reply(w http.ResponseWriter, status int, v any) {
+	if w.Header().Get("Content-Type") == "" {
+		w.Header().Set("Content-Type", "application/json")
+	}
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(status)
+	json.NewEncoder(w).Encode(v) //nolint:errcheck // the client has gone: nobody is left to tell
+}

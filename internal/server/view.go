@@ -1,0 +1,87 @@
+package server
+
+import (
+	"time"
+
+	"github.com/assetd/assetd/internal/run"
+)
+
+// Run is a run as the API and `--json` show it. It holds no signed URL.
+type Run struct {
+	RunID        run.ID            `json:"run_id"`
+	AppID        string            `json:"app_id"` // empty until the API answered
+	State        run.State         `json:"state"`
+	Labels       map[string]string `json:"labels"`
+	Status       run.Status        `json:"status"` // the API's word, empty until it answered
+	HandedIn     time.Time         `json:"handed_in"`
+	EndedAt      *time.Time        `json:"ended_at,omitempty"`
+	SettledAt    *time.Time        `json:"settled_at,omitempty"`
+	Dir          string            `json:"dir,omitempty"` // below storage.dir
+	Assets       int               `json:"assets"`
+	Stored       int               `json:"stored"`
+	Lost         int               `json:"lost"`
+	Bytes        int64             `json:"bytes"`
+	Polls        int               `json:"polls"`
+	NoAccess     bool              `json:"no_access,omitempty"` // the API answers 403 for this run alone
+	LastError    string            `json:"last_error,omitempty"`
+	ErrorMessage string            `json:"error_message,omitempty"` // the API's
+	GaveUp       string            `json:"gave_up,omitempty"`
+	AssetList    []Asset           `json:"asset_list,omitempty"` // only where one run is shown
+}
+
+// Asset is an asset as the API and `--json` show it.
+type Asset struct {
+	Kind      run.Kind       `json:"kind"`
+	ID        string         `json:"id"`
+	State     run.AssetState `json:"state"`
+	File      string         `json:"file,omitempty"` // below the run's directory
+	Size      int64          `json:"size,omitempty"`
+	SHA256    string         `json:"sha256,omitempty"`
+	Expiry    *time.Time     `json:"expiry,omitempty"` // when the URL dies; absent: unknown
+	Attempts  int            `json:"attempts"`
+	LastError string         `json:"last_error,omitempty"`
+	Loss      *run.Loss      `json:"loss,omitempty"`
+	Warnings  []string       `json:"warnings,omitempty"`
+}
+
+// ViewRun is r as it is shown, with its assets where they are given.
+func ViewRun(r run.Run, assets []run.Asset) Run {
+	v := Run{
+		RunID: r.ID, AppID: r.App, State: r.State, Labels: r.Labels, Status: r.Status, HandedIn: r.HandedIn,
+		EndedAt: moment(r.EndedAt), SettledAt: moment(r.SettledAt), Dir: r.Dir,
+		Assets: r.Assets, Stored: r.Stored, Lost: r.Lost, Bytes: r.Bytes, Polls: r.Polls.Count,
+		NoAccess: r.Polls.NoAccess, LastError: r.Polls.LastError, ErrorMessage: r.ErrorMessage, GaveUp: r.GaveUp,
+	}
+	if v.Labels == nil {
+		v.Labels = map[string]string{}
+	}
+	for _, a := range assets {
+		v.AssetList = append(v.AssetList, viewAsset(a))
+	}
+	return v
+}
+
+func viewAsset(a run.Asset) Asset {
+	v := Asset{
+		Kind: a.Key.Kind, ID: a.Key.ID, State: a.State, Expiry: moment(a.Expiry),
+		Attempts: a.Attempts, LastError: a.LastError, Loss: a.Loss,
+	}
+	if s := a.Stored; s != nil {
+		v.File, v.Size, v.SHA256, v.Warnings = s.File, s.Size, s.SHA256, s.Warnings
+	}
+	return v
+}
+
+// moment is nil for the zero time.
+func moment(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	return &t
+}
+
+// Health is the answer of /healthz and /readyz.
+type Health struct {
+	OK      bool     `json:"ok"`
+	Reasons []string `json:"reasons"` // why not; empty where OK
+}
