@@ -76,9 +76,9 @@ type Run struct {
 	EndedService time.Duration `json:"ended_service,omitempty"`
 	GaveUp       string        `json:"gave_up,omitempty"` // why, where the run never ended by itself
 
-	Dir      string    `json:"dir,omitempty"` // below storage.dir, slashes; chosen once
-	Outcome  Outcome   `json:"outcome,omitempty"`
-	Revision int       `json:"revision,omitempty"` // of the last manifest written; 0: none
+	Dir       string    `json:"dir,omitempty"` // below storage.dir, slashes; chosen once
+	Outcome   Outcome   `json:"outcome,omitempty"`
+	Revision  int       `json:"revision,omitempty"` // of the last manifest written; 0: none
 	SettledAt time.Time `json:"settled_at,omitzero"`
 
 	Assets int   `json:"assets,omitempty"` // all known
