@@ -1,0 +1,48 @@
+// Command assetd brings what Magnific runs made to the studio's own storage,
+// whole, before the URLs die. See the README.
+package main
+
+import (
+	"context"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+)
+
+func main() {
+	os.Exit(start())
+}
+
+// start runs the command line under signals: the first SIGINT or SIGTERM asks to
+// stop, a second one ends the process at once.
+func start() int {
+	// A reader of our output that went away must not kill a daemon in mid-write.
+	signal.Ignore(syscall.SIGPIPE)
+	ctx, cancel := context.WithCancelCause(context.Background())
+	defer cancel(nil)
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
+	go func() {
+		sig := <-signals
+		cancel(interrupted{sig})
+		<-signals
+		os.Exit(exitInterrupted)
+	}()
+	return run(ctx, os.Args[1:], system{
+		getenv: os.LookupEnv, environ: os.Environ, stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr,
+	})
+}
+
+// system is what a command touches of the process it runs in.
+type system struct {
+	getenv         func(string) (string, bool)
+	environ        func() []string
+	stdin          io.Reader
+	stdout, stderr io.Writer
+}
+
+// interrupted is the cause of a context that a signal ended.
+type interrupted struct{ sig os.Signal }
+
+func (i interrupted) Error() string { return i.sig.String() }

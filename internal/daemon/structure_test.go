@@ -1,0 +1,200 @@
+package daemon_test
+
+import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/assetd/assetd/"
+
+// table is section 4 of the design: what each package may import of ours. All may
+// import run, signedurl and clock besides, but for these three themselves.
+var table = map[string][]string{
+	"internal/run":       nil,
+	"internal/signedurl": nil,
+	"internal/clock":     nil,
+	"internal/dropfile":  {},
+	"internal/inbox":     {"internal/dropfile"},
+	"internal/queue":     {},
+	"internal/magnific":  {},
+	"internal/poller":    {},
+	"internal/plan":      {},
+	"internal/transfer":  {},
+	"internal/download":  {"internal/plan", "internal/transfer"},
+	"internal/storage":   {},
+	"internal/manifest":  {},
+	"internal/notify":    {},
+	"internal/server":    {"internal/dropfile"},
+	"internal/config":    {},
+	"internal/simulator": {},
+	"internal/bench":     {"internal/simulator"},
+}
+
+// shared may be imported by all but each other.
+var shared = []string{"internal/run", "internal/signedurl", "internal/clock"}
+
+// behind says which of our packages may touch a third-party one (by prefix), so
+// that each that matters is behind one of ours.
+var behind = map[string][]string{
+	"go.etcd.io/bbolt":             {"internal/queue"},
+	"github.com/go-co-op/gocron":   {"internal/daemon"},
+	"github.com/fsnotify/fsnotify": {"internal/inbox"},
+	"github.com/coreos/go-systemd": {"internal/daemon"},
+	"github.com/knadh/koanf":       {"internal/config"},
+	"github.com/goccy/go-yaml":     {"internal/config"},
+	"go.yaml.in/yaml":              {"internal/config"},
+	"github.com/prometheus":        {"internal/server"},
+	"github.com/gabriel-vasile":    {"internal/transfer"},
+	"go.uber.org/zap":              {"internal/daemon", "cmd/assetd"},
+	"github.com/spf13/cobra":       {"cmd/assetd"},
+	"github.com/vbauerster/mpb":    {"cmd/assetd"},
+}
+
+type source struct {
+	path, pkg string // slashes, relative to the module
+	file      *ast.File
+	fset      *token.FileSet
+}
+
+func (s source) isTest() bool { return strings.HasSuffix(s.path, "_test.go") }
+
+func sources(t *testing.T) []source {
+	t.Helper()
+	root := "../.."
+	var found []source
+	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() || filepath.Ext(path) != ".go" {
+			return err
+		}
+		rel, err := filepath.Rel(root, path)
+		if err != nil {
+			return err
+		}
+		fset := token.NewFileSet()
+		file, err := parser.ParseFile(fset, path, nil, parser.ParseComments)
+		if err != nil {
+			return err
+		}
+		rel = filepath.ToSlash(rel)
+		found = append(found, source{rel, rel[:strings.LastIndex(rel, "/")], file, fset})
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(found) < 20 {
+		t.Fatalf("only %d Go files found: is the test run in its package?", len(found))
+	}
+	return found
+}
+
+func imports(f *ast.File) []string {
+	var paths []string
+	for _, spec := range f.Imports {
+		paths = append(paths, strings.Trim(spec.Path.Value, `"`))
+	}
+	return paths
+}
+
+func TestImportsFollowTheTableOfTheDesign(t *testing.T) {
+	for _, s := range sources(t) {
+		if s.isTest() {
+			continue
+		}
+		allowed, listed := table[s.pkg]
+		all := s.pkg == "internal/daemon" || strings.HasPrefix(s.pkg, "cmd/")
+		if !listed && !all {
+			t.Errorf("%s: package %s is not in the design's table", s.path, s.pkg)
+			continue
+		}
+		for _, path := range imports(s.file) {
+			ours, ok := strings.CutPrefix(path, module)
+			switch {
+			case !ok || all:
+			case allowed != nil && slices.Contains(shared, ours):
+			case !slices.Contains(allowed, ours):
+				t.Errorf("%s imports %s, which the design's table does not allow", s.path, ours)
+			}
+		}
+	}
+}
+
+func TestThirdPartyPackagesStandBehindOneOfOurs(t *testing.T) {
+	for _, s := range sources(t) {
+		if s.isTest() {
+			continue
+		}
+		for _, path := range imports(s.file) {
+			for prefix, allowed := range behind {
+				if strings.HasPrefix(path, prefix) && !slices.Contains(allowed, s.pkg) {
+					t.Errorf("%s imports %s, which only %v may", s.path, path, allowed)
+				}
+			}
+		}
+	}
+}
+
+func TestInterfacesAreSmall(t *testing.T) {
+	for _, s := range sources(t) {
+		if s.isTest() {
+			continue
+		}
+		ast.Inspect(s.file, func(n ast.Node) bool {
+			spec, ok := n.(*ast.TypeSpec)
+			if !ok {
+				return true
+			}
+			if iface, ok := spec.Type.(*ast.InterfaceType); ok {
+				methods := 0
+				for _, m := range iface.Methods.List {
+					methods += len(m.Names) // an embedded interface has none of its own
+				}
+				if methods > 3 {
+					t.Errorf("%s: interface %s has %d methods of its own, at most 3 are agreed", s.path, spec.Name.Name, methods)
+				}
+			}
+			return true
+		})
+	}
+}
+
+func TestTestsDoNotSleepInRealTime(t *testing.T) {
+	for _, s := range sources(t) {
+		if !s.isTest() {
+			continue
+		}
+		bubbles := slices.Contains(imports(s.file), "testing/synctest")
+		ast.Inspect(s.file, func(n ast.Node) bool {
+			call, ok := n.(*ast.CallExpr)
+			if !ok {
+				return true
+			}
+			if sel, ok := call.Fun.(*ast.SelectorExpr); ok && sel.Sel.Name == "Sleep" && !bubbles {
+				if pkg, ok := sel.X.(*ast.Ident); ok && pkg.Name == "time" {
+					t.Errorf("%s: time.Sleep outside a synctest bubble", s.fset.Position(call.Pos()))
+				}
+			}
+			return true
+		})
+	}
+}
+
+func TestEveryPackageSaysWhatItGuarantees(t *testing.T) {
+	docs := map[string]bool{}
+	for _, s := range sources(t) {
+		if !s.isTest() {
+			docs[s.pkg] = docs[s.pkg] || s.file.Doc != nil && len(s.file.Doc.Text()) > 80
+		}
+	}
+	for pkg, ok := range docs {
+		if !ok {
+			t.Errorf("%s has no package comment worth the name", pkg)
+		}
+	}
+}

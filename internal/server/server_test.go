@@ -1,0 +1,175 @@
+package server_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/assetd/assetd/internal/run"
+	"github.com/assetd/assetd/internal/server"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// shelf is a queue of n runs, ids in order.
+type shelf struct{ n int }
+
+func (s shelf) id(i int) run.ID { return run.ID(fmt.Sprintf("run%06d", i)) }
+
+func (s shelf) List(_ context.Context, state run.State, after run.ID, limit int) ([]run.Run, error) {
+	var found []run.Run
+	for i := range s.n {
+		r, _ := s.Get(context.Background(), s.id(i))
+		if r.ID > after && (state == "" || r.State == state) && len(found) < limit {
+			found = append(found, r)
+		}
+	}
+	return found, nil
+}
+
+func (s shelf) Get(_ context.Context, id run.ID) (run.Run, error) {
+	for i := range s.n {
+		if s.id(i) == id {
+			states := []run.State{run.Waiting, run.StoredRun}
+			return run.Run{ID: id, State: states[i%2], App: "app", Assets: 1, Stored: 1}, nil
+		}
+	}
+	return run.Run{}, run.ErrUnknown
+}
+
+func (s shelf) Assets(_ context.Context, id run.ID) ([]run.Asset, error) {
+	return []run.Asset{{
+		Key: run.Key{Run: id, Kind: run.Images, ID: "a"}, State: run.AssetStored, Source: "https://cdn/a.png",
+		Stored: &run.Stored{File: "images/a.png", Size: 7, SHA256: "ff"},
+	}}, nil
+}
+
+type checks struct{ sick []string }
+
+func (c checks) Alive() server.Health { return server.Health{OK: true} }
+func (c checks) Ready() server.Health { return server.Health{OK: len(c.sick) == 0, Reasons: c.sick} }
+
+// serve runs a server until the test ends and returns a client of it.
+func serve(t *testing.T, runs server.Runs, c server.Checks) (*server.Client, string) {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "s")
+	s := server.New(path, runs, c)
+	l, err := s.Listen()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- s.Run(ctx, l) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("server ended: %v", err)
+		}
+	})
+	return server.NewClient(path), path
+}
+
+func TestListGoesThroughAllPages(t *testing.T) {
+	client, _ := serve(t, shelf{2500}, checks{})
+	count, last := 0, run.ID("")
+	err := client.Runs(t.Context(), "", func(r server.Run) error {
+		if r.RunID <= last {
+			return fmt.Errorf("%s after %s", r.RunID, last)
+		}
+		last = r.RunID
+		count++
+		return nil
+	})
+	if err != nil || count != 2500 {
+		t.Errorf("%d runs, %v, want 2500", count, err)
+	}
+	count = 0
+	if err := client.Runs(t.Context(), run.StoredRun, func(server.Run) error { count++; return nil }); err != nil || count != 1250 {
+		t.Errorf("%d stored runs, %v, want 1250", count, err)
+	}
+}
+
+func TestListNamesAWrongState(t *testing.T) {
+	client, _ := serve(t, shelf{1}, checks{})
+	err := client.Runs(t.Context(), "done", func(server.Run) error { return nil })
+	if err == nil || !strings.Contains(err.Error(), `"done" is none of waiting`) {
+		t.Errorf("error %v", err)
+	}
+}
+
+func TestShowTellsAssetsAndUnknownRuns(t *testing.T) {
+	client, _ := serve(t, shelf{1}, checks{})
+	r, err := client.Run(t.Context(), "run000000")
+	if err != nil || len(r.AssetList) != 1 || r.AssetList[0].File != "images/a.png" || r.Labels == nil {
+		t.Errorf("%+v, %v", r, err)
+	}
+	if _, err := client.Run(t.Context(), "nope"); !errors.Is(err, run.ErrUnknown) {
+		t.Errorf("unknown run: %v", err)
+	}
+}
+
+func TestHealthCarriesItsReasons(t *testing.T) {
+	client, _ := serve(t, shelf{}, checks{sick: []string{"volume offline"}})
+	if h, err := client.Health(t.Context(), false); err != nil || !h.OK {
+		t.Errorf("alive: %+v, %v", h, err)
+	}
+	if h, err := client.Health(t.Context(), true); err != nil || h.OK || len(h.Reasons) != 1 {
+		t.Errorf("ready: %+v, %v", h, err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 150*time.Millisecond)
+	defer cancel()
+	if err := client.Wait(ctx); err == nil {
+		t.Error("Wait took a daemon that is not ready")
+	}
+}
+
+func TestTheSocketsModeIgnoresTheUmask(t *testing.T) {
+	old := syscall.Umask(0o077)
+	defer syscall.Umask(old)
+	_, path := serve(t, shelf{}, checks{})
+	info, err := os.Stat(path)
+	if err != nil || info.Mode().Perm() != 0o660 {
+		t.Errorf("mode %v, %v, want 0660", info.Mode(), err)
+	}
+}
+
+func TestASocketLeftByAKilledDaemonIsReplacedAndNothingElseIs(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "s")
+	left, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	left.SetUnlinkOnClose(false)
+	left.Close()
+	l, err := server.New(path, shelf{}, checks{}).Listen()
+	if err != nil {
+		t.Fatalf("over a dead socket: %v", err)
+	}
+	l.Close()
+	if err := os.WriteFile(path, []byte("mine"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if l, err := server.New(path, shelf{}, checks{}).Listen(); err == nil {
+		l.Close()
+		t.Error("a file at the socket's path was replaced")
+	}
+}
+
+func TestAClientSaysThatNoDaemonRuns(t *testing.T) {
+	client := server.NewClient(filepath.Join(t.TempDir(), "none"))
+	if _, err := client.Health(t.Context(), false); !errors.Is(err, server.ErrNoDaemon) || errors.Is(err, fs.ErrPermission) {
+		t.Errorf("error %v", err)
+	}
+}
