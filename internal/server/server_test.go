@@ -29,7 +29,7 @@ func (s shelf) id(i int) run.ID { return run.ID(fmt.Sprintf("run%06d", i)) }
 func (s shelf) List(_ context.Context, state run.State, after run.ID, limit int) ([]run.Run, error) {
 	var found []run.Run
 	for i := range s.n {
-		r, _ := s.Get(context.Background(), s.id(i))
+		r := s.at(i)
 		if r.ID > after && (state == "" || r.State == state) && len(found) < limit {
 			found = append(found, r)
 		}
@@ -37,11 +37,14 @@ func (s shelf) List(_ context.Context, state run.State, after run.ID, limit int)
 	return found, nil
 }
 
+func (s shelf) at(i int) run.Run {
+	return run.Run{ID: s.id(i), State: []run.State{run.Waiting, run.StoredRun}[i%2], App: "app", Assets: 1, Stored: 1}
+}
+
 func (s shelf) Get(_ context.Context, id run.ID) (run.Run, error) {
 	for i := range s.n {
 		if s.id(i) == id {
-			states := []run.State{run.Waiting, run.StoredRun}
-			return run.Run{ID: id, State: states[i%2], App: "app", Assets: 1, Stored: 1}, nil
+			return s.at(i), nil
 		}
 	}
 	return run.Run{}, run.ErrUnknown
