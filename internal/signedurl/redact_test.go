@@ -38,7 +38,7 @@ func TestSourceKeepsSchemeHostAndPathAlone(t *testing.T) {
 }
 
 func TestRedactKeepsTheTextAroundAURL(t *testing.T) {
-	_, badURL := url.Parse("https://h/p?token=" + planted + "\n")
+	_, badURL := url.Parse(strings.Join([]string{"https://h/p?token=", planted, "\n"}, ""))
 	for in, want := range map[string]string{
 		`Get "https://h/p?token=` + planted + `": dial tcp: timeout`: `Get "https://h/p": dial tcp: timeout`,
 		"Get https://h/p?token=" + planted + ": EOF":                 "Get https://h/p: EOF",
@@ -104,7 +104,7 @@ func TestUserinfoNeverSurvives(t *testing.T) {
 
 func TestRedactTakesLinearTime(t *testing.T) {
 	for _, part := range []string{"://", "a://b?", "'://", "a://b ", `"a://b`, "%3A%2F%2F", "x://%3F", "@"} {
-		if got := Redact(strings.Repeat(part, 1<<20/len(part))); len(got) > 2<<20 {
+		if got := Redact(strings.Repeat(part, 1<<18/len(part))); len(got) > 1<<19 {
 			t.Errorf("%q grew to %d bytes", part, len(got))
 		}
 	}
