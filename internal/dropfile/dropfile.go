@@ -1,0 +1,221 @@
+// Package dropfile turns the bytes of a drop file into run IDs, labels and
+// faults, and writes drop files for the doors that hand IDs in.
+//
+// It guarantees that every ID it gives is a valid one and is given once, that a
+// good ID is taken whatever else the file holds, that whatever was not taken is
+// named by a fault with its line, and that no input makes it panic or use much
+// more memory than the file has bytes. What it writes is durable once it
+// returns. When a file is complete, and where it goes, is left to the inbox.
+package dropfile
+
+import (
+	"bytes"
+	"fmt"
+	"maps"
+	"path/filepath"
+	"strings"
+
+	"github.com/assetd/assetd/internal/run"
+)
+
+// The limits of a drop file. What lies beyond is not read, and a fault says from
+// which line on.
+const (
+	MaxSize = 4 << 20 // bytes
+	MaxIDs  = 100_000 // different ones
+)
+
+// The limits of labels: so many a run, and bytes of a name and a value. Since one
+// set of labels can stand for many IDs, maxLabelBytes bounds what a file's labels
+// amount to when each run has its own.
+const (
+	MaxLabels     = 64
+	MaxLabelName  = 128
+	MaxLabelValue = 1 << 10
+
+	maxLabelBytes = 64 << 20
+)
+
+// maxFaults is how many faults are kept, so that a report stays readable.
+const maxFaults = 1000
+
+// Result is what a drop file holds.
+type Result struct {
+	HandIns    []run.HandIn // each ID once, in the file's order; label maps may be shared between them
+	Duplicates int          // IDs that stood in the file once more
+	Faults     []Fault      // the first 1,000
+	Hidden     int          // faults beyond these
+	Unwritten  bool         // an empty file whose name is no run ID: it waits to be written
+}
+
+// OK reports whether the file holds nothing wrong.
+func (r Result) OK() bool { return len(r.Faults) == 0 }
+
+// Pending reports whether a file of this name counts as not yet there: its
+// writer will rename it.
+func Pending(name string) bool {
+	if strings.HasPrefix(name, ".") {
+		return true
+	}
+	for _, end := range []string{".tmp", ".part", ".swp", "~"} {
+		if strings.HasSuffix(name, end) {
+			return true
+		}
+	}
+	return false
+}
+
+// Parse reads a drop file: name is its last path element, data its bytes, of
+// which MaxSize + 1 are enough. The form is told by the name's extension.
+func Parse(name string, data []byte) Result {
+	p := parser{seen: map[run.ID]int{}}
+	rest := 0 // the line from which on the file was not read
+	form := strings.ToLower(filepath.Ext(name))
+	if len(data) > MaxSize {
+		data = data[:MaxSize]
+		if form != ".json" { // an ID that was cut in two would be another one
+			data = data[:bytes.LastIndexByte(data, '\n')+1]
+		}
+		rest = bytes.Count(data, []byte("\n")) + 1
+	}
+	if wide(data) {
+		p.fault(0, "the file is UTF-16: save it as UTF-8", "")
+		return p.result
+	}
+	data = bytes.TrimPrefix(data, []byte("\xef\xbb\xbf"))
+	switch {
+	case len(data) == 0 && rest == 0:
+		p.byName(name)
+	case form == ".json":
+		p.json(1, data, rest > 0)
+	case form == ".jsonl" || form == ".ndjson":
+		for line, text := range lines(data) {
+			if !p.full && len(bytes.TrimSpace(text)) > 0 {
+				p.json(line, text, false)
+			}
+		}
+	default:
+		for line, text := range lines(data) {
+			p.text(line, text)
+		}
+	}
+	if rest > 0 && !p.full {
+		p.fault(rest, fmt.Sprintf("the file has more than %d bytes and was not read from here on: split it", MaxSize), "")
+	}
+	return p.result
+}
+
+// wide reports whether the data is UTF-16 or UTF-32, by its byte order mark or
+// by the zeros that ASCII has there.
+func wide(data []byte) bool {
+	if bytes.HasPrefix(data, []byte("\xff\xfe")) || bytes.HasPrefix(data, []byte("\xfe\xff")) ||
+		bytes.HasPrefix(data, []byte("\x00\x00\xfe\xff")) {
+		return true
+	}
+	return len(data) >= 4 && (data[0] == 0) != (data[1] == 0) && (data[0] == 0) == (data[2] == 0) && (data[1] == 0) == (data[3] == 0)
+}
+
+// lines yields each line with its number, from 1, without its LF.
+func lines(data []byte) func(func(int, []byte) bool) {
+	return func(yield func(int, []byte) bool) {
+		line := 0
+		for text := range bytes.Lines(data) {
+			line++
+			if !yield(line, bytes.TrimSuffix(text, []byte("\n"))) {
+				return
+			}
+		}
+	}
+}
+
+// parser gathers what a file holds.
+type parser struct {
+	result     Result
+	seen       map[run.ID]int // where in result.HandIns
+	labelBytes int
+	full       bool // MaxIDs was passed: nothing more is taken
+}
+
+// byName takes an empty file's name for the ID.
+func (p *parser) byName(name string) {
+	if filepath.Ext(name) != "" || !run.ValidID(name) {
+		p.result.Unwritten = true
+		return
+	}
+	p.take(0, name)
+}
+
+// text reads one line of a text file.
+func (p *parser) text(line int, text []byte) {
+	s := string(text)
+	for i := range len(s) {
+		if s[i] == '#' && (i == 0 || s[i-1] == ' ' || s[i-1] == '\t') {
+			s = s[:i]
+			break
+		}
+	}
+	if s = strings.Trim(s, " \t\r"); s != "" {
+		p.take(line, s)
+	}
+}
+
+// take takes an ID and gives its place in the result; -1 where it was not taken.
+func (p *parser) take(line int, s string) int {
+	if p.full {
+		return -1
+	}
+	if !run.ValidID(s) {
+		p.fault(line, whyNot(s), s)
+		return -1
+	}
+	id := run.ID(s)
+	if at, ok := p.seen[id]; ok {
+		p.result.Duplicates++
+		return at
+	}
+	if len(p.result.HandIns) == MaxIDs {
+		p.fault(line, fmt.Sprintf("the file has more than %d IDs, and none was taken from here on: split it", MaxIDs), "")
+		p.full = true
+		return -1
+	}
+	at := len(p.result.HandIns)
+	p.result.HandIns = append(p.result.HandIns, run.HandIn{ID: id})
+	p.seen[id] = at
+	return at
+}
+
+// label adds labels to IDs that were taken. A label that an ID has already, from
+// closer by or from earlier in the file, stands.
+func (p *parser) label(line int, taken []int, labels map[string]string) {
+	size := 0
+	for name, value := range labels {
+		size += len(name) + len(value)
+	}
+	if p.labelBytes += size * len(taken); p.labelBytes > maxLabelBytes {
+		p.fault(line, fmt.Sprintf("the labels of all runs of the file come to more than %d bytes: these were left out", maxLabelBytes), "")
+		return
+	}
+	left := 0
+	for _, at := range taken {
+		in := &p.result.HandIns[at]
+		if in.Labels == nil {
+			in.Labels = labels
+			continue
+		}
+		both := maps.Clone(in.Labels)
+		for name, value := range labels {
+			if _, ok := both[name]; ok {
+				continue
+			}
+			if len(both) == MaxLabels {
+				left++
+				break
+			}
+			both[name] = value
+		}
+		in.Labels = both
+	}
+	if left > 0 {
+		p.fault(line, fmt.Sprintf("%d runs would have more than %d labels: the rest was left out", left, MaxLabels), "")
+	}
+}
