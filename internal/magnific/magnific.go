@@ -1,0 +1,141 @@
+// Package magnific asks the Magnific API about runs. It is the only package that
+// knows that API: one call, what its answers and refusals say, and the budget of
+// requests that all runs of a key share.
+//
+// It guarantees that the key goes to the configured host alone (redirects are
+// never followed), that no error holds the key or a URL's query, that a body of
+// any content costs bounded memory and never panics, and that whatever an answer
+// says is either understood or kept by name. What an answer means for a run, and
+// when to ask again, is left to others; so is keeping to the budget, by calling
+// Wait before each Get.
+package magnific
+
+import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/assetd/assetd/internal/clock"
+	"github.com/assetd/assetd/internal/run"
+)
+
+// Config says where the API is and how it may be used.
+type Config struct {
+	BaseURL  string        // scheme and host, with or without a path
+	RunsPath string        // below BaseURL; the run's ID comes after it
+	Rate     float64       // requests a second, averaged over 2 minutes; at least 1
+	Burst    int           // requests at once; at least 1
+	Timeout  time.Duration // for one call, body included
+	Proxy    string        // URL of an HTTP or SOCKS5 proxy; empty: none, whatever the environment says
+}
+
+// Client asks the API. It is safe for concurrent use.
+type Client struct {
+	runs   *url.URL // base URL and path, without the ID
+	http   *http.Client
+	clock  *clock.Clock
+	tell   run.Tell
+	budget *budget
+	large  chan struct{} // held while a large body is in memory
+
+	mu       sync.Mutex
+	key      string
+	timeout  time.Duration
+	failures int  // calls in a row that were not answered
+	skewed   bool // ClockSkewed was told
+}
+
+// New gives a client for the API at c.BaseURL, which sends the key with each
+// call. Without a key every Get is refused. It tells run.RateLowered and
+// run.ClockSkewed.
+func New(c Config, key string, clk *clock.Clock, tell run.Tell) (*Client, error) {
+	base, err := url.Parse(c.BaseURL)
+	if err != nil || base.Host == "" || base.Scheme != "https" && base.Scheme != "http" {
+		return nil, errors.New("api.base_url is not an http or https URL with a host")
+	}
+	proxy, err := proxyURL(c.Proxy)
+	if err != nil {
+		return nil, err
+	}
+	base.RawQuery, base.Fragment = "", ""
+	return &Client{
+		runs:    base.JoinPath(c.RunsPath),
+		http:    newHTTP(proxy),
+		clock:   clk,
+		tell:    tell,
+		budget:  newBudget(c.Rate, c.Burst),
+		large:   make(chan struct{}, 1),
+		key:     key,
+		timeout: c.Timeout,
+	}, nil
+}
+
+// proxyURL reads the proxy's URL. Its errors do not quote it: it may hold a
+// password.
+func proxyURL(s string) (*url.URL, error) {
+	if s == "" {
+		return nil, nil
+	}
+	u, err := url.Parse(s)
+	if err != nil || u.Host == "" {
+		return nil, errors.New("api.proxy is not a URL such as http://proxy.example:3128")
+	}
+	switch u.Scheme {
+	case "http", "https", "socks5", "socks5h":
+		return u, nil
+	}
+	return nil, fmt.Errorf("api.proxy has the scheme %q: http, https and socks5 are known", u.Scheme)
+}
+
+// Configure takes the live settings: Rate, Burst and Timeout. The others stay as
+// they were given to New.
+func (c *Client) Configure(cfg Config) {
+	c.budget.configure(time.Now(), cfg.Rate, cfg.Burst)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.timeout = cfg.Timeout
+}
+
+// SetKey takes the key for all calls from now on. A Retry-After that another key
+// was told no longer holds.
+func (c *Client) SetKey(key string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if key != c.key {
+		c.budget.release()
+	}
+	c.key = key
+}
+
+// Host is the API's host, with its port where the URL names one.
+func (c *Client) Host() string { return c.runs.Host }
+
+// Fingerprint names base URL, path and key together, without telling the key: 32
+// hex digits of an HMAC-SHA256 under the salt.
+func (c *Client) Fingerprint(salt string) string {
+	c.mu.Lock()
+	key := c.key
+	c.mu.Unlock()
+	mac := hmac.New(sha256.New, []byte(salt))
+	for _, part := range []string{c.runs.String(), key} {
+		// The length keeps two parts from reading like two others.
+		mac.Write([]byte(strconv.Itoa(len(part)) + ":" + part))
+	}
+	return hex.EncodeToString(mac.Sum(nil)[:16])
+}
+
+// Close lets go of idle connections. The client can be used on.
+func (c *Client) Close() { c.http.CloseIdleConnections() }
+
+func (c *Client) settings() (key string, timeout time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.key, c.timeout
+}

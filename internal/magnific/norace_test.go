@@ -1,0 +1,5 @@
+//go:build !race
+
+package magnific
+
+const raceDetector = false
