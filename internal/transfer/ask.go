@@ -1,0 +1,143 @@
+package transfer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/assetd/assetd/internal/signedurl"
+)
+
+// maxHops is how many redirects are followed.
+const maxHops = 5
+
+// What is read of a body that nobody wants, so that its connection can be used
+// again (P3.15).
+const (
+	drainBytes = 64 << 10
+	drainTime  = 2 * time.Second
+)
+
+// query is what is asked of the object.
+type query struct {
+	from int64  // first byte
+	etag string // of what is there already; set where from > 0
+	all  bool   // without Range: the whole object, whatever the server makes of ranges
+}
+
+// answer is a response, after redirects. Its owner calls close.
+type answer struct {
+	resp     *http.Response
+	at       target
+	received time.Time
+	ctx      context.Context // ends with close; its cause tells why it ended early
+	cancel   context.CancelCauseFunc
+}
+
+// ask sends the query and follows redirects by hand: each hop is judged like the
+// first URL and gets the same few headers, no Referer, no cookie. net/http's own
+// redirects would hand the signed URL on as Referer (P3.10).
+func (f *fetch) ask(ctx context.Context, q query) (*answer, error) {
+	at, err := parseTarget(f.req.URL)
+	if err != nil {
+		return nil, &Failure{Class: unreadable(err, Nothing), Err: err}
+	}
+	seen := map[string]bool{}
+	for {
+		seen[at.String()] = true
+		if err := f.c.check(at); err != nil {
+			return nil, &Failure{Class: Rule, Host: at.host, Err: fmt.Errorf("%s: %w", at.source(), err)}
+		}
+		a, err := f.send(ctx, at, q)
+		if err != nil {
+			return nil, err
+		}
+		switch a.resp.StatusCode {
+		case http.StatusMovedPermanently, http.StatusFound, http.StatusSeeOther,
+			http.StatusTemporaryRedirect, http.StatusPermanentRedirect:
+		default:
+			return a, nil
+		}
+		a.drain()
+		location := a.resp.Header.Get("Location")
+		if location == "" {
+			return nil, a.failed(RedirectLoop, errors.New("redirect without Location"))
+		}
+		next, err := at.follow(location)
+		switch {
+		case err != nil:
+			return nil, a.failed(unreadable(err, RedirectLoop), fmt.Errorf("redirect: %w", err))
+		case seen[next.String()]:
+			return nil, a.failed(RedirectLoop, fmt.Errorf("redirects in a circle, back to %s", next.source()))
+		case len(seen) > maxHops:
+			return nil, a.failed(RedirectLoop, fmt.Errorf("more than %d redirects, the last to %s", maxHops, next.source()))
+		}
+		at = next
+	}
+}
+
+// unreadable is the class of a URL that could not be taken: Rule for a scheme
+// that is refused.
+func unreadable(err error, otherwise Class) Class {
+	var rule *ruleError
+	if errors.As(err, &rule) {
+		return Rule
+	}
+	return otherwise
+}
+
+// send makes one request.
+func (f *fetch) send(ctx context.Context, at target, q query) (*answer, error) {
+	h := http.Header{
+		"Accept":          {"*/*"},
+		"Accept-Encoding": {"identity"},
+		"User-Agent":      {"assetd"},
+	}
+	if !q.all {
+		h.Set("Range", "bytes="+strconv.FormatInt(q.from, 10)+"-")
+		if q.from > 0 {
+			h.Set("If-Range", q.etag)
+		}
+	}
+	absolute := at.scheme == "http" && f.c.proxy != nil && (f.c.proxy.Scheme == "http" || f.c.proxy.Scheme == "https")
+	req := &http.Request{Method: http.MethodGet, URL: at.url(absolute), Header: h}
+	if at.user != nil {
+		password, _ := at.user.Password()
+		req.SetBasicAuth(at.user.Username(), password) // the URL's own, for this hop alone
+	}
+	a := &answer{at: at}
+	a.ctx, a.cancel = context.WithCancelCause(ctx)
+	sent := time.Now()
+	var err error
+	a.resp, err = f.c.transport.RoundTrip(req.WithContext(a.ctx))
+	a.received = time.Now()
+	if err != nil {
+		a.cancel(nil)
+		class := unreadable(err, Network)
+		// Redacted, and not wrapped: an error of the network may quote the URL.
+		err = errors.New(signedurl.Redact(err.Error()))
+		return nil, &Failure{Class: class, Host: at.host, Err: fmt.Errorf("%s: %w", at.source(), err)}
+	}
+	f.c.clk.Observe(at.host, sent, a.received, a.resp.Header)
+	return a, nil
+}
+
+// close ends the answer. A connection whose body was read to its end is kept.
+func (a *answer) close() {
+	a.resp.Body.Close()
+	a.cancel(nil)
+}
+
+// drain reads what little is left of a body that nobody wants, and closes.
+func (a *answer) drain() {
+	defer a.close()
+	if a.resp.ContentLength > drainBytes {
+		return
+	}
+	defer time.AfterFunc(drainTime, func() { a.cancel(nil) }).Stop()
+	_, _ = io.CopyN(io.Discard, a.resp.Body, drainBytes)
+}

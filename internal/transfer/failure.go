@@ -1,0 +1,157 @@
+package transfer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/assetd/assetd/internal/run"
+)
+
+// Class says what kept an asset from being whole. What follows from it (waiting,
+// renewal, loss) is for others to decide.
+type Class string
+
+// The classes.
+const (
+	Refused      Class = "refused"              // 401, 403
+	Throttled    Class = "throttled"            // 429, 503
+	Gone         Class = "gone"                 // 404, 410, 451
+	Server       Class = "server error"         // any other status that is no success
+	Network      Class = "network"              // DNS, dial, TLS, cut, damaged or senseless answer
+	Stall        Class = "stalled"              // no byte for stall_timeout, or too few over four times that
+	Disk         Class = "part not written"     // the part's error is wrapped
+	NoRoom       Class = "no room"              // wraps run.ErrNoRoom
+	Rule         Class = "refused by the rules" // scheme, network, size: trying again changes nothing
+	NotMedia     Class = "not media"            // the part holds it, whole or its first MiB, for quarantine
+	RedirectLoop Class = "redirects lead nowhere"
+	Nothing      Class = "nothing to fetch" // no URL, or none that can be read
+	Canceled     Class = "canceled"         // wraps the context's cause
+)
+
+// Failure is a transfer that brought no whole part. It is safe to print: it holds
+// no query, fragment or userinfo of a URL.
+type Failure struct {
+	Class      Class
+	Status     int           // HTTP status; 0 where none came
+	RetryAfter time.Duration // as the server asked, at least 0 and at most MaxRetryAfter; 0: it did not
+	Host       string        // who answered or was asked, after redirects: host[:port], lower case
+	Date       time.Time     // that host's clock when it answered; zero where it said none or a cache answered
+	Err        error
+}
+
+// Error names the class and the cause; the cause names URL and status.
+func (f *Failure) Error() string { return string(f.Class) + ": " + f.Err.Error() }
+
+// Unwrap is the cause.
+func (f *Failure) Unwrap() error { return f.Err }
+
+// MaxRetryAfter bounds what RetryAfter gives, so that nothing can overflow.
+const MaxRetryAfter = 366 * 24 * time.Hour
+
+// RetryAfter reads a Retry-After field in both its forms, seconds and a date
+// (RFC 9110, section 10.2.3), against now on the server's clock. A date that has
+// passed is 0. False: it is neither.
+func RetryAfter(value string, now time.Time) (time.Duration, bool) {
+	value = strings.TrimSpace(value)
+	if value != "" && strings.Trim(value, "0123456789") == "" {
+		seconds, err := strconv.ParseInt(value, 10, 64)
+		if err != nil || seconds > int64(MaxRetryAfter/time.Second) {
+			return MaxRetryAfter, true
+		}
+		return time.Duration(seconds) * time.Second, true
+	}
+	at, err := http.ParseTime(value)
+	if err != nil {
+		return 0, false
+	}
+	return min(max(at.Sub(now), 0), MaxRetryAfter), true
+}
+
+// serverDate is the answering host's clock. An answer out of a cache (Age) tells
+// when it was made, not when it was sent.
+func serverDate(h http.Header) time.Time {
+	if len(h.Values("Age")) > 0 {
+		return time.Time{}
+	}
+	at, err := http.ParseTime(h.Get("Date"))
+	if err != nil {
+		return time.Time{}
+	}
+	return at.UTC()
+}
+
+// refusal is the failure that an answer's status means.
+func (a *answer) refusal() *Failure {
+	var class Class
+	switch status := a.resp.StatusCode; status {
+	case http.StatusUnauthorized, http.StatusForbidden:
+		class = Refused
+	case http.StatusTooManyRequests, http.StatusServiceUnavailable:
+		class = Throttled
+	case http.StatusNotFound, http.StatusGone, http.StatusUnavailableForLegalReasons:
+		class = Gone
+	default:
+		class = Server
+	}
+	what := strconv.Itoa(a.resp.StatusCode)
+	if text := http.StatusText(a.resp.StatusCode); text != "" {
+		what += " " + text
+	}
+	return a.failed(class, fmt.Errorf("answered %s", what))
+}
+
+// failed is a failure of this answer: it names the URL without its secrets.
+func (a *answer) failed(class Class, err error) *Failure {
+	f := &Failure{
+		Class: class, Status: a.resp.StatusCode, Host: a.at.host, Date: serverDate(a.resp.Header),
+		Err: fmt.Errorf("%s: %w", a.at.source(), err),
+	}
+	now := f.Date
+	if now.IsZero() {
+		now = a.received
+	}
+	f.RetryAfter, _ = RetryAfter(a.resp.Header.Get("Retry-After"), now)
+	return f
+}
+
+// diskError is an error of the part.
+type diskError struct{ error }
+
+func (e *diskError) Unwrap() error { return e.error }
+
+func partError(err error) error { return &diskError{err} }
+
+// classify is the class of what went wrong while a body was read.
+func classify(err error) Class {
+	var rule *ruleError
+	var disk *diskError
+	var stalled *stallError
+	switch {
+	case errors.As(err, &rule):
+		return Rule
+	case errors.Is(err, run.ErrNoRoom):
+		return NoRoom
+	case errors.As(err, &disk):
+		return Disk
+	case errors.As(err, &stalled):
+		return Stall
+	}
+	return Network
+}
+
+// failure is the *Failure that err is told as.
+func (f *fetch) failure(ctx context.Context, err error) *Failure {
+	var known *Failure
+	if !errors.As(err, &known) {
+		known = &Failure{Class: classify(err), Host: f.host, Err: err}
+	}
+	if ctx.Err() != nil {
+		known.Class, known.Err = Canceled, context.Cause(ctx)
+	}
+	return known
+}

@@ -1,0 +1,250 @@
+package transfer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+
+	"github.com/assetd/assetd/internal/run"
+	"github.com/assetd/assetd/internal/signedurl"
+)
+
+// shortestGain is what a 206 that ends before the object does must have brought,
+// in bytes, for the rest to be asked for at once: so requests are bounded.
+const shortestGain = 1 << 20
+
+// fetch is one transfer: queries, one after the other, until the part is whole.
+type fetch struct {
+	c        *Client
+	cfg      *Config // as it was at the start
+	req      Request
+	part     Part
+	progress func(done, total int64)
+	mem      *buffer
+
+	have     int64 // bytes in the part that belong to the object
+	mark     run.PartMark
+	room     int64 // bytes reserved and not yet written, where the size is not told
+	small    bool  // the body is gathered in memory
+	received int64
+	proven   bool
+	sums     *sums
+	media    media
+	judged   bool        // media is known, from the head
+	header   http.Header // of the last answer, as the next two
+	status   int
+	host     string
+	whole    run.Whole
+}
+
+// run asks until the part is whole. A resumed part is gone on with while the
+// answers fit; one that does not fit leads to a plain request for everything, and
+// after that to nothing further, so that this ends.
+func (f *fetch) run(ctx context.Context) error {
+	q, err := f.start()
+	if err != nil {
+		return err
+	}
+	for q != nil {
+		a, err := f.ask(ctx, *q)
+		if err != nil {
+			return err
+		}
+		f.header, f.host, f.status = a.resp.Header, a.at.host, a.resp.StatusCode
+		if q, err = f.take(ctx, a, *q); err != nil {
+			var known *Failure
+			if !errors.As(err, &known) {
+				err = a.failed(classify(err), err)
+			}
+			return err
+		}
+	}
+	return f.finish(ctx)
+}
+
+// start looks at what the part holds: nil is a part that has everything already.
+func (f *fetch) start() (*query, error) {
+	have, mark := f.part.Have()
+	if have <= 0 || mark.ETag == "" || mark.Total <= 0 || have > mark.Total {
+		return &query{}, nil
+	}
+	f.have, f.mark = have, mark
+	if err := f.judge(); err != nil || f.media.refused != "" {
+		return &query{}, nil // unreadable, or judged before: what comes now may be better
+	}
+	f.sums = newSums(nil, false)
+	f.progress(have, mark.Total)
+	if have == mark.Total {
+		f.proven = true
+		return nil, nil
+	}
+	f.sums = nil // begun with the first answer, whose digests decide what is hashed
+	return &query{from: have, etag: mark.ETag}, nil
+}
+
+// take reads one answer into the part and says what to ask next; nil: nothing,
+// the body has been read.
+func (f *fetch) take(ctx context.Context, a *answer, q query) (*query, error) {
+	told, tells := parseContentRange(a.resp.Header)
+	size := a.resp.ContentLength
+	switch a.resp.StatusCode {
+	case http.StatusPartialContent:
+		if !tells || told.total < 0 || size >= 0 && size != told.length() || !f.follows(q, told, a.resp.Header) {
+			return f.unfit(a, q, "a range that does not fit (Content-Range "+quote(a.resp.Header.Get("Content-Range"))+")")
+		}
+		return f.takeRange(ctx, a, q, told)
+	case http.StatusOK, http.StatusNonAuthoritativeInfo, http.StatusNoContent:
+		if a.resp.Header.Get("Content-Range") != "" {
+			if !tells || told.length() != told.total || size >= 0 && size != told.total {
+				return f.unfit(a, q, "status 200 with a Content-Range that is not everything")
+			}
+			size = told.total
+		}
+		defer a.close()
+		if err := f.begin(a, size, size); err != nil {
+			return nil, err
+		}
+		f.proven = size >= 0 || len(a.resp.TransferEncoding) > 0 // chunked: its end is told
+		return nil, f.copy(ctx, a, size)
+	case http.StatusRequestedRangeNotSatisfiable:
+		if !q.all {
+			return f.unfit(a, q, "416") // an empty object, or one that shrank: looked at without Range
+		}
+	}
+	a.drain()
+	return nil, a.refusal()
+}
+
+// follows reports whether a range is what was asked for: the rest of the very
+// object that the part began with, byte for byte.
+func (f *fetch) follows(q query, told contentRange, h http.Header) bool {
+	switch {
+	case told.first != q.from:
+		return false
+	case q.from > 0:
+		return told.total == f.mark.Total && strong(h) == q.etag
+	case q.all:
+		return told.length() == told.total
+	}
+	return true
+}
+
+// quote shortens what a server said.
+func quote(s string) string {
+	const most = 60
+	if len(s) > most {
+		s = s[:most]
+	}
+	return fmt.Sprintf("%q", s)
+}
+
+// unfit drops an answer that does not carry what was asked for: everything is
+// asked for once more, without Range, and after that no more.
+func (f *fetch) unfit(a *answer, q query, why string) (*query, error) {
+	a.drain()
+	if q.all {
+		return nil, a.failed(Network, fmt.Errorf("asked for everything, it answered %s", why))
+	}
+	return &query{all: true}, nil
+}
+
+// takeRange reads a 206 that fits, and asks for the rest where it is a piece.
+func (f *fetch) takeRange(ctx context.Context, a *answer, q query, told contentRange) (*query, error) {
+	defer a.close()
+	if q.from == 0 {
+		if err := f.begin(a, told.total, told.length()); err != nil {
+			return nil, err
+		}
+	} else if err := f.resume(a, told); err != nil {
+		return nil, err
+	}
+	if err := f.copy(ctx, a, told.length()); err != nil {
+		return nil, err
+	}
+	f.proven = f.have == f.mark.Total
+	switch {
+	case f.proven:
+		return nil, nil
+	case f.mark.ETag == "", q.from == 0 && told.length() < shortestGain:
+		return &query{all: true}, nil
+	case told.length() < shortestGain: // what there is, is worth more than a new beginning
+		return nil, a.failed(Network, fmt.Errorf("sent %d bytes where %d were left", told.length(), f.mark.Total-q.from))
+	}
+	return &query{from: f.have, etag: f.mark.ETag}, nil
+}
+
+// finish hashes what is not hashed yet, holds the whole against what the server
+// announced and judges it.
+func (f *fetch) finish(ctx context.Context) error {
+	err := f.sums.catchUp(ctx, f.part, f.have, f.have, f.mem.data[:])
+	if err != nil {
+		return f.damaged(ctx, Disk, err)
+	}
+	if err := f.sums.check(); err != nil {
+		return f.damaged(ctx, Network, err)
+	}
+	f.proven = f.proven || len(f.sums.wants) > 0
+	if err := f.judge(); err != nil {
+		return err
+	}
+	if f.media.refused != "" {
+		return f.notMedia()
+	}
+	f.describe()
+	return nil
+}
+
+// damaged empties the part: under a good mark its bytes would be taken for the
+// object's next time. A transfer that was stopped has damaged nothing.
+func (f *fetch) damaged(ctx context.Context, class Class, err error) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	if reset := f.part.Reset(run.PartMark{Total: -1}); reset != nil {
+		class, err = Disk, fmt.Errorf("%w; and the part cannot be emptied: %w", err, reset)
+	}
+	return f.answered(class, err)
+}
+
+func (f *fetch) result() Result {
+	return Result{Whole: f.whole, Kind: f.media.kind, Proven: f.proven, Received: f.received, Host: f.host}
+}
+
+// describe makes the record of the whole part.
+func (f *fetch) describe() {
+	contentType := f.header.Get("Content-Type")
+	f.media.refine(f.part, f.have)
+	f.whole = run.Whole{
+		Key: f.req.Key, Size: f.have, SHA256: f.sums.sha256(),
+		Ext:         f.media.extension(contentType, f.req.URL),
+		ContentType: f.media.mime,
+		Warnings:    f.media.warnings(f.req, f.header),
+		At:          f.c.clk.Now(),
+	}
+}
+
+// judge says from the part's head what it is.
+func (f *fetch) judge() error {
+	n := min(f.have, headSize)
+	head := f.mem.head[:n]
+	if got, err := f.part.ReadAt(head, 0); int64(got) < n {
+		return partError(fmt.Errorf("the part's head cannot be read back: %w", err))
+	}
+	f.media = judge(head, encoding(f.header), func() io.Reader { return io.NewSectionReader(f.part, 0, f.have) })
+	f.judged = true
+	return nil
+}
+
+func (f *fetch) notMedia() error {
+	return f.answered(NotMedia, errors.New(f.media.refused))
+}
+
+// answered is a failure found in a body that was read.
+func (f *fetch) answered(class Class, err error) *Failure {
+	return &Failure{
+		Class: class, Status: f.status, Host: f.host, Date: serverDate(f.header),
+		Err: fmt.Errorf("%s: %w", signedurl.Source(f.req.URL), err),
+	}
+}

@@ -1,0 +1,180 @@
+package transfer
+
+import (
+	"context"
+	"fmt"
+	"io"
+
+	"github.com/assetd/assetd/internal/run"
+)
+
+// flushBytes is how much is gathered before it is written: TLS hands out 16 KiB
+// at a time, and a write to a network file system costs a round trip.
+const flushBytes = 64 << 10
+
+// begin starts the part anew for an object of total bytes, of which this answer
+// carries length (-1: not told). Its room is reserved first. A small object that
+// comes at once is read into memory before the part is touched: no half of it is
+// ever there, so it needs no mark.
+func (f *fetch) begin(a *answer, total, length int64) error {
+	if err := f.fits(total); err != nil {
+		return err
+	}
+	f.have, f.room, f.judged = 0, 0, false
+	f.mark = run.PartMark{Total: total}
+	f.sums = newSums(a.resp.Header, true)
+	f.progress(0, total)
+	f.small = total >= 0 && total <= bufferSize && length == total
+	if f.small {
+		return f.reserve(total)
+	}
+	if total >= 0 {
+		f.mark.ETag = strong(a.resp.Header)
+	}
+	if err := f.part.Reset(f.mark); err != nil {
+		return partError(err)
+	}
+	return f.reserve(total) // where it is not told, append does, a step at a time
+}
+
+// resume goes on with the part from where it ends.
+func (f *fetch) resume(a *answer, told contentRange) error {
+	if err := f.fits(told.total); err != nil {
+		return err
+	}
+	f.small = false
+	if f.sums == nil {
+		f.sums = newSums(a.resp.Header, false)
+	}
+	return f.reserve(told.total - f.have)
+}
+
+// fits holds a size against the largest that is allowed.
+func (f *fetch) fits(size int64) error {
+	if f.cfg.MaxSize > 0 && size > f.cfg.MaxSize {
+		return &ruleError{fmt.Sprintf("%d bytes are more than download.max_size (%d) allows", size, f.cfg.MaxSize)}
+	}
+	return nil
+}
+
+func (f *fetch) reserve(n int64) error {
+	if n <= 0 {
+		return nil
+	}
+	if err := f.part.Reserve(n); err != nil {
+		return partError(err)
+	}
+	return nil
+}
+
+// copy reads the answer's body into the part: length bytes, or where that is -1
+// as many as come.
+func (f *fetch) copy(ctx context.Context, a *answer, length int64) error {
+	b := a.body(f.c.pace, f.cfg.StallTimeout)
+	defer b.stop()
+	// Where the connection's end is the body's, a range is over when it is there.
+	endless := length >= 0 && a.resp.ContentLength < 0 && len(a.resp.TransferEncoding) == 0
+	var got int64
+	var fill int
+	for {
+		n, err := b.Read(f.mem.data[fill:])
+		fill, got = fill+n, got+int64(n)
+		f.received += int64(n)
+		if length >= 0 && got > length {
+			return errTooMuch
+		}
+		if endless && got == length {
+			err = io.EOF
+		}
+		if f.small {
+			if err == nil && got < length {
+				continue
+			}
+			if err == nil || err == io.EOF {
+				err = f.gathered(b, got, length, err)
+			}
+			if err != io.EOF {
+				return err // nothing of it was written
+			}
+		}
+		if fill >= flushBytes || err != nil {
+			if werr := f.append(ctx, f.mem.data[:fill]); werr != nil {
+				return werr
+			}
+			fill = 0
+		}
+		if err == io.EOF {
+			if length >= 0 && got < length {
+				return io.ErrUnexpectedEOF
+			}
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// gathered makes ready for a small object that is in memory: io.EOF where the
+// part may be written.
+func (f *fetch) gathered(b *body, got, length int64, err error) error {
+	for err == nil { // the end is not told yet
+		var n int
+		if n, err = b.Read(f.mem.head[:1]); n > 0 {
+			return errTooMuch
+		}
+	}
+	if err != io.EOF {
+		return err
+	}
+	if got < length {
+		return io.ErrUnexpectedEOF
+	}
+	if err := f.part.Reset(f.mark); err != nil {
+		return partError(err)
+	}
+	return io.EOF
+}
+
+// append writes p behind what is there, hashes it, and judges the head.
+func (f *fetch) append(ctx context.Context, p []byte) error {
+	if len(p) == 0 {
+		return nil
+	}
+	if f.mark.Total < 0 {
+		if err := f.fits(f.have + int64(len(p))); err != nil {
+			return err
+		}
+		if f.room < int64(len(p)) {
+			if err := f.reserve(reserveStep); err != nil {
+				return err
+			}
+			f.room = reserveStep
+		}
+		f.room -= int64(len(p))
+	}
+	n, err := f.part.Write(p)
+	if err == nil && n < len(p) {
+		err = io.ErrShortWrite
+	}
+	if err != nil {
+		return partError(err)
+	}
+	before := f.have
+	f.have += int64(n)
+	f.progress(f.have, f.mark.Total)
+	if f.sums.at == before {
+		f.sums.add(p)
+	} else if err := f.sums.catchUp(ctx, f.part, f.have, 4*int64(n), f.mem.data[:]); err != nil {
+		return f.damaged(ctx, Disk, err) // p's memory was free for this: it is written
+	}
+	if !f.judged && f.have >= headSize {
+		if err := f.judge(); err != nil {
+			return err
+		}
+	}
+	if f.judged && f.media.refused != "" && f.have >= quarantineBytes {
+		return f.notMedia()
+	}
+	return nil
+}

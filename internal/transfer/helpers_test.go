@@ -1,0 +1,250 @@
+package transfer
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"image"
+	"image/color"
+	"image/png"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/assetd/assetd/internal/run"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// secret stands in every URL of these tests and must stand nowhere else.
+const secret = "token=exp=1999999999~hmac=5ec4e7"
+
+var loopback = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
+
+// memPart is a part in memory, with the faults a volume can have.
+type memPart struct {
+	data []byte
+	mark run.PartMark
+
+	resets   int
+	reserved []int64
+	writes   int
+
+	resetErr, reserveErr, writeErr, readErr error
+
+	writeErrAt int // bytes after which writeErr comes
+}
+
+func (p *memPart) Have() (int64, run.PartMark) { return int64(len(p.data)), p.mark }
+
+func (p *memPart) Reset(m run.PartMark) error {
+	if p.resetErr != nil {
+		return p.resetErr
+	}
+	p.resets++
+	p.data, p.mark = p.data[:0], m
+	return nil
+}
+
+func (p *memPart) Reserve(n int64) error {
+	p.reserved = append(p.reserved, n)
+	return p.reserveErr
+}
+
+func (p *memPart) Write(b []byte) (int, error) {
+	if p.writeErr != nil && len(p.data)+len(b) > p.writeErrAt {
+		return 0, p.writeErr
+	}
+	p.writes++
+	p.data = append(p.data, b...)
+	return len(b), nil
+}
+
+func (p *memPart) ReadAt(b []byte, off int64) (int, error) {
+	if p.readErr != nil {
+		return 0, p.readErr
+	}
+	return bytes.NewReader(p.data).ReadAt(b, off)
+}
+
+// dates records what a client learns of hosts' clocks.
+type dates struct {
+	mu    sync.Mutex
+	hosts []string
+}
+
+func (d *dates) Now() time.Time { return time.Now().UTC() }
+
+func (d *dates) Observe(host string, _, _ time.Time, _ http.Header) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.hosts = append(d.hosts, host)
+}
+
+// newClient is a client that may connect to loopback.
+func newClient(t *testing.T, cfg Config) *Client {
+	t.Helper()
+	if cfg.AllowNetworks == nil {
+		cfg.AllowNetworks = loopback
+	}
+	cfg.AllowHTTP = true
+	c, err := New(cfg, &dates{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Close)
+	return c
+}
+
+// serve is a server on loopback, and the URL of an asset on it.
+func serve(t *testing.T, h http.HandlerFunc) (url string) {
+	t.Helper()
+	s := httptest.NewServer(h)
+	t.Cleanup(s.Close)
+	return s.URL + "/private/render.png?" + secret
+}
+
+// onPipes makes the client talk to serve through pipes: no address is dialled and
+// time can be faked. Each connection gets its own call of serve.
+func onPipes(t *testing.T, c *Client, serve func(net.Conn)) {
+	t.Helper()
+	var running sync.WaitGroup
+	t.Cleanup(running.Wait)
+	c.transport.DialContext = func(context.Context, string, string) (net.Conn, error) {
+		ours, theirs := net.Pipe()
+		running.Go(func() {
+			defer theirs.Close()
+			serve(theirs)
+		})
+		return ours, nil
+	}
+}
+
+// readRequest reads one request's head from a pipe and gives its first line.
+func readRequest(t *testing.T, conn net.Conn) (line string, ok bool) {
+	t.Helper()
+	var head []byte
+	one := make([]byte, 1)
+	for !bytes.HasSuffix(head, []byte("\r\n\r\n")) {
+		if _, err := conn.Read(one); err != nil {
+			return "", false
+		}
+		head = append(head, one...)
+	}
+	first, _, _ := bytes.Cut(head, []byte("\r\n"))
+	return string(first), true
+}
+
+func request(url string) Request {
+	return Request{Key: run.Key{Run: "run1", Kind: run.Images, ID: "a"}, URL: url}
+}
+
+// fetched runs a Fetch that must succeed.
+func fetched(t *testing.T, c *Client, url string, part Part) Result {
+	t.Helper()
+	r, err := c.Fetch(t.Context(), request(url), part, nil)
+	if err != nil {
+		t.Fatalf("Fetch: %v", err)
+	}
+	return r
+}
+
+// failed runs a Fetch that must fail, with that class and no secret in its text.
+func failed(t *testing.T, c *Client, url string, part Part, class Class) *Failure {
+	t.Helper()
+	_, err := c.Fetch(t.Context(), request(url), part, nil)
+	return failure(t, err, class)
+}
+
+func failure(t *testing.T, err error, class Class) *Failure {
+	t.Helper()
+	var f *Failure
+	if !errors.As(err, &f) {
+		t.Fatalf("error %v (%T), want a *Failure", err, err)
+	}
+	if f.Class != class {
+		t.Fatalf("failed as %q (%v), want %q", f.Class, f, class)
+	}
+	if bytes.Contains([]byte(f.Error()), []byte("hmac")) {
+		t.Fatalf("the error tells the token: %v", f)
+	}
+	return f
+}
+
+// mustBe holds a whole part against the bytes that were served.
+func mustBe(t *testing.T, r Result, p *memPart, want []byte) {
+	t.Helper()
+	if !bytes.Equal(p.data, want) {
+		t.Fatalf("the part has %d bytes that differ from the %d served", len(p.data), len(want))
+	}
+	if r.Size != int64(len(want)) || r.SHA256 != sum(want) {
+		t.Fatalf("result says %d bytes, %s; want %d, %s", r.Size, r.SHA256, len(want), sum(want))
+	}
+}
+
+func sum(b []byte) string {
+	s := sha256.Sum256(b)
+	return hex.EncodeToString(s[:])
+}
+
+// picture is a real PNG of n bytes or a little more: noise does not pack.
+func picture(n int, seed uint64) []byte {
+	side := 8
+	for side*side*4 < n {
+		side += 8
+	}
+	rng := rand.New(rand.NewPCG(seed, 1))
+	m := image.NewNRGBA(image.Rect(0, 0, side, side))
+	for x := range side {
+		for y := range side {
+			v := rng.Uint32()
+			m.Set(x, y, color.NRGBA{byte(v), byte(v >> 8), byte(v >> 16), byte(v >> 24)})
+		}
+	}
+	var b bytes.Buffer
+	if err := (&png.Encoder{CompressionLevel: png.NoCompression}).Encode(&b, m); err != nil {
+		panic(err)
+	}
+	return b.Bytes()
+}
+
+// content serves b with ranges and validators, as a good server does.
+func content(etag string, b []byte) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		if etag != "" {
+			w.Header().Set("ETag", etag)
+		}
+		http.ServeContent(w, r, "render.png", time.Time{}, bytes.NewReader(b))
+	}
+}
+
+// cut serves what h serves, but ends the connection after n bytes of the body.
+func cut(n int, h http.HandlerFunc) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		h(&cutWriter{w, n}, r)
+	}
+}
+
+type cutWriter struct {
+	http.ResponseWriter
+	left int
+}
+
+func (w *cutWriter) Write(b []byte) (int, error) {
+	if len(b) > w.left {
+		_, _ = w.ResponseWriter.Write(b[:w.left])
+		w.ResponseWriter.(http.Flusher).Flush()
+		panic(http.ErrAbortHandler)
+	}
+	w.left -= len(b)
+	return w.ResponseWriter.Write(b)
+}

@@ -1,0 +1,197 @@
+// Package transfer brings one asset from its URL to a whole part, over one
+// connection.
+//
+// It guarantees that a Result is what the server sent, complete as far as the
+// server can show it (Proven), media by its own bytes, and hashed; that bytes of
+// two versions of an object are never mixed; that no address which is not public
+// is connected to, whatever the URL, its redirects and its name servers say; that
+// nothing of ours (key, cookie, Referer) goes with a request and no secret of the
+// URL stands in an error; and that every transfer ends or moves on: nobody can
+// keep it waiting for ever, and its memory is one pooled buffer whatever comes.
+//
+// It does not decide when to try, when to renew a URL or when to give up, and it
+// makes nothing durable: that is the pool's and the part's.
+package transfer
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/time/rate"
+
+	"github.com/assetd/assetd/internal/run"
+)
+
+// Config is what a Client goes by. Proxy and IdlePerHost are fixed at New; all
+// else can change while transfers run, and holds from the next one on (MaxRate
+// at once, for all).
+type Config struct {
+	AllowHTTP     bool           // fetch http URLs, not https alone
+	AllowNetworks []netip.Prefix // networks that are not public and may be connected to all the same
+	MaxSize       int64          // bytes of one asset; 0: no limit
+	StallTimeout  time.Duration  // without a byte; 0: 30 s
+	MaxRate       int64          // bytes a second over all transfers; 0: no limit
+	Proxy         *url.URL       // http, https or socks5; nil: none, the environment's are not used
+	IdlePerHost   int            // connections kept open to one host between transfers: the number of workers; 0: 16
+}
+
+// Clock is what a Client learns dates with and takes the time from.
+type Clock interface {
+	Now() time.Time
+	Observe(host string, sent, received time.Time, h http.Header)
+}
+
+// Part is the file that a transfer fills: appended to by Write, read back by
+// ReadAt. A Fetch uses it from one goroutine.
+type Part interface {
+	io.Writer
+	io.ReaderAt
+	Resumer
+}
+
+// Resumer is how a part is begun and gone on with.
+type Resumer interface {
+	// Have is how many bytes stand in the part, and the mark they were written under.
+	Have() (int64, run.PartMark)
+	// Reset empties the part and puts the mark beside it, before the first byte
+	// that is written under it.
+	Reset(run.PartMark) error
+	// Reserve makes sure that n more bytes can be written after those already
+	// there; run.ErrNoRoom where not.
+	Reserve(n int64) error
+}
+
+// Request is one asset to fetch.
+type Request struct {
+	Key    run.Key // its kind is the one announced
+	URL    string  // a secret, exactly as the API gave it
+	Width  *int    // pixels, as the API has it; nil: not told
+	Height *int
+}
+
+// Result is a part that is whole.
+type Result struct {
+	run.Whole          // ready to be kept; At is the local clock
+	Kind      run.Kind // what the bytes are; empty: none of the kinds
+	Proven    bool     // false: the body's end was the connection's end, so it may have been cut
+	Received  int64    // bytes that came over the network
+	Host      string   // who sent them, as in Failure; empty: the part was whole already
+}
+
+// The timeouts that are not configured: none of them covers a body (P3.1).
+const (
+	dialTimeout     = 10 * time.Second
+	tlsTimeout      = 10 * time.Second
+	headerTimeout   = 30 * time.Second
+	idleTimeout     = 90 * time.Second
+	defaultStall    = 30 * time.Second
+	defaultIdle     = 16
+	maxHeaderBytes  = 256 << 10
+	sessionsForTLS  = 64
+	reserveStep     = 64 << 20  // bytes reserved at a time where the size is not told
+	bufferSize      = 256 << 10 // bytes; a body no larger is read whole before anything is written
+	quarantineBytes = 1 << 20   // of what is not media are kept
+)
+
+// Client fetches assets. It is safe for concurrent use.
+type Client struct {
+	cfg       atomic.Pointer[Config]
+	clk       Clock
+	proxy     *url.URL
+	dialer    net.Dialer // a copy of it dials, with the guard in it
+	transport *http.Transport
+	pace      pace
+	buffers   sync.Pool
+}
+
+// buffer is the memory of one transfer.
+type buffer struct {
+	data [bufferSize]byte
+	head [headSize]byte
+}
+
+// New gives a client. The error names a proxy that cannot be used.
+func New(cfg Config, clk Clock) (*Client, error) {
+	if p := cfg.Proxy; p != nil {
+		switch p.Scheme {
+		case "http", "https", "socks5", "socks5h":
+		default:
+			return nil, fmt.Errorf("proxy with scheme %q: it must be http, https or socks5", p.Scheme)
+		}
+		if p.Hostname() == "" {
+			return nil, errors.New("proxy without a host")
+		}
+	}
+	c := &Client{
+		clk: clk, proxy: cfg.Proxy,
+		dialer:  net.Dialer{Timeout: dialTimeout},
+		pace:    pace{rate.NewLimiter(rate.Inf, 0)},
+		buffers: sync.Pool{New: func() any { return new(buffer) }},
+	}
+	var protocols http.Protocols
+	protocols.SetHTTP1(true) // HTTP/2 shares one connection and one window (P3.2)
+	c.transport = &http.Transport{
+		Protocols:              &protocols,
+		DialContext:            c.dial,
+		TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12, ClientSessionCache: tls.NewLRUClientSessionCache(sessionsForTLS)},
+		TLSHandshakeTimeout:    tlsTimeout,
+		ResponseHeaderTimeout:  headerTimeout,
+		MaxResponseHeaderBytes: maxHeaderBytes,
+		DisableCompression:     true, // else net/http would unpack and lose the length (P3.5)
+		IdleConnTimeout:        idleTimeout,
+		MaxIdleConnsPerHost:    cfg.IdlePerHost,
+	}
+	if cfg.IdlePerHost <= 0 {
+		c.transport.MaxIdleConnsPerHost = defaultIdle
+	}
+	if cfg.Proxy != nil {
+		c.transport.Proxy = http.ProxyURL(cfg.Proxy)
+	}
+	c.Configure(cfg)
+	return c, nil
+}
+
+// Configure takes new settings; Proxy and IdlePerHost are left as they were.
+func (c *Client) Configure(cfg Config) {
+	cfg.AllowNetworks = unmap(cfg.AllowNetworks)
+	if cfg.StallTimeout <= 0 {
+		cfg.StallTimeout = defaultStall
+	}
+	c.cfg.Store(&cfg)
+	c.pace.set(cfg.MaxRate)
+}
+
+// Close closes the connections that no transfer uses.
+func (c *Client) Close() { c.transport.CloseIdleConnections() }
+
+// Fetch brings the asset into the part. It goes on from what the part holds where
+// a strong validator shows that the object is the same; a part that is whole
+// already is only hashed. progress, unless nil, is told how many bytes the part
+// holds and how many it will (-1: not known): at the start, after each write, and
+// again from 0 where the transfer begins anew.
+//
+// The error is always a *Failure. After one, what stands in the part is safe to
+// go on from with the next Fetch; after NotMedia it holds what is to be
+// quarantined. When ctx ends, what has come is written first.
+func (c *Client) Fetch(ctx context.Context, req Request, part Part, progress func(done, total int64)) (Result, error) {
+	if progress == nil {
+		progress = func(int64, int64) {}
+	}
+	mem := c.buffers.Get().(*buffer)
+	defer c.buffers.Put(mem)
+	f := &fetch{c: c, cfg: c.cfg.Load(), req: req, part: part, progress: progress, mem: mem}
+	if err := f.run(ctx); err != nil {
+		return Result{}, f.failure(ctx, err)
+	}
+	return f.result(), nil
+}
