@@ -1,0 +1,321 @@
+// Package plan says what a free worker starts next: of all assets that wait, the
+// most urgent one that may start now.
+//
+// It guarantees that the order is by deadline, then by hand-in; that nothing
+// starts before its time, on a host that is closed, or twice at once; that a host
+// that has not answered lately gets one probe at a time, and that no host, slow or
+// dead, takes all workers while an asset of another one may start. Every step
+// costs O(log n) and an asset some 200 bytes.
+//
+// It is pure: it holds no lock, no clock and no connection. Deadlines are wall
+// times, and only ordered; all else is time on the caller's monotonic clock, so
+// that a step of the wall clock starts nothing early or late. What an answer of a
+// server means, and what is lost, is left to others.
+package plan
+
+import (
+	"cmp"
+	"slices"
+	"time"
+
+	"github.com/assetd/assetd/internal/run"
+)
+
+// Run is what the backlog goes by of an asset's run.
+type Run struct {
+	ID       run.ID
+	HandedIn time.Time
+	Ended    bool          // the run had its terminal answer or was given up
+	EndedAt  time.Duration // when, on the service clock
+}
+
+// Asset is what the backlog goes by of an asset that waits.
+type Asset struct {
+	Key      run.Key
+	Host     string    // that its URL leads to; empty: none
+	Deadline time.Time // when it should be there
+}
+
+// state is what an item does.
+type state uint8
+
+const (
+	ready state = iota // may start as soon as its host may
+	later              // not before its time
+	room               // until there is room
+	taken              // in somebody's hands, by a Ticket
+)
+
+// item is an asset in the backlog. A million of them must fit: what can be read
+// again from the queue is not kept.
+type item struct {
+	id       string
+	kind     run.Kind
+	run      *group
+	host     *host
+	deadline int64         // Unix ms
+	at       time.Duration // not before; state later
+	pos      int32         // in the heap of its state
+	seq      uint32        // order of arrival
+	state    state
+	fresh    bool // changed while taken: it waits for nothing when it comes back
+}
+
+func (it *item) key() run.Key { return run.Key{Run: it.run.id, Kind: it.kind, ID: it.id} }
+
+func itemPos(it *item) *int32 { return &it.pos }
+
+// urgent is the order of starting.
+func urgent(a, b *item) bool { return compare(a, b) < 0 }
+
+func compare(a, b *item) int {
+	return cmp.Or(cmp.Compare(a.deadline, b.deadline), cmp.Compare(a.run.handedIn, b.run.handedIn), cmp.Compare(a.seq, b.seq))
+}
+
+// Backlog is every asset that is not stored, lost or in the keeper's hands for
+// good. It is not safe for concurrent use.
+type Backlog struct {
+	workers int
+	seq     uint32
+	picks   uint64
+	probes  int // hosts that are being probed
+	count   int
+
+	runs  map[run.ID]*group
+	ended heap[*group] // runs that ended, first first
+	later heap[*item]  // by time
+	room  heap[*item]  // by urgency
+	first []*Ticket    // to be started before all others
+
+	hosts
+}
+
+// New is an empty backlog for so many workers.
+func New(workers int) *Backlog {
+	return &Backlog{
+		workers: workers,
+		runs:    map[run.ID]*group{},
+		ended:   heap[*group]{less: func(a, b *group) bool { return a.ended < b.ended }, at: func(g *group) *int32 { return &g.pos }},
+		later:   heap[*item]{less: func(a, b *item) bool { return a.at < b.at }, at: itemPos},
+		room:    heap[*item]{less: urgent, at: itemPos},
+		hosts:   newHosts(),
+	}
+}
+
+// Len is the number of assets in the backlog, those in somebody's hands included.
+func (b *Backlog) Len() int { return b.count }
+
+// Waits reports whether any asset of the run is in the backlog.
+func (b *Backlog) Waits(id run.ID) bool { return b.runs[id] != nil }
+
+// Add takes an asset in unless it is known.
+func (b *Backlog) Add(r Run, a Asset) {
+	g := b.group(r)
+	if g.find(a.Key) == nil {
+		b.insert(g, a)
+	}
+}
+
+// Put takes an asset in, or what has changed about one that is known: it may
+// start at once, whatever it waited for. One that is taken waits for nothing when
+// it comes back.
+func (b *Backlog) Put(r Run, a Asset) {
+	g := b.group(r)
+	it := g.find(a.Key)
+	if it == nil {
+		b.insert(g, a)
+		return
+	}
+	if it.state == taken {
+		b.assign(it, a)
+		it.fresh = true
+		return
+	}
+	b.detach(it)
+	b.assign(it, a)
+	b.wait(it, 0)
+}
+
+func (b *Backlog) insert(g *group, a Asset) {
+	it := &item{id: a.Key.ID, kind: a.Key.Kind, run: g, seq: b.seq}
+	b.seq++
+	b.count++
+	g.add(it)
+	b.assign(it, a)
+	b.wait(it, 0)
+}
+
+func (b *Backlog) assign(it *item, a Asset) {
+	it.deadline = a.Deadline.UnixMilli()
+	if it.host != nil {
+		it.host.items--
+	}
+	it.host = b.host(a.Host)
+	it.host.items++
+}
+
+// wait lets the item wait until at.
+func (b *Backlog) wait(it *item, at time.Duration) {
+	if at > 0 {
+		it.state, it.at = later, at
+		b.later.push(it)
+		return
+	}
+	it.state = ready
+	it.host.ready.push(it)
+	b.place(it.host)
+}
+
+// detach takes the item out of whatever it waits in.
+func (b *Backlog) detach(it *item) {
+	switch it.state {
+	case ready:
+		it.host.ready.remove(it)
+		b.place(it.host)
+	case later:
+		b.later.remove(it)
+	case room:
+		b.room.remove(it)
+	case taken:
+	}
+}
+
+// Ticket is an asset in somebody's hands, from Next or Overdue until it is given
+// back by Back, Room or Drop.
+type Ticket struct {
+	item  *item
+	host  *host         // that the asset is or was fetched from; nil: it was not started
+	held  bool          // it is not being fetched any more
+	pick  uint64        // which start this is
+	start time.Duration // when
+}
+
+// Key names the asset.
+func (t *Ticket) Key() run.Key { return t.item.key() }
+
+// Next takes the most urgent asset that may start now. False: none may.
+func (b *Backlog) Next(now time.Duration) (*Ticket, bool) {
+	b.promote(now)
+	if len(b.first) > 0 {
+		t := b.first[0]
+		b.first = b.first[1:]
+		b.start(t, now)
+		return t, true
+	}
+	h := b.pick()
+	if h == nil {
+		return nil, false
+	}
+	it := h.ready.pop()
+	it.state = taken
+	t := &Ticket{item: it}
+	b.start(t, now)
+	return t, true
+}
+
+// NextAt is when Next can have something it has not now. False: not before
+// something changes.
+func (b *Backlog) NextAt() (at time.Duration, ok bool) {
+	if !b.later.empty() {
+		at, ok = b.later.head().at, true
+	}
+	if !b.closed.empty() && (!ok || b.closed.head().until < at) {
+		at, ok = b.closed.head().until, true
+	}
+	return at, ok
+}
+
+// promote makes ready whose time has come.
+func (b *Backlog) promote(now time.Duration) {
+	for !b.later.empty() && b.later.head().at <= now {
+		b.wait(b.later.pop(), 0)
+	}
+	b.reopen(now)
+}
+
+// Back gives the asset back: it may start again at that time; 0: at once.
+func (b *Backlog) Back(t *Ticket, at time.Duration) {
+	b.Hold(t)
+	if t.item.fresh {
+		at = 0
+	}
+	t.item.fresh = false
+	b.wait(t.item, at)
+}
+
+// Room gives the asset back: it may start again once HasRoom says so.
+func (b *Backlog) Room(t *Ticket) {
+	b.Hold(t)
+	t.item.fresh, t.item.state = false, room
+	b.room.push(t.item)
+}
+
+// Drop takes the asset out of the backlog for good.
+func (b *Backlog) Drop(t *Ticket) {
+	b.Hold(t)
+	b.forget(t.item)
+}
+
+func (b *Backlog) forget(it *item) {
+	it.host.items--
+	b.count--
+	g := it.run
+	if g.take(it); len(g.items) > 0 {
+		return
+	}
+	delete(b.runs, g.id)
+	if g.ended >= 0 {
+		b.ended.remove(g)
+	}
+}
+
+// DropRun takes all assets of the run out but those in somebody's hands, which
+// are their holders' to drop.
+func (b *Backlog) DropRun(id run.ID) {
+	g := b.runs[id]
+	if g == nil {
+		return
+	}
+	for _, it := range slices.Clone(g.items) {
+		if it.state != taken {
+			b.detach(it)
+			b.forget(it)
+		}
+	}
+}
+
+// NeedsRoom is the most urgent asset that waits for room.
+func (b *Backlog) NeedsRoom() (run.Key, bool) {
+	if b.room.empty() {
+		return run.Key{}, false
+	}
+	return b.room.head().key(), true
+}
+
+// HasRoom lets the most urgent asset that waits for room start.
+func (b *Backlog) HasRoom() {
+	if !b.room.empty() {
+		b.wait(b.room.pop(), 0)
+	}
+}
+
+// LessUrgent is those of the keys that are less urgent than that one and in
+// nobody's hands, the least urgent first.
+func (b *Backlog) LessUrgent(than run.Key, keys []run.Key) []run.Key {
+	limit := b.find(than)
+	if limit == nil {
+		return nil
+	}
+	var items []*item
+	for _, k := range keys {
+		if it := b.find(k); it != nil && it.state != taken && urgent(limit, it) {
+			items = append(items, it)
+		}
+	}
+	slices.SortFunc(items, func(a, b *item) int { return compare(b, a) })
+	less := make([]run.Key, len(items))
+	for i, it := range items {
+		less[i] = it.key()
+	}
+	return less
+}

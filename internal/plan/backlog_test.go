@@ -1,0 +1,474 @@
+package plan_test
+
+import (
+	"fmt"
+	"runtime"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/assetd/assetd/internal/plan"
+	"github.com/assetd/assetd/internal/run"
+)
+
+var day = time.Date(2026, 2, 25, 12, 0, 0, 0, time.UTC)
+
+func key(id run.ID, n int) run.Key {
+	return run.Key{Run: id, Kind: run.Images, ID: "a" + strconv.Itoa(n)}
+}
+
+// asset is asset n of run r001, on a host, due so many seconds into the day.
+func asset(n int, host string, due int) plan.Asset {
+	return plan.Asset{Key: key("r001", n), Host: host, Deadline: day.Add(time.Duration(due) * time.Second)}
+}
+
+var one = plan.Run{ID: "r001", HandedIn: day}
+
+// next is the number of the asset that starts next, "" for none.
+func next(t *testing.T, b *plan.Backlog, now time.Duration) (*plan.Ticket, string) {
+	t.Helper()
+	ticket, ok := b.Next(now)
+	if !ok {
+		return nil, ""
+	}
+	return ticket, ticket.Key().ID
+}
+
+// opened is a backlog whose host is known to answer: one asset of it was fetched.
+func opened(t *testing.T, workers int, hosts ...string) *plan.Backlog {
+	t.Helper()
+	b := plan.New(workers)
+	for _, h := range hosts {
+		b.Put(plan.Run{ID: "open"}, plan.Asset{Key: run.Key{Run: "open", ID: h}, Host: h})
+		ticket, ok := b.Next(0)
+		if !ok {
+			t.Fatalf("no first asset of %s", h)
+		}
+		b.Answered(ticket, 0)
+		b.Drop(ticket)
+	}
+	return b
+}
+
+func expectOrder(t *testing.T, b *plan.Backlog, now time.Duration, want ...string) {
+	t.Helper()
+	var got []string
+	for {
+		_, id := next(t, b, now)
+		if id == "" {
+			break
+		}
+		got = append(got, id)
+	}
+	if d := cmp.Diff(want, got); d != "" {
+		t.Errorf("order (-want +got):\n%s", d)
+	}
+}
+
+func TestMostUrgentStartsFirstAndTiesGoByHandIn(t *testing.T) {
+	b := opened(t, 9, "cdn", "cdn2")
+	late, early := plan.Run{ID: "late", HandedIn: day.Add(time.Hour)}, plan.Run{ID: "earl", HandedIn: day}
+	b.Put(late, plan.Asset{Key: key("late", 1), Host: "cdn", Deadline: day.Add(2 * time.Second)})
+	b.Put(late, plan.Asset{Key: key("late", 2), Host: "cdn", Deadline: day.Add(2 * time.Second)})
+	b.Put(early, plan.Asset{Key: key("earl", 3), Host: "cdn2", Deadline: day.Add(2 * time.Second)})
+	b.Put(early, plan.Asset{Key: key("earl", 4), Host: "cdn", Deadline: day.Add(3 * time.Second)})
+	b.Put(late, plan.Asset{Key: key("late", 5), Host: "cdn2", Deadline: day.Add(time.Second)})
+	expectOrder(t, b, 0, "a5", "a3", "a1", "a2", "a4")
+}
+
+func TestLateUrgentArrivalOvertakes(t *testing.T) {
+	b := opened(t, 9, "cdn")
+	for n := range 3 {
+		b.Put(one, asset(n, "cdn", 100+n))
+	}
+	if _, id := next(t, b, 0); id != "a0" {
+		t.Fatalf("%q first", id)
+	}
+	b.Put(one, asset(9, "cdn", 1))
+	b.Put(one, asset(2, "cdn", 2)) // known, and more urgent than thought
+	expectOrder(t, b, 0, "a9", "a2", "a1")
+}
+
+func TestAddLeavesAKnownAssetAsItIs(t *testing.T) {
+	b := opened(t, 9, "cdn")
+	b.Put(one, asset(1, "cdn", 5))
+	b.Put(one, asset(2, "cdn", 6))
+	b.Add(one, asset(2, "cdn", 1))
+	b.Add(one, asset(3, "cdn", 7))
+	expectOrder(t, b, 0, "a1", "a2", "a3")
+}
+
+func TestBackoffHoldsUntilItsTime(t *testing.T) {
+	b := opened(t, 9, "cdn")
+	b.Put(one, asset(1, "cdn", 1))
+	b.Put(one, asset(2, "cdn", 2))
+	ticket, _ := next(t, b, 0)
+	b.Back(ticket, 10*time.Second)
+	expectOrder(t, b, 9*time.Second, "a2")
+	if at, ok := b.NextAt(); !ok || at != 10*time.Second {
+		t.Errorf("next at %v, %v; want 10s", at, ok)
+	}
+	expectOrder(t, b, 10*time.Second, "a1")
+	if at, ok := b.NextAt(); ok {
+		t.Errorf("next at %v, but nothing waits", at)
+	}
+}
+
+func TestPutEndsTheWaitAlsoOfATakenAsset(t *testing.T) {
+	b := opened(t, 9, "cdn")
+	b.Put(one, asset(1, "cdn", 1))
+	ticket, _ := next(t, b, 0)
+	b.Back(ticket, time.Hour)
+	b.Put(one, asset(1, "cdn", 1))
+	ticket, id := next(t, b, 0)
+	if id != "a1" {
+		t.Fatal("a change did not end the wait")
+	}
+	b.Put(one, asset(1, "cdn", 1)) // comes while it is being fetched
+	b.Back(ticket, time.Hour)
+	ticket, id = next(t, b, 0)
+	if id != "a1" {
+		t.Fatal("a change that came in the meantime was missed")
+	}
+	b.Back(ticket, time.Hour)
+	if _, id = next(t, b, 0); id != "" {
+		t.Error("the change was taken for news twice")
+	}
+}
+
+func TestUnknownHostGetsOneProbeUntilItAnswers(t *testing.T) {
+	b := plan.New(4)
+	for n := range 4 {
+		b.Put(one, asset(n, "cdn", n))
+	}
+	probe, id := next(t, b, 0)
+	if id != "a0" {
+		t.Fatalf("%q first", id)
+	}
+	if _, id := next(t, b, 0); id != "" {
+		t.Fatalf("%s started beside the probe", id)
+	}
+	if b.Answered(probe, 1) {
+		t.Error("a host that was never closed was told to be back")
+	}
+	expectOrder(t, b, 1, "a1", "a2", "a3")
+}
+
+func TestClosedHostGetsOneProbeAtATimeAndTheFirstSuccessOpensIt(t *testing.T) {
+	b := opened(t, 4, "cdn", "other")
+	for n := range 4 {
+		b.Put(one, asset(n, "cdn", n))
+	}
+	first, _ := next(t, b, 0)
+	second, _ := next(t, b, 0)
+	if wait := b.Slow(first, 0, plan.Pause{Random: 1}); wait != time.Second {
+		t.Fatalf("first wait %v", wait)
+	}
+	b.Back(first, time.Hour)
+	if wait := b.Slow(second, 0, plan.Pause{Random: 1}); wait != time.Second {
+		t.Errorf("a request from before the closing made the wait %v", wait)
+	}
+	b.Back(second, time.Hour)
+	if _, id := next(t, b, time.Second-1); id != "" {
+		t.Fatalf("%s started on a closed host", id)
+	}
+	probe, id := next(t, b, time.Second)
+	if id != "a2" {
+		t.Fatalf("probe %q", id)
+	}
+	if _, id := next(t, b, time.Second); id != "" {
+		t.Fatalf("%s started beside the probe", id)
+	}
+	if wait := b.Slow(probe, time.Second, plan.Pause{Random: 1}); wait != 2*time.Second {
+		t.Errorf("second wait %v", wait)
+	}
+	b.Back(probe, time.Hour)
+	probe, _ = next(t, b, 3*time.Second)
+	if !b.Answered(probe, 3*time.Second) {
+		t.Error("the host was not told to be back")
+	}
+	b.Drop(probe)
+	b.Put(one, asset(7, "cdn", 7))
+	b.Put(one, asset(8, "cdn", 8))
+	expectOrder(t, b, 3*time.Second, "a7", "a8")
+}
+
+func TestAnswerToARequestFromBeforeTheClosingOpensNothing(t *testing.T) {
+	b := opened(t, 4, "cdn")
+	for n := range 3 {
+		b.Put(one, asset(n, "cdn", n))
+	}
+	first, _ := next(t, b, 0)
+	second, _ := next(t, b, 0)
+	b.Slow(first, 0, plan.Pause{Random: 1})
+	if b.Answered(second, 0) {
+		t.Error("it opened the host")
+	}
+	if _, id := next(t, b, 0); id != "" {
+		t.Errorf("%s started", id)
+	}
+}
+
+func TestRetryAfterOfAnyRequestIsWaitedFor(t *testing.T) {
+	b := opened(t, 4, "cdn")
+	for n := range 3 {
+		b.Put(one, asset(n, "cdn", n))
+	}
+	first, _ := next(t, b, 0)
+	second, _ := next(t, b, 0)
+	if wait := b.Slow(first, 0, plan.Pause{Least: 7 * time.Second, Random: 1}); wait != 7*time.Second {
+		t.Errorf("wait %v", wait)
+	}
+	if wait := b.Slow(second, 0, plan.Pause{Least: 20 * time.Second, Random: 1}); wait != 20*time.Second {
+		t.Errorf("wait %v", wait)
+	}
+	if at, _ := b.NextAt(); at != 20*time.Second {
+		t.Errorf("next at %v", at)
+	}
+}
+
+func TestSilenceClosesAHostOnlyWhereNobodyWasAnswered(t *testing.T) {
+	b := opened(t, 4, "cdn")
+	for n := range 3 {
+		b.Put(one, asset(n, "cdn", n))
+	}
+	first, _ := next(t, b, time.Second)
+	second, _ := next(t, b, time.Second)
+	b.Answered(second, 2*time.Second)
+	if _, closed := b.Silent(first, 3*time.Second, plan.Pause{Random: 1}); closed {
+		t.Error("closed though another request was answered meanwhile")
+	}
+	b.Back(first, 0)
+	first, _ = next(t, b, 3*time.Second)
+	if wait, closed := b.Silent(first, 13*time.Second, plan.Pause{Random: 1}); !closed || wait != time.Second {
+		t.Errorf("closed %v for %v", closed, wait)
+	}
+}
+
+func TestHostThatSpeaksWithErrorsIsOpenedOnlyIfNothingElseSpokeAgainstIt(t *testing.T) {
+	b := plan.New(4)
+	for n := range 4 {
+		b.Put(one, asset(n, "cdn", n))
+	}
+	ticket, _ := next(t, b, 0)
+	if wait := b.Spoke(ticket, 0, plan.Pause{Random: 1}); wait != 0 {
+		t.Errorf("waits %v for a host that lives", wait)
+	}
+	ticket, id := next(t, b, 0)
+	if id != "a1" {
+		t.Fatal("not opened")
+	}
+	b.Slow(ticket, 0, plan.Pause{Random: 1})
+	probe, _ := next(t, b, time.Second)
+	if wait := b.Spoke(probe, time.Second, plan.Pause{Random: 1}); wait != 2*time.Second {
+		t.Errorf("after another error the closed host waits %v", wait)
+	}
+}
+
+func TestHostThatWasLongSilentIsProbedAgain(t *testing.T) {
+	b := opened(t, 4, "cdn")
+	for n := range 4 {
+		b.Put(one, asset(n, "cdn", n))
+	}
+	ticket, _ := next(t, b, time.Minute+1)
+	if _, id := next(t, b, time.Minute+1); id != "" {
+		t.Error("several workers for a host that has said nothing for long")
+	}
+	b.Answered(ticket, time.Minute+2)
+	if _, id := next(t, b, time.Minute+2); id == "" {
+		t.Error("not opened by its answer")
+	}
+}
+
+func TestOneHostLeavesAWorkerToAnotherOne(t *testing.T) {
+	b := opened(t, 4, "slow", "fast")
+	for n := range 9 {
+		b.Put(one, asset(n, "slow", n))
+	}
+	b.Put(one, asset(100, "fast", 100))
+	b.Put(one, asset(101, "fast", 101))
+	var got []string
+	for range 4 {
+		_, id := next(t, b, 0)
+		got = append(got, id)
+	}
+	if d := cmp.Diff([]string{"a0", "a1", "a2", "a100"}, got); d != "" {
+		t.Errorf("started (-want +got):\n%s", d)
+	}
+}
+
+func TestHostAloneGetsAllWorkers(t *testing.T) {
+	b := opened(t, 4, "cdn")
+	for n := range 4 {
+		b.Put(one, asset(n, "cdn", n))
+	}
+	expectOrder(t, b, 0, "a0", "a1", "a2", "a3")
+}
+
+func TestHostsThatMayBeDeadGetHalfTheWorkers(t *testing.T) {
+	b := opened(t, 4, "cdn")
+	for n := range 8 {
+		b.Put(one, asset(n, fmt.Sprint("dead", n), n))
+	}
+	for n := range 4 {
+		b.Put(one, asset(100+n, "cdn", 100+n))
+	}
+	var got []string
+	for range 4 {
+		_, id := next(t, b, 0)
+		got = append(got, id)
+	}
+	if d := cmp.Diff([]string{"a0", "a1", "a100", "a101"}, got); d != "" {
+		t.Errorf("started (-want +got):\n%s", d)
+	}
+}
+
+func TestOneWorkerFollowsTheDeadlines(t *testing.T) {
+	b := plan.New(1)
+	b.Put(one, asset(1, "slow", 1))
+	b.Put(one, asset(2, "fast", 2))
+	b.Put(one, asset(3, "slow", 3))
+	for _, want := range []string{"a1", "a2", "a3"} {
+		ticket, id := next(t, b, 0)
+		if id != want {
+			t.Fatalf("%q, want %q", id, want)
+		}
+		b.Answered(ticket, 0)
+		b.Drop(ticket)
+	}
+}
+
+func TestRoomIsWaitedForByUrgency(t *testing.T) {
+	b := opened(t, 9, "cdn")
+	var tickets []*plan.Ticket
+	for n := range 3 {
+		b.Put(one, asset(n, "cdn", n))
+		ticket, _ := next(t, b, 0)
+		tickets = append(tickets, ticket)
+	}
+	b.Put(one, asset(2, "cdn", 2)) // no news can make room
+	b.Room(tickets[2])
+	b.Room(tickets[1])
+	expectOrder(t, b, time.Hour)
+	if k, ok := b.NeedsRoom(); !ok || k != key("r001", 1) {
+		t.Errorf("%v needs room first", k)
+	}
+	keys := []run.Key{key("r001", 0), key("r001", 2), key("none", 1)}
+	if d := cmp.Diff([]run.Key{key("r001", 2)}, b.LessUrgent(key("r001", 1), keys)); d != "" {
+		t.Errorf("less urgent and idle (-want +got):\n%s", d)
+	}
+	b.HasRoom()
+	expectOrder(t, b, 0, "a1")
+}
+
+func TestOverdueTakesWhateverAnAssetWaitsFor(t *testing.T) {
+	b := opened(t, 9, "cdn")
+	ended := plan.Run{ID: "r001", Ended: true, EndedAt: time.Hour}
+	for n := range 4 {
+		b.Put(ended, asset(n, "cdn", n))
+	}
+	waits, _ := next(t, b, 0)
+	b.Back(waits, time.Hour)
+	full, _ := next(t, b, 0)
+	b.Room(full)
+	busy, _ := next(t, b, 0)
+	b.Put(plan.Run{ID: "r002", Ended: true, EndedAt: 2 * time.Hour}, plan.Asset{Key: key("r002", 7), Host: "cdn"})
+	b.Put(plan.Run{ID: "r003"}, plan.Asset{Key: key("r003", 8), Host: "cdn"})
+	if at, ok := b.Ended(); !ok || at != time.Hour {
+		t.Errorf("the first ended at %v, %v", at, ok)
+	}
+	if late := b.Overdue(time.Hour-1, 9); len(late) != 0 {
+		t.Fatalf("%d overdue before their time", len(late))
+	}
+	late := b.Overdue(time.Hour, 2)
+	late = append(late, b.Overdue(time.Hour, 9)...)
+	if len(late) != 3 || busy.Key() == late[0].Key() {
+		t.Fatalf("%d overdue, want those three that nobody fetches", len(late))
+	}
+	b.First(late[2])
+	first, id := next(t, b, 0)
+	if first != late[2] {
+		t.Errorf("%s started before the one that has its last try", id)
+	}
+	for _, l := range late {
+		b.Drop(l)
+	}
+	b.Drop(busy)
+	if at, _ := b.Ended(); at != 2*time.Hour || b.Waits("r001") || b.Len() != 2 {
+		t.Errorf("left: %v, %d", at, b.Len())
+	}
+}
+
+func TestDropRunLeavesTakenAssetsToTheirHolders(t *testing.T) {
+	b := opened(t, 9, "cdn")
+	for n := range 50 { // enough for an index
+		b.Put(one, asset(n, "cdn", n))
+	}
+	ticket, _ := next(t, b, 0)
+	b.DropRun("r001")
+	b.DropRun("none")
+	if b.Len() != 1 || !b.Waits("r001") {
+		t.Errorf("%d left", b.Len())
+	}
+	expectOrder(t, b, 0)
+	b.Drop(ticket)
+	if b.Len() != 0 || b.Waits("r001") {
+		t.Errorf("%d left", b.Len())
+	}
+}
+
+func TestHostsWithoutAssetsAreForgotten(t *testing.T) {
+	b := plan.New(4)
+	grown := func(prefix string) uint64 {
+		for n := range 20_000 {
+			b.Put(one, asset(1, prefix+strconv.Itoa(n), 1))
+		}
+		return heapInUse()
+	}
+	before := grown("a")
+	if after := grown("b"); after > before+1<<20 {
+		t.Errorf("%d bytes after 20,000 hosts, %d after as many more", before, after)
+	}
+	runtime.KeepAlive(b)
+}
+
+func heapInUse() uint64 {
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return m.HeapAlloc
+}
+
+func TestAMillionAssetsFitInMemory(t *testing.T) {
+	if testing.Short() {
+		t.Skip("a million assets")
+	}
+	const runs, each = 100_000, 10
+	var before, after runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	b := plan.New(16)
+	for r := range runs {
+		id := run.ID(fmt.Sprintf("run%07d", r))
+		for n := range each {
+			a := plan.Asset{Key: run.Key{Run: id, Kind: run.Images, ID: "abc" + strconv.Itoa(r*each+n)}, Host: "cdn"}
+			a.Deadline = day.Add(time.Duration(r*7919%runs) * time.Second)
+			b.Add(plan.Run{ID: id, HandedIn: day, Ended: true, EndedAt: time.Duration(r)}, a)
+		}
+	}
+	runtime.GC()
+	runtime.ReadMemStats(&after)
+	if got := (after.HeapAlloc - before.HeapAlloc) / (runs * each); got > 200 {
+		t.Errorf("%d bytes an asset", got)
+	}
+	if b.Len() != runs*each {
+		t.Fatalf("%d assets", b.Len())
+	}
+	ticket, ok := b.Next(0)
+	if !ok {
+		t.Fatal("none starts")
+	}
+	b.Drop(ticket)
+}
