@@ -1,0 +1,229 @@
+package queue
+
+import (
+	"container/list"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+
+	"github.com/assetd/assetd/internal/run"
+)
+
+// cacheBytes bounds the answer files whose parsed form is kept, by their size on
+// disk. The last one used is kept whatever its size.
+const cacheBytes = 4 << 20
+
+const answerExt = ".json"
+
+// answers keeps the answer files. One lock serves all: files are small, and not
+// synced.
+type answers struct {
+	dir string
+
+	mu    sync.Mutex
+	known map[run.ID]*list.Element // of *answer
+	order list.List                // the last one used first
+	bytes int64
+}
+
+// answer is a parsed file. It is never changed, only replaced.
+type answer struct {
+	run.Answer
+	size   int64
+	listed map[assetName]int // place in Assets
+}
+
+type assetName struct {
+	kind run.Kind
+	id   string
+}
+
+func newAnswers(stateDir string) *answers {
+	return &answers{dir: filepath.Join(stateDir, "answers"), known: make(map[run.ID]*list.Element)}
+}
+
+// Answer is what the API said about a run, all answers united; false where
+// nothing is at hand: not yet asked, lost, damaged or settled. The value is shared
+// and must not be changed. It holds signed URLs.
+func (q *Queue) Answer(id run.ID) (run.Answer, bool, error) {
+	a, err := q.answers.get(id)
+	if a == nil {
+		return run.Answer{}, false, err
+	}
+	return a.Answer, true, nil
+}
+
+// Listed is what the API said about one asset, as Answer would have it, at the
+// same cost however many assets its run has.
+func (q *Queue) Listed(key run.Key) (run.Listed, bool, error) {
+	a, err := q.answers.get(key.Run)
+	if a == nil {
+		return run.Listed{}, false, err
+	}
+	i, ok := a.listed[assetName{key.Kind, key.ID}]
+	if !ok {
+		return run.Listed{}, false, nil
+	}
+	return a.Assets[i], true, nil
+}
+
+// SaveAnswer unites an answer with what is at hand and writes it. It goes before
+// the Answered that uses it. It does not outlive power loss for certain.
+func (q *Queue) SaveAnswer(id run.ID, fresh run.Answer) error {
+	if q.options.ReadOnly {
+		return ErrReadOnly
+	}
+	err := q.answers.save(id, fresh)
+	if err != nil && noRoom(err) {
+		return fmt.Errorf("%w: answer of run %q: %w", ErrFull, id, err)
+	}
+	return err
+}
+
+// path is a run's file. IDs that differ by case alone share one where the file
+// system knows no case: each finds the other's answer in it, takes that for none,
+// and asks again.
+func (s *answers) path(id run.ID) string { return filepath.Join(s.dir, string(id)+answerExt) }
+
+func (s *answers) get(id run.ID) (*answer, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.load(id)
+}
+
+// load is the answer at hand, from the cache or the file; nil: none.
+func (s *answers) load(id run.ID) (*answer, error) {
+	if e, ok := s.known[id]; ok {
+		s.order.MoveToFront(e)
+		return e.Value.(*answer), nil
+	}
+	if !run.ValidID(string(id)) {
+		return nil, nil
+	}
+	data, err := os.ReadFile(s.path(id))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("answer of run %q: %w", id, err)
+	}
+	var a run.Answer
+	if json.Unmarshal(data, &a) != nil || a.Run != id {
+		return nil, nil
+	}
+	return s.keep(a, int64(len(data))), nil
+}
+
+// keep puts a parsed answer into the cache and drops those used least lately.
+func (s *answers) keep(a run.Answer, size int64) *answer {
+	s.drop(a.Run)
+	parsed := &answer{Answer: a, size: size, listed: make(map[assetName]int, len(a.Assets))}
+	for i, l := range a.Assets {
+		parsed.listed[assetName{l.Kind, l.ID}] = i
+	}
+	s.known[a.Run] = s.order.PushFront(parsed)
+	for s.bytes += size; s.bytes > cacheBytes && s.order.Len() > 1; {
+		s.drop(s.order.Back().Value.(*answer).Run)
+	}
+	return parsed
+}
+
+func (s *answers) drop(id run.ID) {
+	if e, ok := s.known[id]; ok {
+		s.bytes -= s.order.Remove(e).(*answer).size
+		delete(s.known, id)
+	}
+}
+
+func (s *answers) save(id run.ID, fresh run.Answer) error {
+	if !run.ValidID(string(id)) {
+		return fmt.Errorf("%.70q is no run ID", id)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if old, err := s.load(id); err != nil {
+		return err
+	} else if old != nil {
+		fresh = old.Unite(fresh)
+	}
+	fresh.Run = id
+	data, err := json.Marshal(fresh)
+	if err != nil {
+		return fmt.Errorf("answer of run %q: %w", id, err)
+	}
+	if err := s.write(id, data); err != nil {
+		return err
+	}
+	s.keep(fresh, int64(len(data)))
+	return nil
+}
+
+// write replaces a file atomically. The directory is made at the first one.
+func (s *answers) write(id run.ID, data []byte) (err error) {
+	f, err := os.CreateTemp(s.dir, ".*.tmp") // 0600
+	if errors.Is(err, fs.ErrNotExist) {
+		if err = os.Mkdir(s.dir, 0o700); err == nil || errors.Is(err, fs.ErrExist) {
+			f, err = os.CreateTemp(s.dir, ".*.tmp")
+		}
+	}
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	if err = errors.Join(err, f.Close()); err == nil {
+		err = os.Rename(f.Name(), s.path(id))
+	}
+	if err != nil {
+		_ = os.Remove(f.Name())
+	}
+	return err
+}
+
+// remove forgets a run's answer. A file that cannot be removed now is at the
+// next Open.
+func (s *answers) remove(ids ...run.ID) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, id := range ids {
+		s.drop(id)
+		_ = os.Remove(s.path(id))
+	}
+}
+
+// sweepAnswers removes what a crash left behind: half written files, and answers
+// of runs that are settled or forgotten.
+func (q *Queue) sweepAnswers() error {
+	if err := os.Chmod(q.answers.dir, 0o700); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	dir, err := os.Open(q.answers.dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	names, err := dir.Readdirnames(-1)
+	if err != nil {
+		return err
+	}
+	return q.view(context.Background(), func(t *txn) error {
+		for _, name := range names {
+			id, ok := strings.CutSuffix(name, answerExt)
+			if ok && run.ValidID(id) {
+				if r, err := t.run(run.ID(id)); err == nil && !r.State.Settled() {
+					continue
+				}
+			}
+			_ = os.Remove(filepath.Join(q.answers.dir, name))
+		}
+		return nil
+	})
+}

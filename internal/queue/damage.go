@@ -1,0 +1,32 @@
+package queue
+
+import "fmt"
+
+// DamageError is a queue file that cannot be used as it is. The file was not
+// changed.
+type DamageError struct {
+	File    string
+	Finding string // what is wrong with it
+	Mend    string // what a person can do
+	Err     error  // the cause, if there is one
+}
+
+// Error names file, finding and mend.
+func (d *DamageError) Error() string {
+	return fmt.Sprintf("the queue %s is damaged: %s; %s", d.File, d.Finding, d.Mend)
+}
+
+// Unwrap is the cause.
+func (d *DamageError) Unwrap() error { return d.Err }
+
+const mend = "move it aside and restore a copy with `assetd restore`; " +
+	"where there is none, move the accepted drop files into the drop directory again: what is stored is not fetched twice"
+
+// damaged makes a panic of bbolt, or a fault of the mapped file, an error.
+func damaged(file string, fault any) error {
+	d := &DamageError{File: file, Finding: fmt.Sprint(fault), Mend: mend}
+	if err, ok := fault.(error); ok {
+		d.Err = err
+	}
+	return d
+}

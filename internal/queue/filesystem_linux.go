@@ -1,0 +1,44 @@
+package queue
+
+import (
+	"errors"
+	"fmt"
+
+	"golang.org/x/sys/unix"
+)
+
+// suitable judges the file system that a directory lies on: bbolt needs locks
+// that hold and a mapping that shows what was written. An error where it has
+// neither for certain, a warning where what is written may not outlive a
+// container.
+func suitable(dir string) (warning string, err error) {
+	var s unix.Statfs_t
+	for {
+		if err = unix.Statfs(dir, &s); !errors.Is(err, unix.EINTR) {
+			break
+		}
+	}
+	if err != nil {
+		return "", fmt.Errorf("statfs %s: %w", dir, err)
+	}
+	return judgeType(dir, int64(s.Type))
+}
+
+func judgeType(dir string, magic int64) (warning string, err error) {
+	name := ""
+	switch uint32(magic) {
+	case unix.NFS_SUPER_MAGIC:
+		name = "NFS"
+	case unix.SMB_SUPER_MAGIC, unix.CIFS_SUPER_MAGIC, unix.SMB2_SUPER_MAGIC:
+		name = "SMB/CIFS"
+	case unix.FUSE_SUPER_MAGIC:
+		name = "FUSE"
+	case unix.V9FS_MAGIC:
+		name = "9p"
+	case unix.OVERLAYFS_SUPER_MAGIC:
+		return dir + " lies on overlayfs: where that is a container's own layer, the queue is gone with the container; put it on a volume", nil
+	default:
+		return "", nil
+	}
+	return "", fmt.Errorf("%s lies on %s, where neither locks nor mapped files can be trusted: set state.dir to a directory on a local disk (storage.dir may stay there)", dir, name)
+}

@@ -1,0 +1,99 @@
+package queue
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"strings"
+	"time"
+
+	"github.com/assetd/assetd/internal/run"
+)
+
+// bucket is one ordered map of the file.
+type bucket int
+
+// What stands in the file. Times in keys are unix milliseconds, 8 bytes big
+// endian, so that the next one due is always the first key.
+const (
+	bMeta     bucket = iota // schema, id, counts, service, volume/<dir>, proof/<fingerprint>
+	bRuns                   // <run> → record
+	bAssets                 // <run>/<kind>/<id> → asset
+	bDue                    // <time><run>: runs to poll
+	bReady                  // <run>: ended, nothing open, not settled
+	bDeadline               // <time><asset>: waiting assets
+	bVerified               // <asset>: verified, not yet stored
+	bNames                  // <run>/<file in one case> → asset key
+	bDirs                   // <directory in one case> → run
+	bHistory                // <time><run>: settled runs
+	buckets
+)
+
+func (b bucket) name() []byte {
+	return []byte([buckets]string{
+		"meta", "run", "asset", "due", "ready", "deadline", "verified", "name", "dir", "history",
+	}[b])
+}
+
+// Keys of bMeta.
+const (
+	keySchema  = "schema"
+	keyID      = "id"
+	keyCounts  = "counts"
+	keyService = "service"
+	keyVolume  = "volume/" // followed by the directory
+	keyProof   = "proof/"  // followed by the fingerprint
+)
+
+// maxLiteral is the longest asset id that stands in a key as it is; longer ones
+// are hashed. The hashed form is longer than that, so the two cannot meet.
+const maxLiteral = 64
+
+const hashPrefix = "sha256:"
+
+// assetKey is <run>/<kind>/<id>. A run ID and a kind hold no slash.
+func assetKey(k run.Key) []byte {
+	id := k.ID
+	if len(id) > maxLiteral {
+		sum := sha256.Sum256([]byte(id))
+		id = hashPrefix + hex.EncodeToString(sum[:])
+	}
+	return []byte(string(k.Run) + "/" + string(k.Kind) + "/" + id)
+}
+
+// assetsOf is the prefix of a run's assets.
+func assetsOf(id run.ID) []byte { return []byte(string(id) + "/") }
+
+// millis is a time as keys have it; what lies before 1970 comes first, at 1:
+// 0 says that there is none.
+func millis(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return max(t.UnixMilli(), 1)
+}
+
+// timed is a key that sorts by time, then by what follows it.
+func timed(ms int64, rest string) []byte {
+	k := make([]byte, 8, 8+len(rest))
+	binary.BigEndian.PutUint64(k, uint64(ms))
+	return append(k, rest...)
+}
+
+// untimed takes such a key apart; ok is false where it is none.
+func untimed(key []byte) (ms int64, rest []byte, ok bool) {
+	if len(key) < 8 {
+		return 0, nil, false
+	}
+	return int64(binary.BigEndian.Uint64(key)), key[8:], true
+}
+
+// oneCase is a name as a file system without regard to case sees it. Upper
+// first: some letters (the long s, the Kelvin sign) have no lower case of their
+// own but share an upper one.
+func oneCase(name string) string { return strings.ToLower(strings.ToUpper(name)) }
+
+// nameKey is where a run's file name is claimed.
+func nameKey(id run.ID, file string) []byte {
+	return []byte(string(id) + "/" + oneCase(file))
+}

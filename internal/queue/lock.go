@@ -1,0 +1,55 @@
+package queue
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// lockDir locks the state directory itself, for one writer or several readers.
+// bbolt locks its file, but that file is replaced when it is made anew, and
+// whoever waits for its lock then gets the lock of a file that is no longer there.
+func lockDir(dir string, shared bool, wait time.Duration) (*os.File, error) {
+	f, err := os.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	how := unix.LOCK_EX
+	if shared {
+		how = unix.LOCK_SH
+	}
+	until := time.Now().Add(wait)
+	for {
+		err := unix.Flock(int(f.Fd()), how|unix.LOCK_NB)
+		switch {
+		case err == nil:
+			return f, nil
+		case errors.Is(err, unix.EINTR):
+			continue
+		case !errors.Is(err, unix.EWOULDBLOCK):
+			_ = f.Close()
+			return nil, fmt.Errorf("lock %s: %w", dir, err)
+		case !time.Now().Before(until):
+			_ = f.Close()
+			return nil, locked(dir)
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}
+
+func locked(what string) error {
+	return fmt.Errorf("%w: %s is locked by a daemon, or by a command that opened the queue itself; stop that one, or ask it through its socket", ErrLocked, what)
+}
+
+// missing reports whether there is no file at all.
+func missing(path string) (bool, error) {
+	_, err := os.Lstat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return true, nil
+	}
+	return false, err
+}

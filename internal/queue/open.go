@@ -1,0 +1,358 @@
+package queue
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"strconv"
+	"time"
+
+	bolt "go.etcd.io/bbolt"
+	bolterrors "go.etcd.io/bbolt/errors"
+)
+
+const (
+	schema      = "assetd/queue/1"
+	defaultWait = 5 * time.Second
+
+	// A file is made anew without its free pages at Open where they are more than
+	// half of it and more than this: it never shrinks by itself.
+	compactFrom = 64 << 20
+	compactStep = 16 << 20 // bytes copied in one transaction
+)
+
+func dbPath(dir string) string { return filepath.Join(dir, "queue.db") }
+
+// Open opens the queue in a state directory, and makes both where they are not
+// there yet. It fails with ErrLocked where another process has it, with a
+// *DamageError where the file cannot be trusted (never with an empty queue in its
+// place), and where the directory lies on a file system that bbolt's locks and
+// mapping cannot trust. For reading only it fails with fs.ErrNotExist where there
+// is no queue.
+func Open(dir string, options Options) (*Queue, error) {
+	q := &Queue{
+		dir: dir, options: options,
+		ops: make(chan *operation), pings: make(chan struct{}),
+		closing: make(chan struct{}), stopped: make(chan struct{}), dead: make(chan struct{}),
+	}
+	if err := q.open(); err != nil {
+		if q.db != nil {
+			_ = q.db.Close()
+		}
+		if q.lock != nil {
+			_ = q.lock.Close()
+		}
+		return nil, explain(err, dir)
+	}
+	if options.ReadOnly {
+		close(q.stopped)
+	} else {
+		go q.write()
+	}
+	return q, nil
+}
+
+func (q *Queue) open() error {
+	if !q.options.ReadOnly {
+		if err := makeDir(q.dir); err != nil {
+			return err
+		}
+	}
+	warning, err := suitable(q.dir)
+	if err != nil {
+		return err
+	}
+	q.warn(warning)
+	wait := q.options.LockWait
+	if wait == 0 {
+		wait = defaultWait
+	}
+	if q.lock, err = lockDir(q.dir, q.options.ReadOnly, wait); err != nil {
+		return err
+	}
+	if !q.options.ReadOnly {
+		if err := q.create(); err != nil {
+			return err
+		}
+	}
+	if warning, err = inspect(q.Path()); err != nil {
+		return err
+	}
+	q.warn(warning)
+	if err := q.openFile(wait); err != nil {
+		return err
+	}
+	q.answers = newAnswers(q.dir)
+	if q.options.ReadOnly {
+		return nil
+	}
+	return q.sweepAnswers()
+}
+
+func (q *Queue) warn(warning string) {
+	if warning != "" {
+		q.warnings = append(q.warnings, warning)
+	}
+}
+
+// create makes the file where there is none: under another name and synced, so
+// that what stands under the final name is whole from the first moment on.
+func (q *Queue) create() error {
+	if gone, err := missing(q.Path()); err != nil || !gone {
+		return err
+	}
+	q.fresh = true
+	return q.replace(func(db *bolt.DB) error {
+		var id [16]byte
+		_, _ = rand.Read(id[:]) // never fails
+		return db.Update(func(tx *bolt.Tx) error {
+			for b := range buckets {
+				if _, err := tx.CreateBucket(b.name()); err != nil {
+					return err
+				}
+			}
+			t := &txn{tx: tx}
+			return errors.Join(
+				t.put(bMeta, []byte(keySchema), []byte(schema)),
+				t.put(bMeta, []byte(keyID), []byte(hex.EncodeToString(id[:]))),
+				t.put(bMeta, []byte(keyService), encodeService(0)),
+				t.writeCounts(),
+			)
+		})
+	})
+}
+
+// replace puts a file that fill filled in the place of queue.db, atomically and
+// durably. The caller holds the directory's lock.
+func (q *Queue) replace(fill func(*bolt.DB) error) (err error) {
+	name := q.Path() + ".new"
+	if err := os.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			_ = os.Remove(name)
+		}
+	}()
+	db, err := bolt.Open(name, 0o600, &bolt.Options{FreelistType: bolt.FreelistMapType, Timeout: time.Second})
+	if err != nil {
+		return err
+	}
+	if err = errors.Join(fill(db), db.Close()); err != nil {
+		return err
+	}
+	if err = syncFile(name); err != nil {
+		return err
+	}
+	if err = os.Rename(name, q.Path()); err != nil {
+		return err
+	}
+	return syncFile(q.dir)
+}
+
+// makeDir makes a directory that survives power loss, and those above it.
+func makeDir(dir string) error {
+	if _, err := os.Stat(dir); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	parent := filepath.Dir(dir)
+	if err := makeDir(parent); err != nil {
+		return err
+	}
+	if err := os.Mkdir(dir, 0o750); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	return syncFile(parent)
+}
+
+// syncFile makes a file, or a directory's entries, durable.
+func syncFile(name string) error {
+	f, err := os.Open(name)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Sync(), f.Close())
+}
+
+// openFile has bbolt open the file, and sees that what is in it is a queue.
+func (q *Queue) openFile(wait time.Duration) (err error) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func() {
+		if fault := recover(); fault != nil {
+			err = damaged(q.Path(), fault)
+		}
+	}()
+	if err := q.openDB(wait); err != nil {
+		return err
+	}
+	if err := q.check(); err != nil {
+		return err
+	}
+	if size := used(q.db); !q.options.ReadOnly && free(q.db) > max(compactFrom, size/2) {
+		return q.compact(wait)
+	}
+	return nil
+}
+
+func (q *Queue) openDB(wait time.Duration) error {
+	db, err := bolt.Open(q.Path(), 0o600, &bolt.Options{
+		Timeout:         wait,
+		ReadOnly:        q.options.ReadOnly,
+		PreLoadFreelist: true,
+		FreelistType:    bolt.FreelistMapType,
+		InitialMmapSize: mapSize(),
+		MaxSize:         int(q.options.MaxSize),
+		OpenFile: func(name string, flag int, mode os.FileMode) (*os.File, error) {
+			f, err := os.OpenFile(name, flag, mode)
+			q.file = f
+			return f, err
+		},
+	})
+	switch {
+	case errors.Is(err, bolterrors.ErrTimeout):
+		return locked(q.Path())
+	case errors.Is(err, bolterrors.ErrInvalid), errors.Is(err, bolterrors.ErrChecksum), errors.Is(err, bolterrors.ErrVersionMismatch):
+		return damaged(q.Path(), err)
+	case err != nil:
+		return err
+	}
+	q.db = db
+	return nil
+}
+
+// mapSize is how much is mapped from the start: while the file is smaller, no
+// reader holds the writer up. It is address space, not memory; where that is
+// short, it is less.
+func mapSize() int {
+	if strconv.IntSize == 32 {
+		return 64 << 20
+	}
+	return 256 << 20
+}
+
+// check sees that the file's pages agree with each other and hold a queue.
+func (q *Queue) check() error {
+	return q.db.View(func(tx *bolt.Tx) error {
+		for b := range buckets {
+			if tx.Bucket(b.name()) == nil {
+				return damaged(q.Path(), fmt.Sprintf("no queue of assetd: it has no %q", b.name()))
+			}
+		}
+		t := &txn{tx: tx}
+		if found := string(t.get(bMeta, []byte(keySchema))); found != schema {
+			return fmt.Errorf("%s has the schema %.40q, this assetd knows %q: use the assetd that wrote it", q.Path(), found, schema)
+		}
+		q.id = string(t.get(bMeta, []byte(keyID)))
+		service, err := decodeService(t.get(bMeta, []byte(keyService)))
+		if err != nil || q.id == "" {
+			return damaged(q.Path(), "its ID or its clock cannot be read")
+		}
+		q.service = service
+		if used(q.db) > inspectionSize {
+			return nil
+		}
+		return q.pages(tx)
+	})
+}
+
+// pages runs bbolt's own check.
+func (q *Queue) pages(tx *bolt.Tx) error {
+	finding := ""
+	for err := range tx.Check(bolt.WithKVStringer(brief{})) {
+		if finding == "" {
+			finding = err.Error()
+		}
+	}
+	if finding != "" {
+		return damaged(q.Path(), finding)
+	}
+	return nil
+}
+
+// brief shows keys and values in bbolt's findings: damaged lengths are no reason
+// to print the file.
+type brief struct{}
+
+func (brief) KeyToString(b []byte) string   { return hex.EncodeToString(b[:min(len(b), 32)]) }
+func (brief) ValueToString(b []byte) string { return hex.EncodeToString(b[:min(len(b), 32)]) }
+
+// used and free are the file's pages, in bytes: those that bbolt handed out, and
+// those of them that hold nothing.
+func used(db *bolt.DB) (size int64) {
+	_ = db.View(func(tx *bolt.Tx) error {
+		size = tx.Size()
+		return nil
+	})
+	return size
+}
+
+func free(db *bolt.DB) int64 {
+	s := db.Stats()
+	return int64(s.FreePageN+s.PendingPageN) * int64(db.Info().PageSize)
+}
+
+// compact makes the file anew without its free pages. Where that fails the file
+// is used as it is.
+func (q *Queue) compact(wait time.Duration) error {
+	before := used(q.db)
+	err := q.replace(func(anew *bolt.DB) error {
+		if err := bolt.Compact(anew, q.db, compactStep); err != nil {
+			return err
+		}
+		if err := same(anew, q.db); err != nil {
+			return err
+		}
+		return anew.View(q.pages)
+	})
+	if err != nil {
+		q.warn(fmt.Sprintf("%s: %d of %d bytes are free, but it could not be compacted: %v", q.Path(), free(q.db), before, err))
+		if q.renamed() {
+			return err
+		}
+		return nil
+	}
+	if err := q.db.Close(); err != nil {
+		return err
+	}
+	q.db = nil
+	if err := q.openDB(wait); err != nil {
+		return err
+	}
+	q.warn(fmt.Sprintf("%s: compacted from %d to %d bytes", q.Path(), before, used(q.db)))
+	return nil
+}
+
+// renamed reports whether the open file is no longer the one in its place.
+func (q *Queue) renamed() bool {
+	open, err := q.file.Stat()
+	there, err2 := os.Stat(q.Path())
+	return err != nil || err2 != nil || !os.SameFile(open, there)
+}
+
+// same sees that two files hold as many keys in each bucket.
+func same(a, b *bolt.DB) error {
+	return a.View(func(ta *bolt.Tx) error {
+		return b.View(func(tb *bolt.Tx) error {
+			for n := range buckets {
+				na, nb := ta.Bucket(n.name()).Stats().KeyN, tb.Bucket(n.name()).Stats().KeyN
+				if na != nb {
+					return fmt.Errorf("%q has %d keys, its copy %d", n.name(), nb, na)
+				}
+			}
+			return nil
+		})
+	})
+}
+
+// explain adds what a person can do to an error of the file system.
+func explain(err error, dir string) error {
+	if errors.Is(err, fs.ErrPermission) {
+		return fmt.Errorf("state directory %s: %w; the user assetd runs as (uid %d) must own it and what is in it", dir, err, os.Geteuid())
+	}
+	return err
+}

@@ -1,0 +1,115 @@
+package queue
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/assetd/assetd/internal/run"
+)
+
+func TestMain(m *testing.M) {
+	if crashes() { // a child that a test started to kill
+		return
+	}
+	goleak.VerifyTestMain(m)
+}
+
+// noon is when these tests begin.
+func noon() time.Time { return time.Date(2026, 2, 25, 12, 0, 0, 0, time.UTC) }
+
+// opened is a queue in a directory, checked by bbolt after every commit, and by
+// the rules of this package at the end.
+func opened(t *testing.T, dir string, options Options) *Queue {
+	t.Helper()
+	if options.Now == nil {
+		options.Now = noon
+	}
+	q, err := Open(dir, options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	q.db.StrictMode = true
+	t.Cleanup(func() {
+		if q.Err() == nil {
+			consistent(t, q)
+		}
+		if err := q.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return q
+}
+
+func fresh(t *testing.T) *Queue {
+	t.Helper()
+	return opened(t, t.TempDir(), Options{})
+}
+
+func add(t *testing.T, q *Queue, ids ...run.ID) {
+	t.Helper()
+	var in []run.HandIn
+	for _, id := range ids {
+		in = append(in, run.HandIn{ID: id})
+	}
+	if _, err := q.Add(t.Context(), in); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func must[T any](v T, err error) func(*testing.T) T {
+	return func(t *testing.T) T {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return v
+	}
+}
+
+// full says whether a test that lacks something must fail rather than skip.
+func lacks(t *testing.T, what string) {
+	t.Helper()
+	if os.Getenv("ASSETD_TEST_FULL") == "1" {
+		t.Fatal("missing: " + what)
+	}
+	t.Skip("missing: " + what)
+}
+
+func TestAQueueIsFoundAgainAsItWasLeft(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "a", "state")
+	q, err := Open(dir, Options{Now: noon})
+	if err != nil {
+		t.Fatal(err)
+	}
+	id := q.ID()
+	if !q.Fresh() || len(id) != 32 {
+		t.Fatalf("fresh %v, id %q", q.Fresh(), id)
+	}
+	ctx := context.Background()
+	if _, err := q.Add(ctx, []run.HandIn{{ID: "omps2OH829", Labels: map[string]string{"shot": "7"}}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := q.SaveService(ctx, 42*time.Second); err != nil {
+		t.Fatal(err)
+	}
+	if err := q.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if info, err := os.Stat(filepath.Join(dir, "queue.db")); err != nil || info.Mode().Perm() != 0o600 {
+		t.Fatalf("%v, %v", info, err)
+	}
+
+	q = opened(t, dir, Options{})
+	if q.Fresh() || q.ID() != id || q.Service() != 42*time.Second {
+		t.Fatalf("fresh %v, id %q, service %v", q.Fresh(), q.ID(), q.Service())
+	}
+	r := must(q.Get(ctx, "omps2OH829"))(t)
+	if r.State != run.Waiting || !r.HandedIn.Equal(noon()) || r.Labels["shot"] != "7" {
+		t.Fatalf("%+v", r)
+	}
+}

@@ -1,0 +1,253 @@
+package queue
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/assetd/assetd/internal/run"
+	"github.com/assetd/assetd/internal/signedurl"
+)
+
+// Bounds of one transaction of Add, and of a run's labels.
+const (
+	addStep   = 10_000
+	MaxLabels = 16 << 10 // bytes of all names and values of a run's labels
+)
+
+// Add records hand-ins: new runs are waiting and due at once; a known one gets
+// the labels it does not have yet, where its directory is not chosen; a label it
+// has with another value is replaced. All of it is durable when Add returns
+// without an error; with one, Taken says what is. Nothing is taken where one of
+// the hand-ins is no run ID or has more than MaxLabels of labels. The event
+// RunAccepted is told for each new run.
+func (q *Queue) Add(ctx context.Context, handIns []run.HandIn) (run.Taken, error) {
+	var taken run.Taken
+	for _, h := range handIns {
+		if !run.ValidID(string(h.ID)) {
+			return taken, fmt.Errorf("%.70q is no run ID", h.ID)
+		}
+		if size(h.Labels) > MaxLabels {
+			return taken, fmt.Errorf("run %q: its labels have more than %d bytes", h.ID, MaxLabels)
+		}
+	}
+	for step := range slices.Chunk(handIns, addStep) {
+		// In the order of the keys each page is looked up once.
+		step = slices.SortedStableFunc(slices.Values(step), func(a, b run.HandIn) int { return cmp.Compare(a.ID, b.ID) })
+		added, err := q.addStep(ctx, step)
+		if err != nil {
+			return taken, err
+		}
+		taken.New += len(added.fresh)
+		taken.Known += len(step) - len(added.fresh)
+		taken.Late = append(taken.Late, added.late...)
+		for _, id := range added.fresh {
+			q.tell(run.Event{Kind: run.RunAccepted, Run: id, State: run.Waiting})
+		}
+	}
+	return taken, nil
+}
+
+type added struct{ fresh, late []run.ID }
+
+func (q *Queue) addStep(ctx context.Context, handIns []run.HandIn) (added, error) {
+	var a added
+	now := q.now().Truncate(time.Millisecond)
+	err := q.update(ctx, len(handIns), func(t *txn) error {
+		for _, h := range handIns {
+			e, err := t.edit(h.ID)
+			switch {
+			case errors.Is(err, run.ErrUnknown):
+				e = t.create(record{Run: run.Run{ID: h.ID, State: run.Waiting, HandedIn: now}, due: millis(now)})
+				a.fresh = append(a.fresh, h.ID)
+			case err != nil:
+				return err
+			}
+			late, err := e.label(h.Labels)
+			if err != nil {
+				return err
+			}
+			if late {
+				a.late = append(a.late, h.ID)
+			}
+		}
+		return nil
+	})
+	return a, err
+}
+
+// label adds labels to a run and saves it; late where they come too late.
+func (e *edit) label(labels map[string]string) (late bool, err error) {
+	merged := maps.Clone(e.rec.Labels)
+	for name, value := range labels {
+		name, value = signedurl.Redact(name), signedurl.Redact(value)
+		if was, ok := merged[name]; ok && was == value {
+			continue
+		}
+		if e.rec.Dir != "" {
+			return true, nil
+		}
+		if merged == nil {
+			merged = make(map[string]string)
+		}
+		merged[name] = value
+	}
+	if e.was != nil && maps.Equal(merged, e.rec.Labels) {
+		return false, nil
+	}
+	if size(merged) > MaxLabels {
+		return true, nil // each hand-in was small enough; together they are not
+	}
+	e.rec.Labels = merged
+	return false, e.save()
+}
+
+func size(labels map[string]string) (n int) {
+	for name, value := range labels {
+		n += len(name) + len(value)
+	}
+	return n
+}
+
+// Due returns up to limit of the runs to poll at local time now, those due first
+// before the others, and when the first of the rest is due: zero where none is.
+func (q *Queue) Due(ctx context.Context, now time.Time, limit int) (due []run.Run, next time.Time, err error) {
+	err = q.view(ctx, func(t *txn) error {
+		c := t.bucket(bDue).Cursor()
+		for k, _ := c.First(); k != nil; k, _ = c.Next() {
+			ms, id, ok := untimed(k)
+			if !ok {
+				return broken("due entry", k, errCodec)
+			}
+			if ms > now.UnixMilli() || len(due) >= limit {
+				next = at(ms)
+				return nil
+			}
+			r, err := t.run(run.ID(id))
+			if err != nil {
+				return err
+			}
+			due = append(due, r.Run)
+		}
+		return nil
+	})
+	return due, next, err
+}
+
+// Reschedule sets when a run is polled next, by the local clock; zero: not until
+// something else asks for it. A settled run is left alone.
+func (q *Queue) Reschedule(ctx context.Context, id run.ID, at time.Time) error {
+	return q.update(ctx, 1, func(t *txn) error {
+		e, err := t.edit(id)
+		if err != nil {
+			return err
+		}
+		if e.rec.State.Settled() {
+			return nil
+		}
+		e.rec.due = millis(at)
+		return e.save()
+	})
+}
+
+// Get returns a run; run.ErrUnknown where there is none.
+func (q *Queue) Get(ctx context.Context, id run.ID) (r run.Run, err error) {
+	err = q.view(ctx, func(t *txn) error {
+		rec, err := t.run(id)
+		r = rec.Run
+		return err
+	})
+	return r, err
+}
+
+// listStep is how many runs List looks at in one transaction.
+const listStep = 5000
+
+// List returns up to limit runs in the order of their IDs, from the first one
+// beyond after on; only those in the given state where it is not empty.
+func (q *Queue) List(ctx context.Context, state run.State, after run.ID, limit int) ([]run.Run, error) {
+	var found []run.Run
+	code := slices.Index(runStates(), state)
+	if state != "" && code < 0 {
+		return nil, fmt.Errorf("%q is no state of a run", state)
+	}
+	for more := true; more; {
+		err := q.view(ctx, func(t *txn) error {
+			more = false
+			c := t.bucket(bRuns).Cursor()
+			k, v := c.Seek([]byte(after))
+			if string(k) == string(after) {
+				k, v = c.Next()
+			}
+			for seen := 0; k != nil && len(found) < limit; k, v = c.Next() {
+				if seen++; seen > listStep {
+					more = true
+					return nil
+				}
+				after = run.ID(k)
+				if code >= 0 && len(v) > 1 && int(v[1]) != code { // not worth reading
+					continue
+				}
+				r, err := decodeRun(k, v)
+				if err != nil {
+					return err
+				}
+				found = append(found, r.Run)
+			}
+			return nil
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return found, nil
+}
+
+// Place gives a run its directory, once: the one it has; else wanted; else,
+// where another run has a directory equal to it without regard to case, wanted
+// with a suffix from the SHA-256 of the run's ID. wanted is a path below the
+// volume, with slashes.
+func (q *Queue) Place(ctx context.Context, id run.ID, wanted string) (dir string, err error) {
+	if r, err := q.Get(ctx, id); err != nil || r.Dir != "" {
+		return r.Dir, err
+	}
+	if !fs.ValidPath(wanted) || wanted == "." || len(wanted) > maxFile {
+		return "", fmt.Errorf("run %q: %.100q is no directory for it", id, wanted)
+	}
+	err = q.update(ctx, 1, func(t *txn) error {
+		e, err := t.edit(id)
+		if err != nil {
+			return err
+		}
+		if e.rec.Dir == "" {
+			if e.rec.Dir, err = t.freeDir(id, wanted); err != nil {
+				return err
+			}
+		}
+		dir = e.rec.Dir
+		return e.save()
+	})
+	if err != nil {
+		return "", err
+	}
+	return dir, nil
+}
+
+func (t *txn) freeDir(id run.ID, wanted string) (string, error) {
+	sum := sha256.Sum256([]byte(id))
+	suffix := hex.EncodeToString(sum[:])
+	for _, dir := range []string{wanted, wanted + "-" + suffix[:8], wanted + "-" + suffix} {
+		if holder := t.get(bDirs, []byte(oneCase(dir))); holder == nil || bytes.Equal(holder, []byte(id)) {
+			return dir, nil
+		}
+	}
+	return "", fmt.Errorf("run %q: directory %q: %w, with every suffix", id, wanted, run.ErrNameTaken)
+}

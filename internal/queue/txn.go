@@ -1,0 +1,167 @@
+package queue
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"slices"
+
+	bolt "go.etcd.io/bbolt"
+
+	"github.com/assetd/assetd/internal/run"
+)
+
+// txn is one bbolt transaction in the words of the file. In a writing one many
+// operations run after another; each is undone alone where it fails, so that a
+// refused operation disturbs none of its neighbours.
+type txn struct {
+	tx      *bolt.Tx
+	buckets [buckets]*bolt.Bucket
+	undo    []change // what the operation at hand has changed, for taking it back
+	counts  counts
+	counted bool // counts were read
+	dirty   bool // some operation changed something
+}
+
+type change struct {
+	in  bucket
+	key []byte
+	was []byte // nil: it was not there
+}
+
+// counts are the runs by state, then the assets by state, kept incrementally.
+type counts [9]int64
+
+func (c *counts) run(s run.State) *int64 { return &c[slices.Index(runStates(), s)] }
+
+func (c *counts) asset(s run.AssetState) *int64 {
+	return &c[len(runStates())+slices.Index(assetStates(), s)]
+}
+
+func (t *txn) bucket(b bucket) *bolt.Bucket {
+	if t.buckets[b] == nil {
+		t.buckets[b] = t.tx.Bucket(b.name())
+		if b == bDue || b == bHistory {
+			t.buckets[b].FillPercent = 0.9 // mostly appended to
+		}
+	}
+	return t.buckets[b]
+}
+
+// get is the value, valid while the transaction is; nil: none.
+func (t *txn) get(b bucket, key []byte) []byte { return t.bucket(b).Get(key) }
+
+// put writes a value, which must not be empty and not be changed afterwards.
+func (t *txn) put(b bucket, key, value []byte) error {
+	was := t.get(b, key)
+	if bytes.Equal(was, value) {
+		return nil
+	}
+	t.undo = append(t.undo, change{b, key, was})
+	return t.bucket(b).Put(key, value)
+}
+
+func (t *txn) del(b bucket, key []byte) error {
+	was := t.get(b, key)
+	if was == nil {
+		return nil
+	}
+	t.undo = append(t.undo, change{b, key, was})
+	return t.bucket(b).Delete(key)
+}
+
+// move takes an entry of an index from one key to another; nil: no entry.
+func (t *txn) move(b bucket, from, to, value []byte) error {
+	if bytes.Equal(from, to) {
+		return nil
+	}
+	if from != nil {
+		if err := t.del(b, from); err != nil {
+			return err
+		}
+	}
+	if to == nil {
+		return nil
+	}
+	return t.put(b, to, value)
+}
+
+// present is the value of an index entry whose key says all.
+func present() []byte { return []byte{codecVersion} }
+
+// do runs one operation, all or nothing.
+func (t *txn) do(operation func(*txn) error) error {
+	t.undo = t.undo[:0]
+	counts := t.counts
+	err := operation(t)
+	if err == nil {
+		t.dirty = t.dirty || len(t.undo) > 0
+		return nil
+	}
+	t.counts = counts
+	for _, c := range slices.Backward(t.undo) {
+		b := t.bucket(c.in)
+		undone := b.Delete(c.key)
+		if c.was != nil {
+			undone = b.Put(c.key, c.was)
+		}
+		if undone != nil {
+			panic(fmt.Sprintf("cannot take back a change of %s: %v", c.in.name(), undone))
+		}
+	}
+	return err
+}
+
+// readCounts reads the counts; writeCounts writes them, once a transaction.
+func (t *txn) readCounts() error {
+	value := t.get(bMeta, []byte(keyCounts))
+	if len(value) != 1+8*len(t.counts) {
+		return broken("entry", []byte(keyCounts), errCodec)
+	}
+	for i := range t.counts {
+		t.counts[i] = int64(binary.BigEndian.Uint64(value[1+8*i:]))
+	}
+	return nil
+}
+
+func (t *txn) writeCounts() error {
+	value := []byte{codecVersion}
+	for _, n := range t.counts {
+		value = binary.BigEndian.AppendUint64(value, uint64(n))
+	}
+	return t.put(bMeta, []byte(keyCounts), value)
+}
+
+// run reads a run; run.ErrUnknown where there is none.
+func (t *txn) run(id run.ID) (record, error) {
+	value := t.get(bRuns, []byte(id))
+	if value == nil {
+		return record{}, fmt.Errorf("run %q: %w", id, run.ErrUnknown)
+	}
+	return decodeRun([]byte(id), value)
+}
+
+// asset reads an asset; run.ErrUnknown where there is none.
+func (t *txn) asset(key run.Key) (run.Asset, error) {
+	k := assetKey(key)
+	value := t.get(bAssets, k)
+	if value == nil {
+		return run.Asset{}, fmt.Errorf("asset %q: %w", key, run.ErrUnknown)
+	}
+	return decodeAsset(k, value)
+}
+
+// assets reads all assets of a run, in the order of their keys.
+func (t *txn) assets(id run.ID) ([]run.Asset, error) {
+	var all []run.Asset
+	prefix := assetsOf(id)
+	c := t.bucket(bAssets).Cursor()
+	for k, v := c.Seek(prefix); bytes.HasPrefix(k, prefix); k, v = c.Next() {
+		a, err := decodeAsset(k, v)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, a)
+	}
+	return all, nil
+}
