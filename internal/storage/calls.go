@@ -1,0 +1,131 @@
+package storage
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// calls are the calls to the system that can fail, one field each: a volume's
+// own, so that a test can let the Nth of them fail.
+type calls struct {
+	openRoot func(dir string) (*os.Root, error)
+	open     func(r *os.Root, name string, flag int, perm fs.FileMode) (*os.File, error)
+	lstat    func(r *os.Root, name string) (fs.FileInfo, error)
+	mkdir    func(r *os.Root, name string, perm fs.FileMode) error
+	remove   func(r *os.Root, name string) error
+	rename   func(r *os.Root, from, to string) error                        // replaces
+	place    func(from *os.File, name string, to *os.File, as string) error // renames without replacing
+	read     func(f *os.File, p []byte, off int64) (int, error)
+	write    func(f *os.File, p []byte, off int64) (int, error)
+	truncate func(f *os.File, size int64) error
+	chmod    func(f *os.File, mode fs.FileMode) error
+	sync     func(f *os.File) error
+	syncDir  func(dir *os.File) error
+	syncFS   func(f *os.File) error
+	close    func(f *os.File) error
+	statfs   func(f *os.File) (unix.Statfs_t, error)
+	allocate func(f *os.File, off, n int64) error
+	syncTold bool // this kernel tells write-back errors to syncfs
+}
+
+// systemCalls are the real ones. Package os repeats what a signal interrupts, but
+// for Root.Rename and Root.Lstat; package unix never does: retry does it for all
+// of these, as FUSE and CIFS do let signals through.
+func systemCalls() calls {
+	return calls{
+		openRoot: os.OpenRoot,
+		open:     (*os.Root).OpenFile,
+		lstat:    (*os.Root).Lstat,
+		mkdir:    (*os.Root).Mkdir,
+		remove:   (*os.Root).Remove,
+		rename:   (*os.Root).Rename,
+		place: func(from *os.File, name string, to *os.File, as string) error {
+			return control(from, func(fromFD int) error {
+				return control(to, func(toFD int) error {
+					return unix.Renameat2(fromFD, name, toFD, as, unix.RENAME_NOREPLACE)
+				})
+			})
+		},
+		read:     (*os.File).ReadAt,
+		write:    (*os.File).WriteAt,
+		truncate: (*os.File).Truncate,
+		chmod:    (*os.File).Chmod,
+		sync:     (*os.File).Sync,
+		syncDir:  (*os.File).Sync,
+		syncFS:   func(f *os.File) error { return control(f, unix.Syncfs) },
+		close:    (*os.File).Close,
+		statfs: func(f *os.File) (st unix.Statfs_t, err error) {
+			err = control(f, func(fd int) error { return unix.Fstatfs(fd, &st) })
+			return st, err
+		},
+		allocate: func(f *os.File, off, n int64) error {
+			return control(f, func(fd int) error { return unix.Fallocate(fd, unix.FALLOC_FL_KEEP_SIZE, off, n) })
+		},
+		syncTold: kernelAtLeast(5, 8),
+	}
+}
+
+// control calls do with the file's descriptor.
+func control(f *os.File, do func(fd int) error) error {
+	conn, err := f.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var failed error
+	if err := conn.Control(func(fd uintptr) { failed = do(int(fd)) }); err != nil {
+		return err
+	}
+	return failed
+}
+
+// retry calls do until no signal interrupts it.
+func retry(do func() error) error {
+	for {
+		if err := do(); !errors.Is(err, unix.EINTR) {
+			return err
+		}
+	}
+}
+
+// kernelAtLeast reads the running kernel's version. From 5.8 on syncfs(2) tells
+// of write-back that failed since its descriptor was opened; before, it does not.
+func kernelAtLeast(major, minor int) bool {
+	var u unix.Utsname
+	if unix.Uname(&u) != nil {
+		return false
+	}
+	var got [2]int
+	field := 0
+	for _, c := range u.Release {
+		switch {
+		case '0' <= c && c <= '9':
+			got[field] = got[field]*10 + int(c-'0')
+			continue
+		case c == '.' && field == 0:
+			field++
+			continue
+		}
+		break
+	}
+	return got[0] > major || got[0] == major && got[1] >= minor
+}
+
+// localFS reports whether syncfs covers everything on this file system, down to
+// the disk, and tells errors. Others get a sync for each file.
+func localFS(st unix.Statfs_t) bool {
+	switch uint32(st.Type) {
+	case unix.EXT4_SUPER_MAGIC, unix.XFS_SUPER_MAGIC, unix.BTRFS_SUPER_MAGIC, unix.F2FS_SUPER_MAGIC, unix.TMPFS_MAGIC:
+		return true
+	}
+	return false
+}
+
+// sysStat is what the system says of a file beyond fs.FileInfo.
+func sysStat(info fs.FileInfo) (*syscall.Stat_t, bool) {
+	st, ok := info.Sys().(*syscall.Stat_t)
+	return st, ok
+}

@@ -1,0 +1,340 @@
+package storage
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"slices"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/assetd/assetd/internal/run"
+)
+
+// keeper is the waiting room of the assets on their way to a final name.
+type keeper struct {
+	slots   chan struct{} // a token for each asset that holds descriptors here
+	stopped chan struct{}
+	wake    chan struct{} // for Run's first loop: something waits
+	again   chan struct{} // for its second: something is to be looked at anew
+
+	mu      sync.Mutex
+	waiting []*item // whole parts, open
+	later   []*item // verified by the queue, closed, to be looked at when due
+	ended   error   // why Run has ended
+
+	noSyncFS time.Time // until then no syncfs: one failed; the first loop's own
+}
+
+// mostWaiting bounds the assets that hold descriptors in the keeper, two each, and
+// so the size of a batch.
+const mostWaiting = 128
+
+// How long an asset waits that the queue has as verified and that cannot get its
+// name, doubling; and the longest sleep of the second loop.
+const (
+	firstWait = time.Second
+	mostWait  = time.Minute
+	longSleep = 30 * time.Second
+)
+
+var errStopped = errors.New("storage has stopped")
+
+func (k *keeper) init() {
+	k.slots = make(chan struct{}, slots())
+	k.stopped = make(chan struct{})
+	k.wake, k.again = make(chan struct{}, 1), make(chan struct{}, 1)
+}
+
+// slots leaves most of the descriptors to transfers.
+func slots() int {
+	var limit syscall.Rlimit
+	if syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit) != nil {
+		return mostWaiting
+	}
+	return int(min(max(limit.Cur/16, 4), mostWaiting))
+}
+
+// item is one asset in the keeper.
+type item struct {
+	key  run.Key
+	hash string
+	done func(error)
+
+	m     *mount // the asset's own; nil while it waits for later
+	part  *Part  // nil where it came by Resume
+	whole run.Whole
+
+	asset    run.Asset
+	dir      string // of the run, below storage.dir
+	file     string // the name chosen, below dir
+	try      int    // of the names that could be chosen
+	verified bool   // the queue has it under file
+	placed   bool   // it stands there
+	stored   bool   // the queue has it as stored
+	distrust bool   // its bytes must be written anew
+
+	err  error
+	wait time.Duration // since it was put off; 0: never
+	due  time.Time
+}
+
+// Keep ends the part and hands the asset to the keeper: its bytes are whole, as w
+// says. It returns at once, but blocks while too many wait there already. done is
+// called exactly once, from another goroutine or, where the keeper has ended, from
+// here: with nil when the asset is stored; else the asset is not, is waiting in the
+// queue, and has to be fetched once more, with run.ErrNoRoom or
+// run.ErrVolumeOffline where that is why, or run.ErrStale or run.ErrUnknown where
+// the queue no longer wants it. It must return quickly.
+func (p *Part) Keep(w run.Whole, done func(error)) {
+	v := p.v
+	it := &item{key: p.key, hash: p.hash, done: done, m: p.m, part: p, whole: w}
+	switch {
+	case p.closed:
+		it.part = nil // it has left everything already
+		it.call(v, errClosed)
+		return
+	case w.Key != p.key:
+		it.err = fmt.Errorf("asset %s: its part was handed over as that of %s", p.key, w.Key)
+	}
+	p.closed = true
+	select {
+	case v.keeper.slots <- struct{}{}:
+	case <-v.keeper.stopped:
+		it.err = errors.Join(it.err, errStopped)
+		v.shut(it)
+		v.release(it.hash)
+		it.call(v, it.err)
+		return
+	}
+	v.push(it)
+}
+
+// Resume goes on with an asset that the queue has as verified since an earlier
+// life of the daemon: its part or its file is compared with what the queue knows,
+// without asking a server. done is as in Keep. It never blocks.
+func (v *Volume) Resume(a run.Asset, done func(error)) {
+	it := &item{key: a.Key, hash: a.Key.Hash(), done: done}
+	if !v.claim(it.hash) {
+		it.call(v, fmt.Errorf("asset %s: its part is still in use", a.Key))
+		return
+	}
+	v.postpone(it)
+}
+
+// Wake looks at once at assets that had to wait for the volume.
+func (v *Volume) Wake() {
+	v.keeper.mu.Lock()
+	for _, it := range v.keeper.later {
+		it.due = time.Time{}
+	}
+	v.keeper.mu.Unlock()
+	signal(v.keeper.again)
+}
+
+func signal(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// push hands over an item that holds a slot.
+func (v *Volume) push(it *item) {
+	k := &v.keeper
+	k.mu.Lock()
+	ended := k.ended
+	if ended == nil {
+		k.waiting = append(k.waiting, it)
+	}
+	k.mu.Unlock()
+	if ended != nil {
+		it.err = ended
+		v.finish(it)
+		return
+	}
+	signal(k.wake)
+}
+
+// postpone puts an item that holds neither slot nor descriptor among the later
+// ones.
+func (v *Volume) postpone(it *item) {
+	k := &v.keeper
+	k.mu.Lock()
+	ended := k.ended
+	if ended == nil {
+		k.later = append(k.later, it)
+	}
+	k.mu.Unlock()
+	if ended != nil {
+		v.release(it.hash)
+		it.call(v, ended)
+		return
+	}
+	signal(k.again)
+}
+
+// Run is the keeper's loop: it gives whole assets their names, in batches that
+// share syncs and commits, until ctx ends; what was handed over before that is
+// finished first. It returns an error only when the queue cannot go on.
+func (v *Volume) Run(ctx context.Context) error {
+	g, inner := errgroup.WithContext(ctx)
+	g.Go(func() error { return v.keepLoop(inner) })
+	g.Go(func() error { return v.resumeLoop(inner) })
+	err := g.Wait()
+	v.stop(err)
+	return err
+}
+
+func (v *Volume) keepLoop(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return v.keepBatch(ctx)
+		case <-v.keeper.wake:
+			if err := v.keepBatch(ctx); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// stop ends everything that still waits. What is verified goes on after a restart.
+func (v *Volume) stop(err error) {
+	k := &v.keeper
+	if err == nil {
+		err = errStopped
+	}
+	k.mu.Lock()
+	waiting, later := k.waiting, k.later
+	k.waiting, k.later, k.ended = nil, nil, err
+	k.mu.Unlock()
+	close(k.stopped)
+	for _, it := range waiting {
+		it.err = err
+		v.finish(it)
+	}
+	for _, it := range later {
+		v.release(it.hash)
+		it.call(v, err)
+	}
+}
+
+// keepBatch takes all that wait and brings them as far as they come.
+func (v *Volume) keepBatch(ctx context.Context) (err error) {
+	k := &v.keeper
+	k.mu.Lock()
+	batch := k.waiting
+	k.waiting = nil
+	k.mu.Unlock()
+	if len(batch) == 0 {
+		return nil
+	}
+	defer func() {
+		cause := err
+		if p := recover(); p != nil {
+			v.panicked(p)
+			cause = fmt.Errorf("panic while storing: %v", p)
+		}
+		for _, it := range batch {
+			if !it.stored && it.err == nil { // only the queue's word makes it stored
+				it.err = cmp.Or(cause, errStopped)
+			}
+			v.finish(it)
+		}
+	}()
+	return v.store(ctx, batch)
+}
+
+func (v *Volume) panicked(p any) {
+	v.deps.Tell(run.Event{Kind: run.StageRecovered, Err: fmt.Errorf("storage: %v", p), Note: string(debug.Stack())})
+}
+
+// finish takes an item out of the keeper: stored, or to be fetched again, or put
+// off where only its name is missing.
+func (v *Volume) finish(it *item) {
+	later := !it.stored && it.verified && !gone(it.err) && v.keeper.running()
+	v.shut(it)
+	<-v.keeper.slots
+	if !later {
+		v.release(it.hash)
+		it.call(v, it.err)
+		return
+	}
+	v.putOff(it)
+}
+
+// putOff lets a verified item wait, longer each time.
+func (v *Volume) putOff(it *item) {
+	if it.wait == 0 && !errors.Is(it.err, run.ErrVolumeOffline) {
+		v.deps.Tell(run.Event{
+			Kind: NameTrouble, Run: it.key.Run, Asset: it.key, File: it.dir + "/" + it.file, Err: it.err,
+			Hint: "its bytes are whole and on disk; it is tried again until this is mended",
+		})
+	}
+	it.wait = min(max(2*it.wait, firstWait), mostWait)
+	it.due = time.Now().Add(it.wait)
+	it.part, it.placed, it.err = nil, false, nil
+	v.postpone(it)
+}
+
+func (k *keeper) running() bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.ended == nil
+}
+
+// gone reports whether the queue no longer wants the asset as it was.
+func gone(err error) bool { return errors.Is(err, run.ErrStale) || errors.Is(err, run.ErrUnknown) }
+
+// shut closes what the item has open. A part that is not stored stays where it
+// can be resumed, or where the queue has it as verified.
+func (v *Volume) shut(it *item) {
+	p := it.part
+	switch {
+	case p == nil:
+		if it.m != nil {
+			it.m.close()
+		}
+		it.m = nil
+		return
+	case it.stored:
+		p.dropCard() //nolint:errcheck // it fits nothing any more; Sweep takes it
+	case it.distrust:
+		p.drop() //nolint:errcheck // the item's own error is told
+	case !it.verified && p.f != nil:
+		p.shelve() //nolint:errcheck // the item's own error is told
+	case !it.verified && p.card == nil:
+		p.drop() //nolint:errcheck // it could not be resumed
+	}
+	p.shut()
+	it.m = nil
+}
+
+func (it *item) call(v *Volume, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			v.panicked(p)
+		}
+	}()
+	it.done(err)
+}
+
+// fail gives an error to all that have none yet.
+func fail(items []*item, err error) {
+	for _, it := range items {
+		if it.err == nil {
+			it.err = err
+		}
+	}
+}
+
+// well is the items without an error so far for which want holds.
+func well(items []*item, want func(*item) bool) []*item {
+	return slices.DeleteFunc(slices.Clone(items), func(it *item) bool { return it.err != nil || !want(it) })
+}

@@ -1,0 +1,386 @@
+package storage
+
+import (
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"time"
+
+	"github.com/assetd/assetd/internal/run"
+)
+
+// A part that can be resumed is synced whenever so much was written or so much
+// time has passed, beside the transfer, which waits only when it is mostUnsynced
+// ahead.
+const (
+	syncBytes    = 8 << 20
+	mostUnsynced = 4 * syncBytes
+	syncTime     = 5 * time.Second
+)
+
+// quarantineSize is how much of a body that is not media is kept, in bytes.
+const quarantineSize = 1 << 20
+
+var (
+	errClosed = errors.New("the part is closed")
+	crcTable  = crc32.MakeTable(crc32.Castagnoli)
+)
+
+// Part is an asset's bytes on their way: a file in .assetd/parts that is written
+// from front to back. It is not safe for concurrent use. One of Close, Discard,
+// Quarantine and Keep ends it; after that only Close may be called, and does
+// nothing.
+//
+// A part whose mark has an ETag has a card beside it, from before its first byte
+// on, and can be resumed; any other is gone when it is closed. Within one boot a
+// part counts as long as it is; after a reboot as far as it was synced, and only
+// if the bytes there have the checksum that the card says.
+type Part struct {
+	v    *Volume
+	m    *mount
+	key  run.Key
+	hash string
+	f    *os.File
+	seq  uint64 // grows with the moment f was opened
+
+	size  int64  // bytes that count; the file may be longer until the next write
+	stale bool   // it is
+	sum   uint32 // CRC-32C of them
+
+	card   *card // nil: cannot be resumed
+	carded bool  // a card's file stands on disk
+
+	asked   int64 // size at the last sync that was started
+	askSum  uint32
+	askedAt time.Time
+	syncing chan error // the sync under way; nil: none
+
+	end     int64 // room is promised up to here
+	alloc   int64 // the file system has set blocks aside up to here
+	counted int64 // of the promise: bytes that statfs does not know of yet
+
+	broken error // a write or sync failed: nothing more is believed
+	closed bool
+}
+
+// Part opens an asset's part, empty or as far as it had come, through a root of
+// its own whose marker is read first. It fails with run.ErrVolumeOffline, with
+// run.ErrNoRoom, or because the part is open already.
+func (v *Volume) Part(key run.Key) (*Part, error) {
+	hash := key.Hash()
+	if !v.claim(hash) {
+		return nil, fmt.Errorf("asset %s: its part is still in use", key)
+	}
+	m, err := v.open()
+	if err != nil {
+		v.release(hash)
+		return nil, err
+	}
+	p := &Part{v: v, m: m, key: key, hash: hash, askedAt: time.Now()}
+	if err := p.open(); err != nil {
+		if p.f != nil {
+			p.f.Close()
+		}
+		m.close()
+		v.release(hash)
+		return nil, err
+	}
+	// Before the first byte is written: whoever has a smaller number had its
+	// descriptor open by then.
+	p.seq = v.opened.Add(1)
+	return p, nil
+}
+
+func (p *Part) name(ext string) string { return path.Join(partsDir, p.hash+ext) }
+
+func (p *Part) path() string { return p.m.path(p.name(partExt)) }
+
+// open opens the file and finds out how much of it counts.
+func (p *Part) open() error {
+	d, err := p.m.enter(partsDir, true)
+	if err != nil {
+		return p.v.unusable(p.m.path(partsDir), err)
+	}
+	defer d.close()
+	if err := p.readCard(d); err != nil {
+		return err
+	}
+	f, info, err := d.regular(p.hash+partExt, os.O_RDWR)
+	switch {
+	case err == nil:
+		p.f, p.stale = f, info.Size() > 0
+		if st, ok := sysStat(info); ok && st.Nlink > 1 {
+			return fmt.Errorf("%s is also another file's name (hard link): refused, take it away", p.path())
+		}
+		return p.resume(info.Size())
+	case errors.Is(err, errNotRegular):
+		return err
+	case !errors.Is(err, fs.ErrNotExist):
+		// Some file systems (rclone without a cache) never open a written file for
+		// writing again: begin anew there.
+		if p.v.sys.remove(d.root, p.hash+partExt) != nil {
+			return p.v.unusable(p.path(), err)
+		}
+	}
+	if err := p.dropCard(); err != nil {
+		return err
+	}
+	if p.f, err = p.v.sys.open(d.root, p.hash+partExt, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600); err != nil {
+		return p.v.unusable(p.path(), err)
+	}
+	return nil
+}
+
+// Have is how many bytes there are, and the mark they were written under; 0 and
+// the zero mark where the part begins anew.
+func (p *Part) Have() (int64, run.PartMark) {
+	if p.card == nil || p.size == 0 {
+		return 0, run.PartMark{}
+	}
+	return p.size, p.card.Mark
+}
+
+// Reset begins the part anew under a mark. It comes before the first byte. Room
+// that was reserved and not yet written stays reserved.
+func (p *Part) Reset(mark run.PartMark) error {
+	if err := p.usable(); err != nil {
+		return err
+	}
+	if err := p.endSync(); err != nil {
+		return err
+	}
+	left := p.end - p.size
+	if p.size > 0 || p.stale || p.alloc > 0 {
+		// First the bytes, then the card: the other way round a crash between would
+		// leave the old bytes under the new mark.
+		if err := p.v.sys.truncate(p.f, 0); err != nil {
+			return p.fail("truncating", err)
+		}
+	}
+	p.size, p.stale, p.sum, p.asked, p.askedAt, p.alloc, p.end = 0, false, 0, 0, time.Now(), 0, left
+	p.account()
+	if mark.ETag == "" {
+		return p.dropCard()
+	}
+	p.card = &card{Mark: mark, Boot: p.v.boot}
+	if p.writeCard() != nil {
+		return p.dropCard() // the transfer can do without, but not with an older one
+	}
+	return nil
+}
+
+// Write appends. After an error, which is run.ErrNoRoom where the disk is full,
+// only Close and Discard are left, except where room could not be reserved: then
+// nothing was written.
+func (p *Part) Write(b []byte) (int, error) {
+	if err := p.usable(); err != nil {
+		return 0, err
+	}
+	if err := p.Reserve(int64(len(b))); err != nil {
+		return 0, err
+	}
+	if p.stale {
+		if err := p.trim(); err != nil {
+			return 0, err
+		}
+	}
+	n, err := p.v.sys.write(p.f, b, p.size)
+	if err == nil && n < len(b) {
+		err = io.ErrShortWrite
+	}
+	if err != nil {
+		return 0, p.fail("writing", err)
+	}
+	p.size += int64(n)
+	p.sum = crc32.Update(p.sum, crcTable, b)
+	p.account()
+	return n, p.keepSynced()
+}
+
+// ReadAt reads what is there, as io.ReaderAt.
+func (p *Part) ReadAt(b []byte, off int64) (int, error) {
+	if err := p.usable(); err != nil {
+		return 0, err
+	}
+	if off < 0 {
+		return 0, fmt.Errorf("reading %s: negative offset", p.path())
+	}
+	left := p.size - off
+	if left <= 0 {
+		return 0, io.EOF
+	}
+	cut := int64(len(b)) > left
+	n, err := p.v.sys.read(p.f, b[:min(int64(len(b)), left)], off)
+	switch {
+	case errors.Is(err, io.EOF):
+		return n, io.ErrUnexpectedEOF // shorter than it was written
+	case err != nil:
+		return n, p.v.explain("reading", p.path(), err)
+	case cut:
+		return n, io.EOF
+	}
+	return n, nil
+}
+
+// Close ends the part and keeps it where it can be resumed.
+func (p *Part) Close() error {
+	if p.closed {
+		return nil
+	}
+	err := p.shelve()
+	p.leave()
+	return err
+}
+
+// shelve leaves the part as a later Part will want to find it.
+func (p *Part) shelve() error {
+	if p.broken != nil {
+		return nil // fail has seen to it
+	}
+	if err := p.endSync(); err != nil {
+		return err
+	}
+	if p.card == nil || p.size == 0 {
+		return p.drop()
+	}
+	if err := p.trim(); err != nil {
+		return err
+	}
+	if p.card.Synced < p.size {
+		p.startSync()
+		if err := p.endSync(); err != nil {
+			return err
+		}
+	}
+	err := p.v.sys.close(p.f)
+	p.f = nil
+	if err != nil {
+		return p.lose("closing", err)
+	}
+	return nil
+}
+
+// trim cuts the file to the bytes that count. It also gives back the blocks that
+// were set aside beyond them.
+func (p *Part) trim() error {
+	if !p.stale && p.alloc <= p.size {
+		return nil
+	}
+	if err := p.v.sys.truncate(p.f, p.size); err != nil {
+		return p.fail("truncating", err)
+	}
+	p.stale, p.alloc = false, p.size
+	return nil
+}
+
+// Discard ends the part and removes it.
+func (p *Part) Discard() error {
+	if p.closed {
+		return nil
+	}
+	p.endSync() //nolint:errcheck // what was not synced is removed now
+	err := p.drop()
+	p.leave()
+	return err
+}
+
+// Quarantine ends the part and puts it, cut to at most 1 MiB, to the asset's one
+// place in quarantine, for people to look at. Nothing promises that it survives a
+// power loss.
+func (p *Part) Quarantine() error {
+	if p.closed {
+		return nil
+	}
+	defer p.leave()
+	if err := p.endSync(); err != nil {
+		return err
+	}
+	if p.broken != nil {
+		return p.broken
+	}
+	err := p.v.sys.truncate(p.f, min(p.size, quarantineSize))
+	if err == nil {
+		err = p.v.sys.close(p.f)
+		p.f = nil
+	}
+	if err != nil {
+		return errors.Join(p.v.explain("cutting", p.path(), err), p.drop())
+	}
+	d, err := p.m.enter(quarantineDir, true)
+	if err != nil {
+		return errors.Join(err, p.drop())
+	}
+	defer d.close()
+	info, err := d.lstat(p.hash)
+	if err == nil && !info.Mode().IsRegular() {
+		return errors.Join(fmt.Errorf("%s is %s: refused, take it away", d.path(p.hash), kind(info)), p.drop())
+	}
+	err = retry(func() error {
+		return p.v.sys.rename(p.m.root, p.name(partExt), path.Join(quarantineDir, p.hash))
+	})
+	return errors.Join(p.v.explain("renaming to", d.path(p.hash), err), p.drop())
+}
+
+func (p *Part) usable() error {
+	if p.closed {
+		return errClosed
+	}
+	return p.broken
+}
+
+// fail ends all belief in what was written since the last good sync. What was
+// synced before stays, for a later Part.
+func (p *Part) fail(doing string, cause error) error {
+	if p.endSync() != nil {
+		return p.broken
+	}
+	p.broken = p.v.explain(doing, p.path(), cause)
+	if p.card == nil || p.card.Synced == 0 || p.v.sys.truncate(p.f, p.card.Synced) != nil {
+		p.drop() //nolint:errcheck // the first error is told
+		return p.broken
+	}
+	p.size, p.sum = p.card.Synced, p.card.Sum
+	return p.broken
+}
+
+// lose ends all belief in the part: after a failed sync nobody knows what is on
+// disk, and a second one would say that all is well.
+func (p *Part) lose(doing string, cause error) error {
+	p.broken = p.v.explain(doing, p.path(), cause)
+	p.drop() //nolint:errcheck // the first error is told
+	return p.broken
+}
+
+// drop removes card and part, in this order: a card without its part could be
+// taken for the next one's.
+func (p *Part) drop() error {
+	err := p.dropCard()
+	e := p.v.sys.remove(p.m.root, p.name(partExt))
+	if e != nil && !errors.Is(e, fs.ErrNotExist) && err == nil {
+		err = p.v.explain("removing", p.path(), e)
+	}
+	p.size = 0
+	return err
+}
+
+// leave gives everything back that the part held.
+func (p *Part) leave() {
+	p.shut()
+	p.v.release(p.hash)
+}
+
+// shut is leave for a part that the keeper goes on with.
+func (p *Part) shut() {
+	if p.f != nil {
+		p.v.sys.close(p.f) //nolint:errcheck // nothing rests on these bytes
+		p.f = nil
+	}
+	p.closed = true
+	p.size, p.end, p.alloc = 0, 0, 0
+	p.account()
+	p.m.close()
+}

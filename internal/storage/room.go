@@ -1,0 +1,211 @@
+package storage
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strings"
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/assetd/assetd/internal/run"
+)
+
+// allocSize is from how many bytes on blocks are set aside ahead of the writing.
+const allocSize = 8 << 20
+
+// room is what the parts have been promised and statfs does not know of yet.
+type room struct {
+	asking sync.Mutex // one at a time: two who see the same free bytes must not both get them
+
+	mu       sync.Mutex
+	promised int64
+}
+
+func (r *room) add(n int64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.promised += n
+}
+
+func (r *room) total() int64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.promised
+}
+
+// account brings the volume's sum of promises up to date with this part's.
+func (p *Part) account() {
+	p.end = max(p.end, p.size)
+	now := max(p.end-max(p.size, p.alloc), 0)
+	p.v.room.add(now - p.counted)
+	p.counted = now
+}
+
+// Reserve makes sure that n more bytes can be written and storage.min_free stays
+// free beside them and beside what all other parts were promised. What is
+// reserved already and not yet written counts. It fails with run.ErrNoRoom and
+// changes nothing then.
+func (p *Part) Reserve(n int64) error {
+	if err := p.usable(); err != nil {
+		return err
+	}
+	if n <= 0 || p.size+n <= p.end {
+		return nil
+	}
+	v := p.v
+	v.room.asking.Lock()
+	defer v.room.asking.Unlock()
+	need := p.size + n - p.end
+	free, err := v.free(p.f)
+	if err != nil {
+		return v.explain("asking for the room at", v.Dir, err)
+	}
+	if need > free {
+		return fmt.Errorf("%w: %d bytes for %s, and %d are left at %s beside storage.min_free and what others were promised",
+			run.ErrNoRoom, need, p.key, max(free, 0), v.Dir)
+	}
+	before := p.end
+	p.end += need
+	p.account()
+	if need < allocSize || v.noAlloc.Load() {
+		return nil
+	}
+	from := max(p.size, p.alloc)
+	err = retry(func() error { return v.sys.allocate(p.f, from, p.end-from) })
+	switch {
+	case err == nil:
+		p.alloc = p.end
+	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
+		p.end = before
+		err = v.explain("setting room aside for", p.path(), err)
+		p.account()
+		return err
+	default:
+		v.noAlloc.Store(true) // NFS before 4.2, many FUSE: only a courtesy
+	}
+	p.account()
+	return nil
+}
+
+// free is how many bytes are left for new promises. A file system that does not
+// tell its size sets no bound.
+func (v *Volume) free(f *os.File) (int64, error) {
+	var st unix.Statfs_t
+	err := retry(func() (err error) { st, err = v.sys.statfs(f); return err })
+	if err != nil {
+		return 0, err
+	}
+	if st.Blocks == 0 {
+		return 1<<62 - v.room.total(), nil
+	}
+	block := int64(st.Frsize)
+	if block == 0 {
+		block = int64(st.Bsize)
+	}
+	return int64(st.Bavail)*block - v.minFree.Load() - v.room.total(), nil
+}
+
+// Free is how many bytes there are for further assets: what the volume has left,
+// less storage.min_free, less what open parts were promised. It may be negative.
+// It answers within seconds even when the volume hangs, with run.ErrVolumeOffline
+// where it is not there.
+func (v *Volume) Free() (int64, error) {
+	f, ok := v.rooms.ask(func() (int64, error) {
+		m, err := v.open()
+		if err != nil {
+			return 0, err
+		}
+		defer m.close()
+		h, err := (&folder{m: m, root: m.root, name: "."}).handle()
+		if err != nil {
+			return 0, v.unusable(v.Dir, err)
+		}
+		defer h.Close()
+		free, err := v.free(h)
+		return free, v.explain("asking for the room at", v.Dir, err)
+	})
+	if !ok {
+		return 0, v.hangs(f.since)
+	}
+	return f.answer, f.err
+}
+
+// Parts is how many bytes each part that nobody is using takes on disk, by
+// run.Key.Hash: what RemovePart would give back.
+func (v *Volume) Parts() (map[string]int64, error) {
+	m, err := v.open()
+	if err != nil {
+		return nil, err
+	}
+	defer m.close()
+	d, err := m.enter(partsDir, false)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer d.close()
+	h, err := d.handle()
+	if err != nil {
+		return nil, v.explain("opening", d.path("."), err)
+	}
+	defer h.Close()
+	entries, err := h.ReadDir(-1)
+	if err != nil {
+		return nil, v.explain("reading", d.path("."), err)
+	}
+	sizes := map[string]int64{}
+	for _, e := range entries {
+		hash, ok := strings.CutSuffix(e.Name(), partExt)
+		if !ok || v.using(hash) {
+			continue
+		}
+		info, err := d.lstat(e.Name())
+		if err != nil || !info.Mode().IsRegular() {
+			continue // gone in the meantime, or not ours
+		}
+		if st, ok := sysStat(info); ok {
+			sizes[hash] = int64(st.Blocks) * 512
+		}
+	}
+	return sizes, nil
+}
+
+func (v *Volume) using(hash string) bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.inUse[hash]
+}
+
+// RemovePart removes an asset's part to make room; one that is not there is no
+// error, one that is in use is.
+func (v *Volume) RemovePart(key run.Key) error {
+	hash := key.Hash()
+	if !v.claim(hash) {
+		return fmt.Errorf("asset %s: its part is still in use", key)
+	}
+	defer v.release(hash)
+	m, err := v.open()
+	if err != nil {
+		return err
+	}
+	defer m.close()
+	d, err := m.enter(partsDir, false)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer d.close()
+	for _, ext := range []string{cardExt, partExt} { // in this order, as by Part.drop
+		if err := d.remove(hash + ext); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,279 @@
+// Package storage is the durable store: the volume that assets are kept on.
+//
+// It guarantees that what stands under a media file's final name is whole, is
+// synced with the directories that lead to it before the queue is told `stored`,
+// and is never overwritten; that nothing is written unless the volume's marker,
+// read through the same os.Root, names this queue; that no name leaves the
+// volume or goes through a symbolic link; and that after a failed write or sync
+// nothing which could be wrong is ever trusted again.
+//
+// It leaves to others which asset comes first, what is in a part (transfer), and
+// what is true (the queue: the order on disk is part synced, queue `verified`,
+// rename, directories synced, queue `stored`).
+package storage
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/assetd/assetd/internal/run"
+)
+
+// Config is the storage section of the configuration.
+type Config struct {
+	Dir      string      // storage.dir, absolute
+	Default  bool        // Dir is the default one: made where it is missing
+	Mounted  bool        // Dir must be another device than its parent
+	RunDir   string      // template of a run's directory below Dir
+	FileName string      // template of a file below the run's directory
+	MinFree  int64       // bytes that assets leave free; records do not ask
+	FileMode fs.FileMode // of stored files and records
+	DirMode  fs.FileMode // of directories made here
+}
+
+// Runs is what storage reads of the queue.
+type Runs interface {
+	Get(ctx context.Context, id run.ID) (run.Run, error)
+	Asset(ctx context.Context, key run.Key) (run.Asset, error)
+	Place(ctx context.Context, id run.ID, wanted string) (dir string, err error)
+}
+
+// Progress is what it records there of assets. Verified answers one error an
+// item: nil, run.ErrNameTaken, run.ErrStale or run.ErrUnknown.
+type Progress interface {
+	Verified(ctx context.Context, batch []run.Named) ([]error, error)
+	Stored(ctx context.Context, keys []run.Key) (ready []run.ID, err error)
+	Again(ctx context.Context, key run.Key, reason string) (run.Asset, error)
+}
+
+// Owner is the queue that a volume belongs to.
+type Owner interface {
+	ID() string
+	UsesVolume(dir string) (bool, error)
+	UseVolume(ctx context.Context, dir string) error
+}
+
+// Ledger is the queue as storage sees it.
+type Ledger interface {
+	Runs
+	Progress
+	Owner
+}
+
+// Deps is what a volume works with; all of it is required.
+type Deps struct {
+	Ledger Ledger
+	Ready  func([]run.ID)       // these runs have nothing open any more
+	Broken func(err error) bool // the queue cannot go on
+	Tell   run.Tell
+}
+
+// Events that only a volume tells.
+const (
+	VolumeTaken     run.EventKind = "volume taken into use"
+	SyncUnsupported run.EventKind = "directories cannot be synced on this file system, going on without"
+	NameTrouble     run.EventKind = "whole asset cannot get its final name yet"
+)
+
+// What stands in a volume besides the runs' directories.
+const (
+	metaDir       = ".assetd"
+	markerFile    = metaDir + "/volume"
+	partsDir      = metaDir + "/parts"
+	quarantineDir = metaDir + "/quarantine"
+	partExt       = ".part"
+	cardExt       = ".json"
+	tempExt       = ".tmp"
+)
+
+// Volume is the store below one storage.dir. All methods are safe for
+// concurrent use; Run may be called once.
+type Volume struct {
+	Config
+	deps  Deps
+	sys   calls
+	names names
+	boot  string // this boot's id; empty: unknown, then every start counts as a reboot
+
+	minFree atomic.Int64
+	taken   atomic.Bool // the marker was seen to name this queue since the start
+	suspect atomic.Bool // a write was refused: Check has to try one
+	noAlloc atomic.Bool // fallocate is not supported here
+	told    atomic.Bool // SyncUnsupported was told
+	opened  atomic.Uint64
+
+	checks probe[struct{}]
+	rooms  probe[int64]
+	room   room
+	keeper keeper
+
+	mu    sync.Mutex
+	inUse map[string]bool // hashes of the parts that are open or in the keeper
+}
+
+// New makes a volume; it touches no file. An error names the template that
+// cannot be used. Dir must be absolute.
+func New(c Config, d Deps) (*Volume, error) {
+	n, err := parseNames(c.RunDir, c.FileName)
+	if err != nil {
+		return nil, err
+	}
+	if !filepath.IsAbs(c.Dir) {
+		return nil, fmt.Errorf("storage.dir %q is not an absolute path", c.Dir)
+	}
+	c.Dir = filepath.Clean(c.Dir)
+	v := &Volume{Config: c, deps: d, sys: systemCalls(), names: n, boot: bootID(), inUse: map[string]bool{}}
+	v.keeper.init()
+	v.minFree.Store(c.MinFree)
+	return v, nil
+}
+
+// Configure takes the settings that can change while work goes on: MinFree.
+func (v *Volume) Configure(c Config) { v.minFree.Store(c.MinFree) }
+
+// bootID tells this boot from the one before.
+func bootID() string {
+	data, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(string(data))
+}
+
+// claim makes the caller the only user of a part until release.
+func (v *Volume) claim(hash string) bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.inUse[hash] {
+		return false
+	}
+	v.inUse[hash] = true
+	return true
+}
+
+func (v *Volume) release(hash string) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	delete(v.inUse, hash)
+}
+
+// mount is the volume as one asset or one batch sees it: a root that was opened
+// at storage.dir and whose marker, read through it, names this queue. A volume
+// that is unmounted or swapped afterwards cannot slip in below.
+type mount struct {
+	v    *Volume
+	root *os.Root
+	id   fileID // of the root directory
+}
+
+// fileID tells two directories apart.
+type fileID struct{ dev, ino uint64 }
+
+// open opens the volume and reads its marker. The error is run.ErrVolumeOffline
+// unless this process lacks something (descriptors, memory).
+func (v *Volume) open() (*mount, error) {
+	m, err := v.openDir()
+	if err != nil {
+		return nil, err
+	}
+	mk, err := m.marker()
+	if err == nil && mk.Queue == v.deps.Ledger.ID() {
+		return m, nil
+	}
+	m.close()
+	return nil, v.foreign(mk, err)
+}
+
+// openDir opens storage.dir without looking at the marker.
+func (v *Volume) openDir() (*mount, error) {
+	root, err := v.sys.openRoot(v.Dir)
+	if err != nil {
+		return nil, v.unusable(v.Dir, err)
+	}
+	m := &mount{v: v, root: root}
+	info, err := m.lstat(".")
+	if err != nil {
+		m.close()
+		return nil, v.unusable(v.Dir, err)
+	}
+	if st, ok := sysStat(info); ok {
+		m.id = fileID{st.Dev, st.Ino}
+	}
+	if err := v.checkMounted(m.id.dev); err != nil {
+		m.close()
+		return nil, err
+	}
+	return m, nil
+}
+
+// checkMounted holds storage.mounted: the directory that was opened must be on
+// another device than its parent. The path goes through "..", as the kernel sees
+// it, so that a symbolic link to a mount point counts as the mount.
+func (v *Volume) checkMounted(dev uint64) error {
+	if !v.Mounted {
+		return nil
+	}
+	info, err := os.Stat(v.Dir + "/..")
+	if err != nil {
+		return v.unusable(v.Dir+"/..", err)
+	}
+	if st, ok := sysStat(info); ok && st.Dev == dev {
+		return fmt.Errorf("%w: nothing is mounted at %s, and storage.mounted says that something must be: mount it",
+			run.ErrVolumeOffline, v.Dir)
+	}
+	return nil
+}
+
+func (m *mount) close() { m.root.Close() }
+
+// path is a name below storage.dir as people read it.
+func (m *mount) path(name string) string { return filepath.Join(m.v.Dir, name) }
+
+// unusable is why the volume, or one of its own files, cannot be opened.
+func (v *Volume) unusable(path string, err error) error {
+	switch {
+	case errors.Is(err, unix.EMFILE), errors.Is(err, unix.ENFILE), errors.Is(err, unix.ENOMEM):
+		return fmt.Errorf("opening %s: %w: raise the limit or lower download.workers", path, err)
+	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
+		return fmt.Errorf("opening %s: %w: %w", path, run.ErrNoRoom, err)
+	case errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("%w: %s is not there: mount the volume or make the directory", run.ErrVolumeOffline, path)
+	}
+	v.suspect.Store(true)
+	if errors.Is(err, fs.ErrPermission) {
+		return fmt.Errorf("%w: uid %d may not use %s: it needs read, write and search permission there: %w",
+			run.ErrVolumeOffline, os.Getuid(), path, err)
+	}
+	return fmt.Errorf("%w: %s cannot be used: %w", run.ErrVolumeOffline, path, err)
+}
+
+// explain is an error of a write with its object, its meaning and its mend.
+func (v *Volume) explain(doing, path string, err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
+		return fmt.Errorf("%s %s: %w: %w", doing, path, run.ErrNoRoom, err)
+	case errors.Is(err, unix.EROFS):
+		v.suspect.Store(true)
+		return fmt.Errorf("%s %s: %w: the file system is read-only, mount it writable: %w", doing, path, run.ErrVolumeOffline, err)
+	case errors.Is(err, unix.ESTALE), errors.Is(err, unix.ENOTCONN), errors.Is(err, unix.ENODEV), errors.Is(err, unix.EHOSTDOWN):
+		v.suspect.Store(true)
+		return fmt.Errorf("%s %s: %w: the file system has gone, mount it again: %w", doing, path, run.ErrVolumeOffline, err)
+	case errors.Is(err, fs.ErrPermission):
+		return fmt.Errorf("%s %s: uid %d may not: give it read, write and search permission: %w", doing, path, os.Getuid(), err)
+	case errors.Is(err, unix.EIO):
+		return fmt.Errorf("%s %s: the disk or its connection fails, see the kernel's log: %w", doing, path, err)
+	default:
+		return fmt.Errorf("%s %s: %w", doing, path, err)
+	}
+}

@@ -1,0 +1,86 @@
+package storage
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/assetd/assetd/internal/run"
+)
+
+// writeFile makes a small file with storage.file_mode. With durable it is synced.
+// A failed file is taken away: nothing half written stays.
+func (d *folder) writeFile(name string, data []byte, durable bool) error {
+	v := d.m.v
+	f, err := d.create(name, 0o600)
+	if err != nil {
+		return v.explain("making", d.path(name), err)
+	}
+	_, err = v.sys.write(f, data, 0)
+	if err == nil {
+		err = v.chmod(f, v.FileMode)
+	}
+	if err == nil && durable {
+		err = v.sys.sync(f)
+	}
+	// NFS tells of a full or failing disk at close.
+	if e := v.sys.close(f); err == nil {
+		err = e
+	}
+	if err != nil {
+		v.sys.remove(d.root, name) //nolint:errcheck // the first error is told
+		return v.explain("writing", d.path(name), err)
+	}
+	return nil
+}
+
+// replace renames within the folder over a regular file or nothing.
+func (d *folder) replace(from, to string) error {
+	info, err := d.lstat(to)
+	switch {
+	case err == nil && !info.Mode().IsRegular():
+		return fmt.Errorf("%s is %s: %w, refused, take it away", d.path(to), kind(info), errNotRegular)
+	case err != nil && !errors.Is(err, fs.ErrNotExist):
+		return d.m.v.explain("looking at", d.path(to), err)
+	}
+	err = retry(func() error { return d.m.v.sys.rename(d.root, from, to) })
+	return d.m.v.explain("renaming to", d.path(to), err)
+}
+
+// remove takes a name away; one that is not there is no error.
+func (d *folder) remove(name string) error {
+	err := d.m.v.sys.remove(d.root, name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return d.m.v.explain("removing", d.path(name), err)
+}
+
+// sync makes the names in the folder durable.
+func (d *folder) sync() error {
+	h, err := d.handle()
+	if err != nil {
+		return d.m.v.explain("opening", d.path("."), err)
+	}
+	defer h.Close()
+	return d.m.v.syncHandle(h, d.path("."))
+}
+
+// syncHandle syncs a directory. CIFS, vboxsf and some FUSE cannot and say EINVAL,
+// ENOTSUP or ENOTTY: told once and done without. Everything else is an error.
+func (v *Volume) syncHandle(h *os.File, dir string) error {
+	err := v.sys.syncDir(h)
+	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOTSUP) || errors.Is(err, unix.ENOTTY) {
+		if v.told.CompareAndSwap(false, true) {
+			v.deps.Tell(run.Event{
+				Kind: SyncUnsupported, File: v.Dir, Err: err,
+				Hint: "after a power loss the newest files may be gone and are fetched again",
+			})
+		}
+		return nil
+	}
+	return v.explain("syncing directory", dir, err)
+}
