@@ -108,7 +108,7 @@ func (b *Backlog) Len() int { return b.count }
 // Waits reports whether any asset of the run is in the backlog.
 func (b *Backlog) Waits(id run.ID) bool { return b.runs[id] != nil }
 
-// Add takes an asset in unless it is known.
+// Add takes an asset in unless it is known. What is known of its run stays, too.
 func (b *Backlog) Add(r Run, a Asset) {
 	g := b.group(r)
 	if g.find(a.Key) == nil {
@@ -116,11 +116,12 @@ func (b *Backlog) Add(r Run, a Asset) {
 	}
 }
 
-// Put takes an asset in, or what has changed about one that is known: it may
-// start at once, whatever it waited for. One that is taken waits for nothing when
-// it comes back.
+// Put takes an asset in, or what has changed about one that is known and about
+// its run: it may start at once, whatever it waited for. One that is taken waits
+// for nothing when it comes back.
 func (b *Backlog) Put(r Run, a Asset) {
 	g := b.group(r)
+	b.update(g, r)
 	it := g.find(a.Key)
 	if it == nil {
 		b.insert(g, a)

@@ -472,3 +472,15 @@ func TestAMillionAssetsFitInMemory(t *testing.T) {
 	}
 	b.Drop(ticket)
 }
+
+func TestKeysNamesEveryAsset(t *testing.T) {
+	b := opened(t, 9, "cdn")
+	b.Put(one, asset(1, "cdn", 1))
+	b.Put(one, asset(2, "cdn", 2))
+	next(t, b, 0)
+	got := map[run.Key]bool{}
+	b.Keys(func(k run.Key) { got[k] = true })
+	if d := cmp.Diff(map[run.Key]bool{key("r001", 1): true, key("r001", 2): true}, got); d != "" {
+		t.Errorf("keys (-want +got):\n%s", d)
+	}
+}

@@ -63,8 +63,12 @@ func (m *model) find(k run.Key) *modelAsset {
 
 func (m *model) put(r plan.Run, a plan.Asset, known bool) {
 	for _, other := range m.assets { // what is known of a run is known for all its assets
-		if other.run.ID == r.ID {
-			other.run.Ended, other.run.EndedAt = r.Ended, r.EndedAt
+		switch {
+		case other.run.ID != r.ID:
+		case known:
+			r = other.run
+		default:
+			other.run = r
 		}
 	}
 	x := m.find(a.Key)

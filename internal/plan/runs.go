@@ -26,18 +26,24 @@ type name struct {
 // From so many assets on a run has an index; below, looking through is as fast.
 const indexed = 32
 
+// group is the run's group, made where there is none yet.
 func (b *Backlog) group(r Run) *group {
 	g := b.runs[r.ID]
 	if g == nil {
 		g = &group{id: r.ID, handedIn: r.HandedIn.UnixMilli(), ended: -1}
 		b.runs[r.ID] = g
+		b.update(g, r)
 	}
+	return g
+}
+
+func (b *Backlog) update(g *group, r Run) {
 	ended := time.Duration(-1)
 	if r.Ended {
 		ended = max(r.EndedAt, 0)
 	}
 	if g.ended == ended {
-		return g
+		return
 	}
 	if g.ended >= 0 {
 		b.ended.remove(g)
@@ -45,7 +51,6 @@ func (b *Backlog) group(r Run) *group {
 	if g.ended = ended; ended >= 0 {
 		b.ended.push(g)
 	}
-	return g
 }
 
 func (b *Backlog) find(k run.Key) *item {
@@ -130,6 +135,15 @@ func (b *Backlog) Overdue(limit time.Duration, max int) []*Ticket {
 		b.ended.push(g)
 	}
 	return found
+}
+
+// Keys calls do with every asset in the backlog.
+func (b *Backlog) Keys(do func(run.Key)) {
+	for _, g := range b.runs {
+		for _, it := range g.items {
+			do(it.key())
+		}
+	}
 }
 
 // First has Next start an asset that was taken by Overdue before all others, and
