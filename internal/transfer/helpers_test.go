@@ -7,7 +7,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"image"
-	"image/color"
 	"image/png"
 	"math/rand/v2"
 	"net"
@@ -196,25 +195,21 @@ func sum(b []byte) string {
 	return hex.EncodeToString(s[:])
 }
 
-// picture is a real PNG of n bytes or a little more: noise does not pack.
-func picture(n int, seed uint64) []byte {
-	side := 8
-	for side*side*4 < n {
-		side += 8
-	}
-	rng := rand.New(rand.NewPCG(seed, 1))
-	m := image.NewNRGBA(image.Rect(0, 0, side, side))
-	for x := range side {
-		for y := range side {
-			v := rng.Uint32()
-			m.Set(x, y, color.NRGBA{byte(v), byte(v >> 8), byte(v >> 16), byte(v >> 24)})
-		}
-	}
+// pixelsPNG is a whole PNG of that size.
+func pixelsPNG(width, height int) []byte {
 	var b bytes.Buffer
-	if err := (&png.Encoder{CompressionLevel: png.NoCompression}).Encode(&b, m); err != nil {
+	if err := png.Encode(&b, image.NewGray(image.Rect(0, 0, width, height))); err != nil {
 		panic(err)
 	}
 	return b.Bytes()
+}
+
+// picture is a PNG with noise behind its end, n bytes long or a little more.
+func picture(n int, seed byte) []byte {
+	b := pixelsPNG(8, 8)
+	noise := make([]byte, max(n-len(b), 8))
+	_, _ = rand.NewChaCha8([32]byte{seed}).Read(noise)
+	return append(b, noise...)
 }
 
 // content serves b with ranges and validators, as a good server does.
