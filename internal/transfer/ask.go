@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/assetd/assetd/internal/signedurl"
@@ -103,27 +104,44 @@ func (f *fetch) send(ctx context.Context, at target, q query) (*answer, error) {
 			h.Set("If-Range", q.etag)
 		}
 	}
-	absolute := at.scheme == "http" && f.c.proxy != nil && (f.c.proxy.Scheme == "http" || f.c.proxy.Scheme == "https")
-	req := &http.Request{Method: http.MethodGet, URL: at.url(absolute), Header: h}
+	req := &http.Request{Method: http.MethodGet, URL: at.url(f.c.absolute && at.scheme == "http"), Header: h}
 	if at.user != nil {
 		password, _ := at.user.Password()
 		req.SetBasicAuth(at.user.Username(), password) // the URL's own, for this hop alone
 	}
 	a := &answer{at: at}
 	a.ctx, a.cancel = context.WithCancelCause(ctx)
+	limit := time.AfterFunc(answerTimeout, func() {
+		a.cancel(&stallError{fmt.Sprintf("no answer came within %s", answerTimeout)})
+	})
 	sent := time.Now()
 	var err error
 	a.resp, err = f.c.transport.RoundTrip(req.WithContext(a.ctx))
 	a.received = time.Now()
+	limit.Stop()
 	if err != nil {
-		a.cancel(nil)
+		defer a.cancel(nil)
 		class := unreadable(err, Network)
-		// Redacted, and not wrapped: an error of the network may quote the URL.
-		err = errors.New(signedurl.Redact(err.Error()))
-		return nil, &Failure{Class: class, Host: at.host, Err: fmt.Errorf("%s: %w", at.source(), err)}
+		var stalled *stallError
+		if errors.As(context.Cause(a.ctx), &stalled) {
+			class, err = Stall, stalled
+		}
+		// Not wrapped: an error of the network may quote the URL, or all that came.
+		return nil, &Failure{Class: class, Host: at.host, Err: fmt.Errorf("%s: %s", at.source(), clean(err.Error()))}
 	}
 	f.c.clk.Observe(at.host, sent, a.received, a.resp.Header)
 	return a, nil
+}
+
+// clean makes fit for people what quotes a server: no secrets of URLs, no great
+// length.
+func clean(s string) string {
+	const most = 300 // bytes
+	s = signedurl.Redact(s)
+	if len(s) > most {
+		s = strings.ToValidUTF8(s[:most], "") + "..."
+	}
+	return s
 }
 
 // close ends the answer. A connection whose body was read to its end is kept.

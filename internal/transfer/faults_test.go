@@ -51,6 +51,8 @@ func TestSenselessAnswersAreFailuresOfTheNetwork(t *testing.T) { // N05
 		"negative length": "HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\nabcd",
 		"header of 1 MiB": "HTTP/1.1 200 OK\r\nX-A: " + strings.Repeat("a", 1<<20) + "\r\n\r\n",
 		"no HTTP":         "SSH-2.0-OpenSSH_9.0\r\n",
+		"a long line":     strings.Repeat("SSH", 50_000) + "\r\n\r\n",
+		"our own URL":     "http://cdn.test/private/render.png?" + secret + "\r\n\r\n",
 		"nothing":         "",
 		"odd status":      "HTTP/1.1 2000 OK\r\n\r\n",
 	} {
@@ -346,7 +348,9 @@ func TestResetConnectionIsResumed(t *testing.T) { // N19
 	}, h))
 	c := newClient(t, Config{})
 	part := &memPart{}
-	failed(t, c, url, part, Network)
+	if f := failed(t, c, url, part, Network); !strings.Contains(f.Error(), "broken off after") {
+		t.Error(f)
+	}
 	if len(part.data) > 0 && part.mark.ETag != `"v1"` {
 		t.Errorf("mark %+v", part.mark)
 	}

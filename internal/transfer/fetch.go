@@ -131,10 +131,10 @@ func (f *fetch) follows(q query, told contentRange, h http.Header) bool {
 	return true
 }
 
-// quote shortens what a server said.
+// quote is what a server said, in quotes, without secrets and great length.
 func quote(s string) string {
-	const most = 60
-	if len(s) > most {
+	const most = 60 // bytes
+	if s = signedurl.Redact(s); len(s) > most {
 		s = s[:most]
 	}
 	return fmt.Sprintf("%q", s)

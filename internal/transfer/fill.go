@@ -22,7 +22,7 @@ func (f *fetch) begin(a *answer, total, length int64) error {
 	}
 	f.have, f.room, f.judged = 0, 0, false
 	f.mark = run.PartMark{Total: total}
-	f.sums = newSums(a.resp.Header, true)
+	f.sums = newSums(a.resp.Header, length == total)
 	f.progress(0, total)
 	f.small = total >= 0 && total <= bufferSize && length == total
 	if f.small {
@@ -94,7 +94,7 @@ func (f *fetch) copy(ctx context.Context, a *answer, length int64) error {
 				err = f.gathered(b, got, length, err)
 			}
 			if err != io.EOF {
-				return err // nothing of it was written
+				return brokenOff(got, length, err) // nothing of it was written
 			}
 		}
 		if fill >= flushBytes || err != nil {
@@ -103,16 +103,24 @@ func (f *fetch) copy(ctx context.Context, a *answer, length int64) error {
 			}
 			fill = 0
 		}
+		if err == io.EOF && length >= 0 && got < length {
+			err = io.ErrUnexpectedEOF
+		}
 		if err == io.EOF {
-			if length >= 0 && got < length {
-				return io.ErrUnexpectedEOF
-			}
 			return nil
 		}
 		if err != nil {
-			return err
+			return brokenOff(got, length, err)
 		}
 	}
+}
+
+// brokenOff says how far a body came.
+func brokenOff(got, length int64, err error) error {
+	if length < 0 {
+		return fmt.Errorf("broken off after %d bytes: %w", got, err)
+	}
+	return fmt.Errorf("broken off after %d of %d bytes: %w", got, length, err)
 }
 
 // gathered makes ready for a small object that is in memory: io.EOF where the

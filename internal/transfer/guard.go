@@ -126,7 +126,7 @@ func (c *Client) check(t target) error {
 	if ip, ok := literal(t.name); ok && !reachable(ip, cfg.AllowNetworks) {
 		return refusedNetwork(ip)
 	}
-	if c.proxy != nil && !ascii(t.name) {
+	if c.proxied && !ascii(t.name) {
 		return &ruleError{"a host beyond ASCII may stand for an address, and through a proxy only addresses written plainly can be judged"}
 	}
 	return nil
@@ -142,7 +142,7 @@ func refusedNetwork(ip netip.Addr) error {
 // the others are tried, and what comes of them decides.
 func (c *Client) dial(ctx context.Context, network, addr string) (net.Conn, error) {
 	dialer := c.dialer
-	if c.proxy != nil {
+	if c.proxied {
 		return dialer.DialContext(ctx, network, addr) // the only address asked for is the proxy's
 	}
 	allowed := c.cfg.Load().AllowNetworks

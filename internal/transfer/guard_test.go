@@ -2,6 +2,8 @@ package transfer
 
 import (
 	"context"
+	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -231,6 +233,33 @@ func TestThroughAProxyOnlyWhatIsWrittenInTheURLIsJudged(t *testing.T) {
 	if want := "http://internal.test/a.png?" + secret; len(seen) != 1 || seen[0] != want {
 		t.Fatalf("the proxy was asked for %q, want %q", seen, want)
 	}
+}
+
+func TestSOCKSProxyIsAskedByName(t *testing.T) {
+	body := picture(100, 1)
+	c := newClient(t, Config{Proxy: &url.URL{Scheme: "socks5", Host: "proxy.test", User: url.UserPassword("u", "p")}})
+	var greeting, connect []byte
+	onPipes(t, c, func(conn net.Conn) {
+		read := func(n int) []byte {
+			b := make([]byte, n)
+			_, _ = io.ReadFull(conn, b)
+			return b
+		}
+		greeting = read(4)                      // version 5, two methods
+		_, _ = conn.Write([]byte{5, 2})         // user and password
+		_ = read(5)                             // u, p
+		_, _ = conn.Write([]byte{1, 0})         // well
+		connect = read(5 + len("cdn.test") + 2) // by name
+		_, _ = conn.Write([]byte{5, 0, 0, 1, 0, 0, 0, 0, 0, 0})
+		readRequest(t, conn)
+		fmt.Fprintf(conn, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s", len(body), body)
+	})
+	part := &memPart{}
+	mustBe(t, fetched(t, c, "http://cdn.test/a.png?"+secret, part), part, body)
+	if string(connect) != "\x05\x01\x00\x03\x08cdn.test\x00\x50" {
+		t.Errorf("greeted with %q, asked for %q", greeting, connect)
+	}
+	failed(t, c, "http://10.0.0.1/a.png?"+secret, &memPart{}, Rule)
 }
 
 func TestProxyThatCannotBeUsedIsNamedAtOnce(t *testing.T) {

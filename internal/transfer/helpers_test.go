@@ -118,7 +118,7 @@ func onPipes(t *testing.T, c *Client, serve func(net.Conn)) {
 	t.Helper()
 	var running sync.WaitGroup
 	t.Cleanup(running.Wait)
-	c.transport.DialContext = func(context.Context, string, string) (net.Conn, error) {
+	c.connect = func(context.Context, string, string) (net.Conn, error) {
 		ours, theirs := net.Pipe()
 		running.Go(func() {
 			defer theirs.Close()

@@ -119,8 +119,13 @@ func rootIsSVG(r io.Reader) bool {
 		if err != nil {
 			return false
 		}
-		if start, ok := token.(xml.StartElement); ok {
-			return start.Name.Local == "svg"
+		switch token := token.(type) {
+		case xml.StartElement:
+			return token.Name.Local == "svg"
+		case xml.CharData:
+			if len(bytes.Trim(token, "\ufeff \t\r\n")) > 0 {
+				return false // text that has an element in it somewhere
+			}
 		}
 	}
 }

@@ -2,10 +2,12 @@ package transfer
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"testing"
@@ -214,6 +216,26 @@ func TestEveryStepBeforeTheBodyHasItsTimeout(t *testing.T) {
 					t.Errorf("given up after %s, want %s", took, tc.after)
 				}
 			})
+		})
+	}
+}
+
+func TestProxyThatSaysNothingIsGivenUp(t *testing.T) {
+	for _, scheme := range []string{"socks5", "http"} {
+		synctest.Test(t, func(t *testing.T) {
+			c := newClient(t, Config{Proxy: &url.URL{Scheme: scheme, Host: "proxy.test:1080"}})
+			onPipes(t, c, func(conn net.Conn) { _, _ = io.Copy(io.Discard, conn) })
+			start := time.Now()
+			_, err := c.Fetch(t.Context(), request("https://cdn.test/a.png?"+secret), &memPart{}, nil)
+			if took := time.Since(start); err == nil || took > answerTimeout {
+				t.Errorf("%s: %v after %s", scheme, err, took)
+			}
+			var f *Failure
+			if errors.As(err, &f); f.Class != Stall && f.Class != Network {
+				t.Errorf("%s: %v", scheme, f)
+			}
+			// A connection that nobody waits for any more ends by itself.
+			time.Sleep(time.Hour)
 		})
 	}
 }

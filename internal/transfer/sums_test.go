@@ -100,6 +100,16 @@ func TestDigestOfOneMessageDoesNotCountForAResumedPart(t *testing.T) {
 	}
 }
 
+func TestDigestOfAPieceDoesNotCountForTheWhole(t *testing.T) {
+	body := picture(3<<20, 7)
+	for _, name := range []string{"content, sha-512", "Content-MD5"} {
+		h := pieces(2<<20, `"v1"`, body)
+		part := &memPart{}
+		url := serve(t, each(with(digests(body[:2<<20])[name][0], digests(body[:2<<20])[name][1], h), h))
+		mustBe(t, fetched(t, newClient(t, Config{}), url, part), part, body)
+	}
+}
+
 func TestWhatIsNoDigestIsPassedOver(t *testing.T) {
 	body := picture(1000, 7)
 	c := newClient(t, Config{})

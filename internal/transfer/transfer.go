@@ -16,8 +16,6 @@ package transfer
 import (
 	"context"
 	"crypto/tls"
-	"errors"
-	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -93,6 +91,7 @@ const (
 	dialTimeout     = 10 * time.Second
 	tlsTimeout      = 10 * time.Second
 	headerTimeout   = 30 * time.Second
+	answerTimeout   = 90 * time.Second // all of these and a proxy's share, which has none of its own
 	idleTimeout     = 90 * time.Second
 	defaultStall    = 30 * time.Second
 	defaultIdle     = 16
@@ -107,8 +106,10 @@ const (
 type Client struct {
 	cfg       atomic.Pointer[Config]
 	clk       Clock
-	proxy     *url.URL
+	proxied   bool       // no connection is made but to the proxy
+	absolute  bool       // http URLs are asked for whole
 	dialer    net.Dialer // a copy of it dials, with the guard in it
+	connect   dialFunc   // what makes connections
 	transport *http.Transport
 	pace      pace
 	buffers   sync.Pool
@@ -122,27 +123,20 @@ type buffer struct {
 
 // New gives a client. The error names a proxy that cannot be used.
 func New(cfg Config, clk Clock) (*Client, error) {
-	if p := cfg.Proxy; p != nil {
-		switch p.Scheme {
-		case "http", "https", "socks5", "socks5h":
-		default:
-			return nil, fmt.Errorf("proxy with scheme %q: it must be http, https or socks5", p.Scheme)
-		}
-		if p.Hostname() == "" {
-			return nil, errors.New("proxy without a host")
-		}
-	}
 	c := &Client{
-		clk: clk, proxy: cfg.Proxy,
+		clk: clk, proxied: cfg.Proxy != nil,
 		dialer:  net.Dialer{Timeout: dialTimeout},
 		pace:    pace{rate.NewLimiter(rate.Inf, 0)},
 		buffers: sync.Pool{New: func() any { return new(buffer) }},
 	}
+	c.connect = c.dial
 	var protocols http.Protocols
 	protocols.SetHTTP1(true) // HTTP/2 shares one connection and one window (P3.2)
 	c.transport = &http.Transport{
-		Protocols:              &protocols,
-		DialContext:            c.dial,
+		Protocols: &protocols,
+		DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
+			return c.connect(ctx, network, addr)
+		},
 		TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12, ClientSessionCache: tls.NewLRUClientSessionCache(sessionsForTLS)},
 		TLSHandshakeTimeout:    tlsTimeout,
 		ResponseHeaderTimeout:  headerTimeout,
@@ -155,7 +149,9 @@ func New(cfg Config, clk Clock) (*Client, error) {
 		c.transport.MaxIdleConnsPerHost = defaultIdle
 	}
 	if cfg.Proxy != nil {
-		c.transport.Proxy = http.ProxyURL(cfg.Proxy)
+		if err := c.useProxy(cfg.Proxy); err != nil {
+			return nil, err
+		}
 	}
 	c.Configure(cfg)
 	return c, nil
