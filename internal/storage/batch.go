@@ -155,13 +155,7 @@ func (v *Volume) syncParts(g *group) {
 			return
 		}
 	} else {
-		each(items, func(it *item) {
-			v.guard(it, func() error {
-				err := v.sys.sync(it.part.f)
-				it.distrust = err != nil
-				return v.explain("syncing", it.part.path(), err)
-			})
-		})
+		v.syncEach(items)
 	}
 	for _, it := range items {
 		v.guard(it, func() error {
@@ -170,6 +164,22 @@ func (v *Volume) syncParts(g *group) {
 			it.distrust = err != nil
 			return v.explain("closing", it.part.path(), err)
 		})
+	}
+}
+
+// syncEach syncs each part by itself, and the directory that names them.
+func (v *Volume) syncEach(items []*item) {
+	each(items, func(it *item) {
+		v.guard(it, func() error {
+			err := v.sys.sync(it.part.f)
+			it.distrust = err != nil
+			return v.explain("syncing", it.part.path(), err)
+		})
+	})
+	if items = well(items, func(*item) bool { return true }); len(items) > 0 {
+		if err := items[0].m.syncDir(partsDir); err != nil {
+			fail(items, err)
+		}
 	}
 }
 
@@ -323,13 +333,13 @@ func (v *Volume) tellStored(ctx context.Context, items []*item) error {
 		ready, err = v.deps.Ledger.Stored(ctx, keys)
 		return err
 	})
+	if len(ready) > 0 { // also where one of the others was refused
+		v.deps.Ready(ready)
+	}
 	switch {
 	case err == nil:
 		for _, it := range items {
 			it.stored = true
-		}
-		if len(ready) > 0 {
-			v.deps.Ready(ready)
 		}
 		return nil
 	case gone(err) && len(items) > 1: // one of them: ask for each

@@ -4,7 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"fmt"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
@@ -349,10 +349,7 @@ func (r *rig) tree() []string {
 }
 
 func body(n int, seed string) []byte {
-	b := make([]byte, 0, n+32)
-	for i := 0; len(b) < n; i++ {
-		sum := sha256.Sum256(fmt.Appendf(nil, "%s-%d", seed, i))
-		b = append(b, sum[:]...)
-	}
-	return b[:n]
+	b := make([]byte, n)
+	rand.NewChaCha8(sha256.Sum256([]byte(seed))).Read(b)
+	return b
 }
