@@ -1,0 +1,135 @@
+package inbox
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/assetd/assetd/internal/run"
+)
+
+func TestAnAcceptedFileThatGrowsIsReadAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		b.write("x.txt", "run1\n")
+		stop := b.start()
+		defer stop()
+		time.Sleep(3 * time.Second)
+		b.expect("drop file accepted drop/accepted/x.txt 1")
+		time.Sleep(9 * time.Minute)
+		if b.ledger.calls != 1 {
+			t.Errorf("an unchanged file was read %d times", b.ledger.calls)
+		}
+		b.write("accepted/x.txt", "run1\nrun2\n")
+		time.Sleep(13 * time.Second)
+		b.holds("accepted/x.txt", "run1 run2")
+		b.expect("run already known drop/accepted/x.txt 1", "drop file accepted drop/accepted/x.txt 2")
+		time.Sleep(time.Hour)
+		b.expect()
+		if n := len(b.accepted.looks); n != 0 {
+			t.Errorf("%d old files remembered", n)
+		}
+	})
+}
+
+func TestAnAcceptedFileThatIsSpoiledGoesToRejectedAndBackWhenMended(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		b.write("x.txt", "run1\n")
+		stop := b.start()
+		defer stop()
+		time.Sleep(3 * time.Second)
+		b.write("accepted/x.txt", "run1\nrun2\n!!\n")
+		time.Sleep(15 * time.Second)
+		b.holds("rejected/x.txt rejected/x.txt.error", "run1 run2")
+		b.expect("drop file accepted drop/accepted/x.txt 1", "run already known drop/accepted/x.txt 1", "drop file rejected drop/rejected/x.txt 2")
+
+		b.write("rejected/x.txt", "run1\nrun2\n!?\nrun3\n") // another fault
+		time.Sleep(15 * time.Second)
+		b.holds("rejected/x.txt rejected/x.txt.error", "run1 run2 run3")
+		if report := b.read("rejected/x.txt.error"); !strings.Contains(report, "!?") || strings.Contains(report, "!!") {
+			t.Errorf("the report is not of the file as it is: %s", report)
+		}
+		b.expect("run already known drop/rejected/x.txt 2", "drop file rejected drop/rejected/x.txt 3")
+
+		b.write("rejected/x.txt", "run1\nrun2\nrun3\nrun4\n")
+		time.Sleep(15 * time.Second)
+		b.holds("accepted/x.txt", "run1 run2 run3 run4")
+		b.expect("run already known drop/rejected/x.txt 3", "drop file accepted drop/accepted/x.txt 4")
+	})
+}
+
+// A writer that pauses for longer than drop.settle: half a JSON text is rejected,
+// the whole accepted.
+func TestASlowWriterOfJSONIsAcceptedInTheEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		b.write("x.json", `["run1",`)
+		stop := b.start()
+		defer stop()
+		time.Sleep(5 * time.Second)
+		b.holds("rejected/x.json rejected/x.json.error", "run1")
+		b.write("rejected/x.json", `["run1","run2"]`)
+		time.Sleep(15 * time.Second)
+		b.holds("accepted/x.json", "run1 run2")
+	})
+}
+
+func TestAfterARestartYoungFilesAreReadAgainInSilence(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		b.writeAt("accepted/young.txt", "run1\n", time.Now().Add(-9*time.Minute))
+		b.writeAt("accepted/old.txt", "run2\n", time.Now().Add(-11*time.Minute))
+		b.writeAt("rejected/bad.txt", "run3\n!\n", time.Now().Add(-9*time.Minute))
+		b.writeAt("rejected/bad.txt.error", "an older version wrote this", time.Now())
+		b.ledger.known[run.ID("run3")] = nil
+		stop := b.start()
+		time.Sleep(5 * time.Minute)
+		stop()
+		b.holds("accepted/old.txt accepted/young.txt rejected/bad.txt rejected/bad.txt.error", "run1 run3")
+		b.expect()
+		if report := b.read("rejected/bad.txt.error"); !strings.Contains(report, "line 2") {
+			t.Errorf("report: %s", report)
+		}
+		if b.ledger.calls != 2 {
+			t.Errorf("%d calls, want one for each folder", b.ledger.calls)
+		}
+	})
+}
+
+// What is exchanged in the moment of its move must not count as read.
+func TestAFileThatChangesDuringItsMoveIsReadAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		old := time.Now().Add(-time.Hour)
+		b.ledger.taken = func([]run.HandIn) {
+			b.ledger.taken = nil
+			b.writeAt("x.txt", "run1\nrun2\n", old)
+		}
+		b.writeAt("x.txt", "run1\n", old)
+		stop := b.start()
+		defer stop()
+		time.Sleep(5 * time.Second)
+		b.holds("accepted/x.txt", "run1 run2")
+	})
+}
+
+func TestAFileRemovedByHandAfterItsCommitIsNoTrouble(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		b.ledger.taken = func([]run.HandIn) {
+			if err := os.Remove(filepath.Join(b.dir, "x.txt")); err != nil {
+				t.Error(err)
+			}
+		}
+		b.writeAt("x.txt", "run1", time.Now().Add(-time.Hour))
+		stop := b.start()
+		defer stop()
+		time.Sleep(time.Minute)
+		b.holds("", "run1")
+		b.expect()
+	})
+}

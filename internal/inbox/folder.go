@@ -1,0 +1,269 @@
+package inbox
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/assetd/assetd/internal/dropfile"
+	"github.com/assetd/assetd/internal/run"
+)
+
+const (
+	acceptedDir = "accepted"
+	rejectedDir = "rejected"
+	errorExt    = ".error"
+
+	lookAgain  = 10 * time.Minute       // for so long after its last change a taken file is looked at
+	secondLook = 100 * time.Millisecond // after the first, where the mtime is older than drop.settle
+	maxLooks   = 100_000                // files known of a folder at a time; the others follow
+)
+
+// folder is a directory and what was seen in it. The directory is held open for
+// one pass only, so that it can be unmounted, and everything in it is reached
+// through that descriptor: whoever may write here may swap a folder for a symlink.
+type folder struct {
+	path    string
+	dir     *os.File // nil between passes, and where it could not be opened
+	id      identity
+	err     error // why not
+	looks   map[string]*look
+	next    time.Time // when it is listed again (accepted and rejected)
+	listed  bool      // it was, since the start
+	trouble trouble
+}
+
+// identity tells directories apart that stand under one path after another.
+type identity struct{ dev, ino uint64 }
+
+func newFolder(path string) *folder { return &folder{path: path, looks: map[string]*look{}} }
+
+// open opens the directory at the path.
+func (f *folder) open() error { return f.openAt(unix.AT_FDCWD, f.path, 0) }
+
+// openBelow opens a folder of the drop directory, which it makes where it is
+// missing. A symlink is not followed. f.err says where that failed.
+func (f *folder) openBelow(drop *folder) {
+	name := filepath.Base(f.path)
+	f.err = f.openAt(drop.fd(), name, unix.O_NOFOLLOW)
+	if errors.Is(f.err, fs.ErrNotExist) {
+		if f.err = makeDir(f.path); f.err == nil {
+			f.err = f.openAt(drop.fd(), name, unix.O_NOFOLLOW)
+		}
+	}
+}
+
+func (f *folder) openAt(at int, name string, flags int) error {
+	var fd int
+	err := uninterrupted(func() (err error) {
+		fd, err = unix.Openat(at, name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC|flags, 0)
+		return err
+	})
+	if err != nil {
+		return &fs.PathError{Op: "open", Path: f.path, Err: err}
+	}
+	f.dir = os.NewFile(uintptr(fd), f.path)
+	var st unix.Stat_t
+	if err := uninterrupted(func() error { return unix.Fstat(fd, &st) }); err != nil {
+		f.close()
+		return &fs.PathError{Op: "stat", Path: f.path, Err: err}
+	}
+	f.id = identity{uint64(st.Dev), uint64(st.Ino)} //nolint:unconvert // their types differ between systems
+	return nil
+}
+
+func (f *folder) close() {
+	if f.dir != nil {
+		_ = f.dir.Close() // it was only read
+		f.dir = nil
+	}
+}
+
+func (f *folder) fd() int { return int(f.dir.Fd()) }
+
+// lstat is the stamp of what stands under the name.
+func (f *folder) lstat(name string) (stamp, error) {
+	var st unix.Stat_t
+	err := uninterrupted(func() error { return unix.Fstatat(f.fd(), name, &st, unix.AT_SYMLINK_NOFOLLOW) })
+	if err != nil {
+		return stamp{}, &fs.PathError{Op: "stat", Path: f.path + "/" + name, Err: err}
+	}
+	return stampOf(&st), nil
+}
+
+// openFile opens a file for reading: no symlink is followed, no FIFO waited for.
+func (f *folder) openFile(name string) (*os.File, error) {
+	var fd int
+	path := f.path + "/" + name
+	err := uninterrupted(func() (err error) {
+		fd, err = unix.Openat(f.fd(), name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+		return err
+	})
+	if err != nil {
+		return nil, &fs.PathError{Op: "open", Path: path, Err: err}
+	}
+	return os.NewFile(uintptr(fd), path), nil
+}
+
+// stamp is what of a file's inode says whether it has changed.
+type stamp struct {
+	size    int64
+	mtime   int64 // nanoseconds since 1970
+	ctime   int64
+	regular bool
+}
+
+func stampOf(st *unix.Stat_t) stamp {
+	return stamp{st.Size, st.Mtim.Nano(), st.Ctim.Nano(), uint32(st.Mode)&unix.S_IFMT == unix.S_IFREG}
+}
+
+// same reports whether size and mtime are unchanged.
+func (s stamp) same(t stamp) bool {
+	return s.size == t.size && s.mtime == t.mtime && s.regular == t.regular
+}
+
+// age is how old the last change is, by the wall clock.
+func (s stamp) age(now time.Time) time.Duration { return now.Round(0).Sub(time.Unix(0, s.mtime)) }
+
+// look is what was seen of one file.
+type look struct {
+	stamp
+	since    time.Time // when it was first seen like this
+	seen     uint64    // in which pass last
+	state    state
+	quiet    bool // seen at the start in accepted or rejected: nothing is told that is no news
+	count    int  // taken: its IDs
+	failures int  // in a row
+	retry    time.Time
+	told     string // the trouble told last
+}
+
+// state is what is left to do with a file.
+type state int
+
+const (
+	fresh     state = iota // to be read
+	idle                   // nothing, until it changes
+	odd                    // nothing, not a regular file; told
+	toAccept               // its IDs are in the queue: to be moved
+	toReject               // likewise
+	unwritten              // nothing, until it is written
+)
+
+// settled reports whether the file may be taken, or when that will be: size and
+// mtime unchanged for settle, or an mtime older than that and two looks that
+// agree. A clock that differs from the file server's only makes it wait longer.
+func (l *look) settled(now time.Time, settle time.Duration) (bool, time.Time) {
+	unchanged, second := now.Sub(l.since), min(settle, secondLook)
+	left := max(min(settle-unchanged, settle-l.age(now)), second-unchanged)
+	return left <= 0, now.Add(left)
+}
+
+// pause puts the next try off: 1 s, doubling, at most a minute.
+func (l *look) pause(now time.Time) {
+	l.retry = now.Add(backoff(l.failures))
+	l.failures++
+}
+
+func backoff(failures int) time.Duration { return min(time.Second<<min(failures, 6), time.Minute) }
+
+// scan lists a folder and gives the files that are ready to be read or moved.
+// Files whose last change is older than young are passed over.
+func (p *pass) scan(f *folder, young time.Duration) ([]*item, error) {
+	var ready []*item
+	for {
+		names, err := f.dir.Readdirnames(1024)
+		for _, name := range names {
+			if dropfile.Pending(name) || f == p.drop && (name == acceptedDir || name == rejectedDir) ||
+				f == p.rejected && filepath.Ext(name) == errorExt {
+				continue
+			}
+			it, err := p.look(f, name, young)
+			if err != nil {
+				return ready, err
+			}
+			if it != nil {
+				ready = append(ready, it)
+			}
+		}
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return ready, fmt.Errorf("list %s: %w", f.path, err)
+		}
+	}
+	for name, l := range f.looks {
+		if l.seen != p.passes {
+			delete(f.looks, name)
+		}
+	}
+	return ready, nil
+}
+
+// look looks at one file, and gives it back where something is to be done with it
+// now.
+func (p *pass) look(f *folder, name string, young time.Duration) (*item, error) {
+	st, err := f.lstat(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	l := f.looks[name]
+	switch {
+	case l == nil && (st.age(p.now) > young || len(f.looks) >= maxLooks):
+		return nil, nil
+	case l == nil || !l.same(st):
+		l = &look{stamp: st, since: p.now, quiet: f != p.drop && !f.listed && l == nil}
+		f.looks[name] = l
+	case l.ctime != st.ctime: // its permissions, perhaps: worth another try
+		l.ctime, l.retry, l.failures = st.ctime, time.Time{}, 0
+	}
+	if l.state == idle && st.age(p.now) > young {
+		return nil, nil // not seen: forgotten
+	}
+	l.seen = p.passes
+	return p.ready(f, name, l), nil
+}
+
+func (p *pass) ready(f *folder, name string, l *look) *item {
+	switch l.state {
+	case idle, odd, unwritten:
+		return nil
+	case fresh:
+		if !l.regular {
+			l.state = odd
+			if f == p.drop {
+				p.tell(run.Event{Kind: run.FileSkipped, File: f.path + "/" + name, Hint: "only regular files are taken"})
+			}
+			return nil
+		}
+		if ok, at := l.settled(p.now, p.cfg.Settle); !ok {
+			p.sooner(at)
+			return nil
+		}
+	}
+	if p.now.Before(l.retry) {
+		p.sooner(l.retry)
+		return nil
+	}
+	return &item{from: f, name: name, look: l}
+}
+
+// uninterrupted repeats a system call that a signal has cut short: on CIFS and
+// FUSE the signals of Go's own scheduler do (P4.4).
+func uninterrupted(call func() error) error {
+	for {
+		if err := call(); !errors.Is(err, unix.EINTR) {
+			return err
+		}
+	}
+}

@@ -1,0 +1,250 @@
+package inbox
+
+import (
+	"bytes"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/assetd/assetd/internal/run"
+)
+
+const (
+	maxName   = 255     // bytes, on nearly every file system
+	maxNames  = 100_000 // files of one name
+	errorMode = 0o640
+)
+
+var errFolder = errors.New("the folder cannot be used")
+
+// put brings a file whose IDs are in the queue to where it belongs: what holds
+// anything wrong to rejected/, with the reasons beside it, the rest to accepted/.
+// A file that was there already and has changed since goes from the one to the
+// other where it was mended or spoiled. e is what there is to tell.
+func (p *pass) put(it *item, touched map[*folder]bool) (e run.Event, err error) {
+	l := it.look
+	if l.state == fresh { // not one that could not be moved before
+		l.state, l.count = toAccept, len(it.result.HandIns)
+		if !it.result.OK() {
+			l.state = toReject
+		}
+	}
+	e = run.Event{Kind: run.FileAccepted, Count: l.count}
+	to := p.accepted
+	if l.state == toReject {
+		e.Kind, to = run.FileRejected, p.rejected
+		e.Note, e.Err = it.faults()
+	}
+	if it.from != p.drop {
+		e.Note = strings.TrimSuffix("read again; "+e.Note, "; ")
+	}
+	if to.dir == nil {
+		return e, fmt.Errorf("move %s: %w: %w", it.path(), errFolder, to.err)
+	}
+	name := it.name
+	switch {
+	case it.from != to:
+		name, err = p.move(it, to)
+		if err == nil && it.from == p.rejected { // mended: the old complaint goes
+			err = it.from.remove(it.name + errorExt)
+		}
+		touched[it.from], touched[to] = true, true
+	case to == p.rejected:
+		var news bool
+		if news, err = to.complain(it.name, it.report()); err != nil {
+			l.state = fresh // without its faults at hand it has to be read once more
+		} else if news {
+			touched[to] = true
+		}
+	}
+	if err != nil {
+		return e, err
+	}
+	if it.from == to && l.quiet || to == p.rejected && it.result.OK() {
+		e.Kind = "" // no news, or told when its faults are known
+	}
+	e.File = to.path + "/" + name
+	p.settle(it, to, name)
+	return e, nil
+}
+
+// settle remembers the file as it was read. Where it is another by now it will be
+// read again.
+func (p *pass) settle(it *item, to *folder, name string) {
+	read := it.look.stamp
+	delete(it.from.looks, it.name)
+	state := idle
+	if st, err := to.lstat(name); err != nil || !st.same(read) || it.result.OK() && to == p.rejected {
+		state = fresh // changed since, or moved without its reasons, which need another reading
+	}
+	if state == fresh || read.age(p.now) <= lookAgain {
+		to.looks[name] = &look{stamp: read, since: p.now, seen: p.passes, state: state}
+	}
+	if state == fresh {
+		to.next = p.now
+		p.sooner(p.now.Add(secondLook))
+	}
+}
+
+// faults is what to tell of the faults.
+func (it *item) faults() (note string, first error) {
+	if it.result.OK() {
+		return "", nil
+	}
+	n := len(it.result.Faults) + it.result.Hidden
+	return fmt.Sprintf("%d faults, all in the %s file beside it", n, errorExt), errors.New(it.result.Faults[0].String())
+}
+
+// report is the text for beside the file; none where the file was not read.
+func (it *item) report() []byte {
+	if it.result.OK() {
+		return nil
+	}
+	return []byte(it.result.Report(it.name))
+}
+
+// move moves a file into a folder under the first free of its names, the reasons
+// for a rejection first, so that no rejected file ever stands without them.
+func (p *pass) move(it *item, to *folder) (name string, err error) {
+	temp := ""
+	if report := it.report(); to == p.rejected && report != nil {
+		if temp, err = to.writeTemp(report); err != nil {
+			return "", err
+		}
+		defer func() { _ = to.remove(temp) }() // gone already, unless something failed
+	}
+	room := maxName
+	if to == p.rejected {
+		room -= len(errorExt)
+	}
+	for n := 1; n <= maxNames; n++ {
+		name := numbered(it.name, n, room)
+		beside := name + errorExt
+		if !to.free(name) || to == p.rejected && !to.free(beside) {
+			continue
+		}
+		if temp != "" {
+			if err := rename(to, temp, to, beside); errors.Is(err, fs.ErrExist) {
+				continue
+			} else if err != nil {
+				return "", err
+			}
+		}
+		err := moveFile(it.from, it.name, to, name, it.look.stamp)
+		if err == nil {
+			return name, nil
+		}
+		if temp != "" {
+			if back := rename(to, beside, to, temp); back != nil {
+				return "", errors.Join(err, back)
+			}
+		}
+		if !errors.Is(err, fs.ErrExist) {
+			return "", err
+		}
+	}
+	return "", fmt.Errorf("move %s to %s: %d files of this name are there", it.path(), to.path, maxNames)
+}
+
+// numbered is the name with -n before its extension, none for the first, cut to
+// room bytes.
+func numbered(name string, n, room int) string {
+	ext := filepath.Ext(name)
+	if len(ext) > 32 || ext == name {
+		ext = ""
+	}
+	stem := name[:len(name)-len(ext)]
+	suffix := ""
+	if n > 1 {
+		suffix = "-" + strconv.Itoa(n)
+	}
+	for len(stem)+len(suffix)+len(ext) > room {
+		_, size := utf8.DecodeLastRuneInString(stem)
+		stem = stem[:len(stem)-size]
+	}
+	return stem + suffix + ext
+}
+
+// free reports whether nothing stands under the name.
+func (f *folder) free(name string) bool {
+	_, err := f.lstat(name)
+	return errors.Is(err, fs.ErrNotExist)
+}
+
+// remove removes a file; one that is not there is none.
+func (f *folder) remove(name string) error {
+	err := uninterrupted(func() error { return unix.Unlinkat(f.fd(), name, 0) })
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return &fs.PathError{Op: "remove", Path: f.path + "/" + name, Err: err}
+	}
+	return nil
+}
+
+// create makes a new file.
+func (f *folder) create(name string, mode uint32) (*os.File, error) {
+	var fd int
+	path := f.path + "/" + name
+	err := uninterrupted(func() (err error) {
+		fd, err = unix.Openat(f.fd(), name, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
+		return err
+	})
+	if err != nil {
+		return nil, &fs.PathError{Op: "create", Path: path, Err: err}
+	}
+	file := os.NewFile(uintptr(fd), path)
+	if err := file.Chmod(fs.FileMode(mode)); err != nil && !errors.Is(err, fs.ErrPermission) {
+		return nil, errors.Join(err, file.Close(), f.remove(name))
+	}
+	return file, nil
+}
+
+// writeTemp writes a file that Pending keeps from being read, synced.
+func (f *folder) writeTemp(data []byte) (name string, err error) {
+	name = "." + rand.Text() + ".tmp"
+	file, err := f.create(name, errorMode)
+	if err != nil {
+		return "", err
+	}
+	_, err = file.Write(data)
+	if err == nil {
+		err = file.Sync()
+	}
+	if closeErr := file.Close(); err == nil {
+		err = closeErr
+	}
+	if err != nil {
+		return "", errors.Join(err, f.remove(name))
+	}
+	return name, nil
+}
+
+// complain renews the reasons beside a file that was rejected before; news says
+// that they are others now. These are ours, so they alone are ever replaced.
+func (f *folder) complain(name string, report []byte) (news bool, err error) {
+	beside := name + errorExt
+	if old, err := f.openFile(beside); err == nil {
+		text, err := io.ReadAll(io.LimitReader(old, int64(len(report))+1))
+		_ = old.Close() // it was only read
+		if err == nil && bytes.Equal(text, report) {
+			return false, nil
+		}
+	}
+	temp, err := f.writeTemp(report)
+	if err != nil {
+		return false, err
+	}
+	err = uninterrupted(func() error { return unix.Renameat(f.fd(), temp, f.fd(), beside) })
+	if err != nil {
+		return false, errors.Join(&os.LinkError{Op: "rename", Old: temp, New: f.path + "/" + beside, Err: err}, f.remove(temp))
+	}
+	return true, nil
+}

@@ -1,0 +1,361 @@
+package inbox
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+	"unicode/utf8"
+
+	"golang.org/x/sys/unix"
+	"pgregory.net/rapid"
+)
+
+func TestNoFileIsEverReplaced(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		old := time.Now().Add(-time.Hour)
+		for name, data := range map[string]string{
+			"accepted/x.txt": "first", "accepted/x-2.txt": "second", "accepted/omps2OH829": "third",
+			"rejected/bad.txt": "fourth", "rejected/bad-2.txt.error": "fifth", "rejected/bad-3.txt": "sixth",
+		} {
+			b.writeAt(name, data, old)
+		}
+		b.writeAt("x.txt", "run1", old)
+		b.writeAt("omps2OH829", "", old)
+		b.writeAt("bad.txt", "!!", old)
+		stop := b.start()
+		time.Sleep(time.Second)
+		stop()
+		b.holds("accepted/omps2OH829 accepted/omps2OH829-2 accepted/x-2.txt accepted/x-3.txt accepted/x.txt "+
+			"rejected/bad-2.txt.error rejected/bad-3.txt rejected/bad-4.txt rejected/bad-4.txt.error rejected/bad.txt", "omps2OH829 run1")
+		for name, want := range map[string]string{
+			"accepted/x.txt": "first", "accepted/x-2.txt": "second", "accepted/x-3.txt": "run1", "accepted/omps2OH829": "third",
+			"rejected/bad.txt": "fourth", "rejected/bad-2.txt.error": "fifth", "rejected/bad-3.txt": "sixth", "rejected/bad-4.txt": "!!",
+		} {
+			if got := b.read(name); got != want {
+				t.Errorf("%s holds %q, want %q", name, got, want)
+			}
+		}
+	})
+}
+
+func TestNumberedNamesAreShortEnoughAndKeepTheirExtension(t *testing.T) {
+	for name, want := range map[string]string{"list.txt": "list-2.txt", "omps2OH829": "omps2OH829-2", "a.tar.gz": "a.tar-2.gz", "x." + strings.Repeat("e", 40): "x." + strings.Repeat("e", 40) + "-2"} {
+		if got := numbered(name, 2, maxName); got != want {
+			t.Errorf("%s: %s, want %s", name, got, want)
+		}
+	}
+	rapid.Check(t, func(t *rapid.T) {
+		name := rapid.StringOfN(rapid.RuneFrom([]rune("abé世.")), 1, 120, maxName).Draw(t, "name")
+		n := rapid.IntRange(1, maxNames).Draw(t, "n")
+		got := numbered(name, n, maxName-len(errorExt))
+		if len(got)+len(errorExt) > maxName || !utf8.ValidString(got) {
+			t.Fatalf("%q", got)
+		}
+		if n == 1 && len(name)+len(errorExt) <= maxName && got != name {
+			t.Fatalf("%q became %q without need", name, got)
+		}
+	})
+}
+
+func TestTheLongestNameCanBeRejected(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		name := strings.Repeat("n", maxName-4) + ".txt"
+		b.writeAt(name, "!", time.Now().Add(-time.Hour))
+		stop := b.start()
+		time.Sleep(time.Second)
+		stop()
+		cut := strings.Repeat("n", maxName-10) + ".txt"
+		b.holds("rejected/"+cut+" rejected/"+cut+".error", "")
+	})
+}
+
+func TestWhatIsNotARegularFileIsLeftAloneAndToldOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		outside := filepath.Join(t.TempDir(), "secret")
+		if err := os.WriteFile(outside, []byte("run1"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		for name, make := range map[string]func(path string) error{
+			"fifo":     func(path string) error { return unix.Mkfifo(path, 0o666) },
+			"link":     func(path string) error { return os.Symlink(outside, path) },
+			"dangling": func(path string) error { return os.Symlink("nowhere", path) },
+			"dir":      func(path string) error { return os.Mkdir(path, 0o777) },
+			"socket": func(path string) error {
+				fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM, 0)
+				if err != nil {
+					return err
+				}
+				defer unix.Close(fd)
+				return unix.Bind(fd, &unix.SockaddrUnix{Name: path})
+			},
+		} {
+			if err := make(filepath.Join(b.dir, name)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		stop := b.start()
+		time.Sleep(time.Hour)
+		stop()
+		told := b.events()
+		if len(told) != 5 {
+			t.Errorf("told %q, want each once", told)
+		}
+		b.holds("dangling fifo link socket", "")
+	})
+}
+
+// between two looks a file can become a symlink; it must not be read then.
+func TestASymlinkPutInPlaceOfAFileIsNotFollowed(t *testing.T) {
+	b := newBench(t)
+	b.writeAt("x.txt", "run1", time.Now().Add(-time.Hour))
+	if err := b.drop.open(); err != nil {
+		t.Fatal(err)
+	}
+	defer b.drop.close()
+	st, err := b.drop.lstat("x.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(b.dir, "x.txt")
+	if err := errors.Join(os.Rename(path, path+".real"), os.Symlink(path+".real", path)); err != nil {
+		t.Fatal(err)
+	}
+	p := &pass{Inbox: b.Inbox}
+	if err := p.load(&item{from: b.drop, name: "x.txt", look: &look{stamp: st}}); !errors.Is(err, unix.ELOOP) {
+		t.Errorf("%v, want ELOOP", err)
+	}
+}
+
+func TestWhereAFolderCannotBeUsedTheIDsAreTakenOnceAndTheFileMovesLater(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		outside := t.TempDir()
+		for _, name := range []string{acceptedDir, rejectedDir} {
+			path := filepath.Join(b.dir, name)
+			if err := errors.Join(os.Remove(path), os.Symlink(outside, path)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		old := time.Now().Add(-time.Hour)
+		b.writeAt("x.txt", "run1", old)
+		b.writeAt("bad.txt", "run2\n!", old)
+		stop := b.start()
+		defer stop()
+		time.Sleep(9 * time.Minute)
+		b.holds("accepted bad.txt rejected x.txt", "run1 run2")
+		b.expect("drop directory cannot be read drop/accepted 0", "drop directory cannot be read drop/rejected 0")
+		if b.ledger.calls != 1 {
+			t.Errorf("read %d times", b.ledger.calls)
+		}
+		if names, err := os.ReadDir(outside); err != nil || len(names) != 0 {
+			t.Errorf("a symlink was followed: %v %v", names, err)
+		}
+		if err := errors.Join(os.Remove(filepath.Join(b.dir, acceptedDir)), os.Remove(filepath.Join(b.dir, rejectedDir))); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(3 * time.Minute) // the folders are made anew
+		b.holds("accepted/x.txt rejected/bad.txt rejected/bad.txt.error", "run1 run2")
+	})
+}
+
+func TestTheDropDirectoryMayGoAndComeBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		stop := b.start()
+		defer stop()
+		time.Sleep(time.Second)
+		if err := os.Rename(b.dir, b.dir+".away"); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(9 * time.Minute)
+		b.expect("drop directory cannot be read drop 0")
+		if err := os.Mkdir(b.dir, 0o770); err != nil {
+			t.Fatal(err)
+		}
+		b.write("x.txt", "run1")
+		time.Sleep(15 * time.Second)
+		b.holds("accepted/x.txt", "run1")
+		b.expect("drop directory can be read again drop 0", "drop file accepted drop/accepted/x.txt 1")
+	})
+}
+
+// unprivileged runs f with the file access of nobody: file system permissions do
+// not hold for root.
+func unprivileged(t *testing.T, f func()) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		f()
+		return
+	}
+	const nobody = 65534
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	syscall.Setfsgid(nobody)
+	syscall.Setfsuid(nobody)
+	defer syscall.Setfsgid(0)
+	defer syscall.Setfsuid(0)
+	if _, err := os.ReadFile("/proc/1/environ"); err == nil {
+		t.Fatal("still root")
+	}
+	f()
+}
+
+func TestAFileWithoutPermissionIsToldOnceAndTakenWhenItIsMended(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		root, old := filepath.Dir(b.dir), time.Now().Add(-time.Hour)
+		b.writeAt("closed.txt", "run1", old)
+		b.writeAt("omps2OH829", "", old) // its name says all
+		b.writeAt("open.txt", "run2", old)
+		for path, mode := range map[string]fs.FileMode{
+			filepath.Dir(root): 0o755, root: 0o755, b.dir: 0o777, b.accepted.path: 0o777, b.rejected.path: 0o777,
+			b.dir + "/closed.txt": 0, b.dir + "/omps2OH829": 0, b.dir + "/open.txt": 0o644,
+		} {
+			if err := os.Chmod(path, mode); err != nil {
+				t.Fatal(err)
+			}
+		}
+		passes := 0
+		for start := time.Now(); time.Since(start) < 9*time.Minute; passes++ {
+			var due time.Time
+			unprivileged(t, func() { due = b.pass(t.Context()) })
+			time.Sleep(time.Until(due))
+		}
+		b.holds("accepted/omps2OH829 accepted/open.txt closed.txt", "omps2OH829 run2")
+		if told := strings.Join(b.events(), "\n"); strings.Count(told, "closed.txt") != 1 {
+			t.Errorf("told:\n%s", told)
+		}
+		if passes > 200 {
+			t.Errorf("%d passes in 9 minutes", passes)
+		}
+		if err := os.Chmod(b.dir+"/closed.txt", 0o644); err != nil {
+			t.Fatal(err)
+		}
+		unprivileged(t, func() { b.pass(t.Context()) })
+		b.holds("accepted/closed.txt accepted/omps2OH829 accepted/open.txt", "omps2OH829 run1 run2")
+	})
+}
+
+func TestAFileThatCannotBeMovedIsTakenOnceAndTold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		root, old := filepath.Dir(b.dir), time.Now().Add(-time.Hour)
+		b.writeAt("x.txt", "run1", old)
+		b.writeAt("bad.txt", "run2\n!", old)
+		for path, mode := range map[string]fs.FileMode{ // sticky, and the files are another's
+			filepath.Dir(root): 0o755, root: 0o755, b.dir: 0o777 | fs.ModeSticky, b.accepted.path: 0o777, b.rejected.path: 0o777,
+			b.dir + "/x.txt": 0o644, b.dir + "/bad.txt": 0o644,
+		} {
+			if err := os.Chmod(path, mode); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if os.Geteuid() != 0 {
+			t.Skip("needs root to make files of another user")
+		}
+		look := func(d time.Duration) {
+			for start := time.Now(); time.Since(start) < d; {
+				var due time.Time
+				unprivileged(t, func() { due = b.pass(t.Context()) })
+				time.Sleep(time.Until(due))
+			}
+		}
+		look(9 * time.Minute)
+		b.holds("bad.txt x.txt", "run1 run2")
+		if told := b.events(); len(told) != 2 {
+			t.Errorf("told %q, want each file once", told)
+		}
+		if b.ledger.calls != 1 {
+			t.Errorf("read %d times", b.ledger.calls)
+		}
+		if err := os.Chmod(b.dir, 0o777); err != nil {
+			t.Fatal(err)
+		}
+		look(2 * time.Minute)
+		b.holds("accepted/x.txt rejected/bad.txt rejected/bad.txt.error", "run1 run2")
+	})
+}
+
+func TestAFileIsCopiedToAFolderOnAnotherDevice(t *testing.T) {
+	other, err := os.MkdirTemp("/dev/shm", "inbox")
+	if err != nil {
+		skipOrFail(t, "no second file system: "+err.Error())
+	}
+	defer os.RemoveAll(other)
+	b := newBench(t)
+	b.accepted.path = other
+	if err := errors.Join(b.drop.open(), b.accepted.open()); err != nil {
+		t.Fatal(err)
+	}
+	defer b.drop.close()
+	defer b.accepted.close()
+	if b.drop.id.dev == b.accepted.id.dev {
+		skipOrFail(t, "/dev/shm is no second file system")
+	}
+	for i, want := range []error{nil, fs.ErrExist} {
+		b.writeAt("x.txt", fmt.Sprint("run", i), time.Unix(1772064000, 123456789))
+		st, err := b.drop.lstat("x.txt")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := moveFile(b.drop, "x.txt", b.accepted, "x.txt", st); !errors.Is(err, want) {
+			t.Fatalf("move %d: %v, want %v", i, err, want)
+		}
+		got, err := b.accepted.lstat("x.txt")
+		if data, _ := os.ReadFile(other + "/x.txt"); err != nil || !got.same(st) || string(data) != "run0" {
+			t.Errorf("move %d: %q %+v, want %+v", i, data, got, st)
+		}
+	}
+	b.holds("x.txt", "") // the second, which found its name taken
+	if names, err := os.ReadDir(other); err != nil || len(names) != 1 {
+		t.Errorf("left behind: %v %v", names, err)
+	}
+}
+
+func skipOrFail(t *testing.T, why string) {
+	t.Helper()
+	if os.Getenv("ASSETD_TEST_FULL") == "1" {
+		t.Fatal(why)
+	}
+	t.Skip(why)
+}
+
+func TestPrepareMakesSharedDirectoriesAndLeavesThoseThatAreThere(t *testing.T) {
+	old := syscall.Umask(0o077)
+	defer syscall.Umask(old)
+	dir := filepath.Join(t.TempDir(), "data", "drop")
+	if err := Prepare(dir); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{dir, dir + "/accepted", dir + "/rejected"} {
+		if info, err := os.Stat(path); err != nil || info.Mode() != fs.ModeDir|dirMode {
+			t.Errorf("%s: %v %v", path, info.Mode(), err)
+		}
+	}
+	if err := os.Chmod(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(os.Remove(dir+"/rejected"), Prepare(dir)); err != nil {
+		t.Fatal(err)
+	}
+	if info, err := os.Stat(dir); err != nil || info.Mode().Perm() != 0o700 {
+		t.Errorf("changed to %v %v", info.Mode(), err)
+	}
+	if err := errors.Join(os.Remove(dir+"/rejected"), os.WriteFile(dir+"/rejected", nil, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	if err := Prepare(dir); err == nil || !strings.Contains(err.Error(), "rejected") {
+		t.Errorf("a file in the way: %v", err)
+	}
+}

@@ -1,0 +1,109 @@
+package inbox
+
+import (
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// moveFile moves a file without ever replacing another: fs.ErrExist says that
+// the new name is taken. Onto another device it is copied.
+func moveFile(from *folder, name string, to *folder, as string, want stamp) error {
+	err := rename(from, name, to, as)
+	if err == nil || errors.Is(err, fs.ErrExist) && !from.free(name) {
+		return err
+	}
+	if errors.Is(err, unix.EXDEV) {
+		return copyFile(from, name, to, as, want)
+	}
+	// An NFS server that repeats an answer fails a rename that has worked (P4.1).
+	if st, statErr := to.lstat(as); statErr == nil && st.same(want) && from.free(name) {
+		return nil
+	}
+	return err
+}
+
+// rename renames without replacing. Where the file system has no such call it
+// links and unlinks, which cannot replace either; where it has no links it looks
+// first.
+func rename(from *folder, name string, to *folder, as string) error {
+	err := uninterrupted(func() error { return renameNoReplace(from.fd(), name, to.fd(), as) })
+	if unsupported(err) {
+		err = uninterrupted(func() error { return unix.Linkat(from.fd(), name, to.fd(), as, 0) })
+		if err == nil {
+			return removeMoved(from, name, to, as)
+		}
+	}
+	if unsupported(err) || errors.Is(err, unix.EPERM) || errors.Is(err, unix.EMLINK) {
+		if !to.free(as) {
+			err = unix.EEXIST
+		} else {
+			err = uninterrupted(func() error { return unix.Renameat(from.fd(), name, to.fd(), as) })
+		}
+	}
+	if err != nil {
+		return &os.LinkError{Op: "rename", Old: from.path + "/" + name, New: to.path + "/" + as, Err: err}
+	}
+	return nil
+}
+
+func unsupported(err error) bool {
+	return errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOSYS) || errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.ENOTSUP)
+}
+
+// copyFile copies a file to another device, with mode and mtime, and removes it
+// when the copy is durable.
+func copyFile(from *folder, name string, to *folder, as string, want stamp) (err error) {
+	source, err := from.openFile(name)
+	if err != nil {
+		return err
+	}
+	defer source.Close()
+	info, err := source.Stat()
+	if err != nil {
+		return err
+	}
+	const temp = ".moving.part"
+	if err := to.remove(temp); err != nil { // of a copy that a crash cut short
+		return err
+	}
+	target, err := to.create(temp, uint32(info.Mode().Perm()))
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(target, source)
+	if err == nil {
+		err = target.Sync()
+	}
+	if closeErr := target.Close(); err == nil {
+		err = closeErr
+	}
+	if err == nil {
+		mtime := unix.NsecToTimespec(want.mtime)
+		err = unix.UtimesNanoAt(to.fd(), temp, []unix.Timespec{mtime, mtime}, unix.AT_SYMLINK_NOFOLLOW)
+	}
+	if err == nil {
+		if st, statErr := from.lstat(name); statErr != nil || !st.same(want) {
+			err = errChanged
+		}
+	}
+	if err == nil {
+		err = rename(to, temp, to, as)
+	}
+	if err != nil {
+		return errors.Join(err, to.remove(temp))
+	}
+	return removeMoved(from, name, to, as)
+}
+
+// removeMoved removes the old name of a file that has its new one, or takes that
+// back: a file that cannot leave must not be multiplied by every try.
+func removeMoved(from *folder, name string, to *folder, as string) error {
+	if err := from.remove(name); err != nil {
+		return errors.Join(err, to.remove(as))
+	}
+	return nil
+}

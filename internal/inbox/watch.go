@@ -1,0 +1,78 @@
+package inbox
+
+import (
+	"errors"
+	"path/filepath"
+
+	"github.com/fsnotify/fsnotify"
+	"golang.org/x/sys/unix"
+
+	"github.com/assetd/assetd/internal/dropfile"
+)
+
+// watch is the hint that something happened in the drop directory. Without one
+// the rescan does alone.
+type watch struct {
+	open    func() (*fsnotify.Watcher, error)
+	watcher *fsnotify.Watcher
+	on      identity // the directory watched
+	trouble trouble
+}
+
+// ensure watches the directory that f has open. A watch ends when its directory
+// is moved, removed or unmounted; what is at the path by now is watched anew.
+func (w *watch) ensure(f *folder) error {
+	if w.watcher != nil && w.on == f.id && len(w.watcher.WatchList()) > 0 {
+		return nil
+	}
+	w.close()
+	watcher, err := w.open()
+	if err != nil {
+		return err
+	}
+	if err := watcher.Add(f.path); err != nil {
+		_ = watcher.Close() // nothing was watched
+		return err
+	}
+	w.watcher, w.on = watcher, f.id
+	return nil
+}
+
+// close ends the watch and waits for its goroutine.
+func (w *watch) close() {
+	if w.watcher != nil {
+		_ = w.watcher.Close() // its descriptor is gone either way
+		w.watcher = nil
+	}
+}
+
+func (w *watch) events() <-chan fsnotify.Event {
+	if w.watcher == nil {
+		return nil
+	}
+	return w.watcher.Events
+}
+
+func (w *watch) errors() <-chan error {
+	if w.watcher == nil {
+		return nil
+	}
+	return w.watcher.Errors
+}
+
+// matters reports whether an event can be about a file to take.
+func (w *watch) matters(event fsnotify.Event, dir string) bool {
+	return event.Name == filepath.Clean(dir) || !dropfile.Pending(filepath.Base(event.Name))
+}
+
+// watchHint says what to do about the limits of inotify, whose errors name
+// something else (P5.4).
+func watchHint(err error) string {
+	switch {
+	case errors.Is(err, unix.ENOSPC):
+		return "the limit of inotify watches is reached: raise fs.inotify.max_user_watches"
+	case errors.Is(err, unix.EMFILE), errors.Is(err, unix.ENFILE):
+		return "the limit of inotify instances or open files is reached: raise fs.inotify.max_user_instances or LimitNOFILE"
+	}
+	return "drop files are taken all the same, only later"
+}
