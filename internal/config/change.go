@@ -1,0 +1,36 @@
+package config
+
+import "strings"
+
+// Live names the keys whose values differ between two configurations: those that
+// take effect at a SIGHUP, and those that need a restart. The API key itself is
+// none of them: it is read anew by APIKey.
+func Live(old, next *Config) (live, restart []string) {
+	for _, k := range table() {
+		switch {
+		case show(old.values[k.name]) == show(next.values[k.name]):
+		case k.live:
+			live = append(live, k.name)
+		default:
+			restart = append(restart, k.name)
+		}
+	}
+	return live, restart
+}
+
+// LaterSteps names, in one line, the keys that were set to something and that no
+// stage of this version acts on; empty where there are none.
+func (c *Config) LaterSteps() string {
+	var names []string
+	for _, k := range table() {
+		v := show(c.values[k.name])
+		if !k.later || v == show(k.standard()) || k.name == "server.listen" && v == "" { // only the socket: that is how it is
+			continue
+		}
+		names = append(names, k.name)
+	}
+	if len(names) == 0 {
+		return ""
+	}
+	return "set, but without effect in this version: " + strings.Join(names, ", ")
+}

@@ -1,0 +1,136 @@
+package config
+
+import (
+	"fmt"
+	"net"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+// judge looks at values that must fit each other.
+func (l *loader) judge(c *Config) {
+	if c.Poll.MaxInterval < c.Poll.MinInterval {
+		l.clash("poll.max_interval", "poll.min_interval", func(other string) (string, string) {
+			return "is less than poll.min_interval, " + other, "write at least " + other
+		})
+	}
+	if c.Drop.Dir == c.State.Dir {
+		l.clash("drop.dir", "state.dir", func(string) (string, string) {
+			return "is the same as state.dir", "write another directory: the queue's own files would be taken for drop files"
+		})
+	}
+	if c.Server.Listen != "" && !listensLocally(c.Server.Listen) && c.Server.TokenFile == "" {
+		l.clash("server.listen", "server.token_file", func(string) (string, string) {
+			return "is not loopback, and server.token_file is not set", "set it, or listen on 127.0.0.1 behind a reverse proxy"
+		})
+	}
+}
+
+// clash is a problem of two keys that do not fit, told of the one that was set,
+// unless one of them has a problem of its own already.
+func (l *loader) clash(name, other string, say func(other string) (what, mend string)) {
+	if l.bad[name] || l.bad[other] {
+		return
+	}
+	where := l.origins[name]
+	if where == "" {
+		where = l.origins[other]
+	}
+	what, mend := say(show(l.merged.Get(other)))
+	l.problem(Problem{Where: where, Key: name, Value: show(l.merged.Get(name)), What: what, Mend: mend})
+}
+
+func listensLocally(address string) bool {
+	host, _, err := net.SplitHostPort(address)
+	return err == nil && loopback(host)
+}
+
+// unitStopTime is TimeoutStopSec of the systemd unit that comes with assetd, and
+// stopMargin what a stop needs of it besides shutdown_grace.
+const (
+	unitStopTime = 60 * time.Second
+	stopMargin   = 15 * time.Second
+)
+
+// What the API publishes as its limits, averaged over 2 minutes and at once.
+const (
+	publishedRate  = 10
+	publishedBurst = 50
+)
+
+// unwise is what will work and is likely not meant.
+func (c *Config) unwise() []Warning {
+	var warnings []Warning
+	warn := func(when bool, key, format string, args ...any) {
+		if when {
+			warnings = append(warnings, Warning{Key: key, Text: fmt.Sprintf(format, args...)})
+		}
+	}
+	warn(c.ShutdownGrace > unitStopTime-stopMargin, "shutdown_grace",
+		"the systemd unit kills after %s: set its TimeoutStopSec to at least %s", show(unitStopTime), show(c.ShutdownGrace+stopMargin))
+	warn(c.API.Rate > publishedRate, "api.rate", "%s requests a second are more than the API's published limit of %d", show(c.API.Rate), publishedRate)
+	warn(c.API.Burst > publishedBurst, "api.burst", "%d requests at once are more than the API's published limit of %d", c.API.Burst, publishedBurst)
+	warn(c.API.Proxy != "", "api.proxy", "the API is asked through this proxy and is only as reachable as it is")
+	if found := c.sources(); len(found) > 1 {
+		warn(true, "api.key_file", "the API key is given more than once: it is taken from %s, not from %s", found[0].name, found[1].name)
+	}
+	warn(openToOthers(c.API.KeyFile), "api.key_file", "%s can be read by every user of this machine: chmod o-rwx it", c.API.KeyFile)
+	warnings = append(warnings, c.unwiseDirs()...)
+	warn(c.Storage.FileMode&0o600 != 0o600, "storage.file_mode", "%s keeps assetd from reading what it stored", show(c.Storage.FileMode))
+	warn(c.Storage.DirMode&0o700 != 0o700, "storage.dir_mode", "%s keeps assetd out of its own directories", show(c.Storage.DirMode))
+	warn(c.Storage.FileMode&0o002 != 0, "storage.file_mode", "%s lets every user change stored files", show(c.Storage.FileMode))
+	warn(c.Storage.DirMode&0o002 != 0, "storage.dir_mode", "%s lets every user remove stored files", show(c.Storage.DirMode))
+	warn(c.Download.Workers > 256, "download.workers", "%d connections at a time are more than most servers bear", c.Download.Workers)
+	warn(c.Download.Proxy != "", "download.proxy", "names are resolved by the proxy: assetd cannot keep it from leading to a network that is not public")
+	warn(c.Download.Margin > 3*time.Hour, "download.margin", "more than a quarter of the 12 hours that URLs live has no effect")
+	warn(c.Download.AllowHTTP, "download.allow_http", "assets and their tokens may cross the network in the clear")
+	for _, p := range c.Download.AllowNetworks {
+		warn(p.Bits() == 0, "download.allow_networks", "%s is every address: asset URLs may lead anywhere, also to this machine", p)
+	}
+	return append(warnings, c.unwiseServer()...)
+}
+
+func (c *Config) unwiseServer() []Warning {
+	var warnings []Warning
+	if c.Server.Listen != "" && !listensLocally(c.Server.Listen) {
+		warnings = append(warnings, Warning{"server.listen", "reachable from other machines, without TLS: that is a reverse proxy's work"})
+	}
+	if u, err := url.Parse(c.Hook.URL); err == nil && u.Scheme == "http" && !loopback(u.Hostname()) {
+		warnings = append(warnings, Warning{"hook.url", "is http: what is told crosses the network in the clear"})
+	}
+	return warnings
+}
+
+// unwiseDirs looks at directories that lie within each other.
+func (c *Config) unwiseDirs() []Warning {
+	dirs := []struct{ key, dir string }{
+		{"drop.dir", c.Drop.Dir}, {"state.dir", c.State.Dir}, {"storage.dir", c.Storage.Dir},
+	}
+	var warnings []Warning
+	for _, inner := range dirs {
+		for _, outer := range dirs {
+			if inner.key != outer.key && within(inner.dir, outer.dir) && (inner.dir != outer.dir || inner.key < outer.key) {
+				warnings = append(warnings, Warning{inner.key, fmt.Sprintf("lies within %s: their files will mix", outer.key)})
+			}
+		}
+	}
+	return warnings
+}
+
+// within reports whether dir is outer or below it, by their names alone.
+func within(dir, outer string) bool {
+	rel, err := filepath.Rel(outer, dir)
+	return err == nil && rel != ".." && !strings.HasPrefix(rel, "../")
+}
+
+// openToOthers reports whether a file is there and everybody may read it.
+func openToOthers(path string) bool {
+	if path == "" {
+		return false
+	}
+	info, err := os.Stat(path)
+	return err == nil && info.Mode().IsRegular() && info.Mode().Perm()&0o004 != 0
+}

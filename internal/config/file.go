@@ -1,0 +1,177 @@
+package config
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// SystemFile is where a machine's configuration stands.
+const SystemFile = "/etc/assetd/assetd.yaml"
+
+// maxFile bounds a configuration file, in bytes.
+const maxFile = 1 << 20
+
+// places are where a file is looked for, the first that exists is taken. Where
+// one was named, it must exist.
+func places(named string, env environment) (paths []string, must bool) {
+	if named == "" {
+		named = env["ASSETD_CONFIG"]
+	}
+	if named != "" {
+		return []string{named}, true
+	}
+	paths = []string{SystemFile}
+	if dir := env.xdg("XDG_CONFIG_HOME", ".config"); dir != "" {
+		paths = append(paths, filepath.Join(dir, "assetd", "assetd.yaml"))
+	}
+	return paths, false
+}
+
+// readFirst is the content of the first file that is there.
+func readFirst(paths []string, must bool, uid int) (path string, data []byte, problem *Problem) {
+	for _, path := range paths {
+		data, err := readFile(path)
+		switch {
+		case err == nil && len(data) > maxFile:
+			return path, nil, &Problem{Where: path, What: "is larger than 1 MiB", Mend: "is this the right file?"}
+		case err == nil:
+			return path, data, nil
+		case errors.Is(err, fs.ErrNotExist) && !must:
+			continue
+		}
+		return path, nil, &Problem{Where: path, What: reason(err), Mend: fmt.Sprintf("the configuration must be a file that user %d can read", uid)}
+	}
+	return "", nil, nil
+}
+
+// readFile reads a little more than maxFile at most.
+func readFile(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return io.ReadAll(io.LimitReader(f, maxFile+1))
+}
+
+// reason is a file error without the path, which stands elsewhere.
+func reason(err error) string {
+	var path *fs.PathError
+	if errors.As(err, &path) {
+		return path.Err.Error()
+	}
+	return err.Error()
+}
+
+// fileLayer is what a YAML file sets. Only its syntax tree is used, never the
+// library's own decoding: that would guess types and lose lines.
+func (l *loader) fileLayer(path string, data []byte) {
+	dec := yaml.NewDecoder(bytes.NewReader(data))
+	var doc yaml.Node
+	if err := dec.Decode(&doc); err != nil {
+		if !errors.Is(err, io.EOF) {
+			l.syntax(path, err)
+		}
+		return
+	}
+	root := follow(doc.Content[0])
+	if root.Kind != yaml.MappingNode {
+		if root.ShortTag() != tagNull {
+			l.problem(Problem{Where: at(path, root), What: "the file is not made of keys and values", Mend: "begin with a key, like data_dir: /srv/assetd"})
+		}
+	} else {
+		l.section(path, "", root)
+	}
+	switch err := dec.Decode(&doc); {
+	case err == nil:
+		l.problem(Problem{Where: at(path, &doc), What: "a second document begins", Mend: "remove the line ---"})
+	case !errors.Is(err, io.EOF):
+		l.syntax(path, err)
+	}
+}
+
+// section reads the keys of a mapping. prefix is the section's name with its dot.
+func (l *loader) section(path, prefix string, node *yaml.Node) {
+	seen := map[string]int{}
+	for i := 0; i+1 < len(node.Content); i += 2 {
+		nameNode, valueNode := node.Content[i], follow(node.Content[i+1])
+		name, where := prefix+brief(nameNode.Value, 80), at(path, nameNode)
+		if first, ok := seen[name]; ok {
+			l.problem(Problem{Where: where, Key: name, What: fmt.Sprintf("stands there twice, first in line %d", first), Mend: "remove one"})
+			continue
+		}
+		seen[name] = nameNode.Line
+		k, known := l.keys[name]
+		switch {
+		case nameNode.Kind != yaml.ScalarNode:
+			l.problem(Problem{Where: where, What: "a key is not a plain word", Mend: "write key: value"})
+		case prefix == "" && l.sections[name]:
+			l.enter(path, name, where, valueNode)
+		case known && strings.Contains(nameNode.Value, "."):
+			section, last := cutLast(name)
+			l.problem(Problem{Where: where, Key: name, What: "is a key of a section", Mend: fmt.Sprintf("write %s: indented below %s:", last, section)})
+		case !known:
+			l.unknown(where, name, scalar(valueNode))
+		case valueNode.Kind == yaml.MappingNode:
+			l.problem(Problem{Where: where, Key: name, What: "has keys below it", Mend: "write one value"})
+		default:
+			l.set(k, nodeValue(valueNode), where)
+		}
+	}
+}
+
+// enter goes into a section. One without keys is one whose keys are commented out.
+func (l *loader) enter(path, name, where string, node *yaml.Node) {
+	switch {
+	case node.Kind == yaml.MappingNode:
+		l.section(path, name+".", node)
+	case node.Kind != yaml.ScalarNode || node.ShortTag() != tagNull:
+		l.problem(Problem{Where: where, Key: name, Value: strange(name, scalar(node)), What: "is a section", Mend: "write its keys below it, indented"})
+	}
+}
+
+// syntax is what the YAML reader has to say, with the line in its place.
+func (l *loader) syntax(path string, err error) {
+	text := strings.TrimPrefix(err.Error(), "yaml: ")
+	if rest, ok := strings.CutPrefix(text, "line "); ok {
+		if line, what, ok := strings.Cut(rest, ": "); ok && isDigits(line) {
+			path, text = path+":"+line, what
+		}
+	}
+	l.problem(Problem{Where: path, What: "is not YAML: " + text, Mend: "compare with configs/assetd.yaml"})
+}
+
+// follow is the node that an alias stands for. Only values and sections are ever
+// followed, two deep, so an alias to itself or a bomb of them does no harm.
+func follow(node *yaml.Node) *yaml.Node {
+	if node.Kind == yaml.AliasNode {
+		return node.Alias
+	}
+	return node
+}
+
+func nodeValue(node *yaml.Node) value {
+	v := scalar(node)
+	if v.list {
+		for _, item := range node.Content {
+			item = follow(item)
+			v.items = append(v.items, scalar(item))
+		}
+	}
+	return v
+}
+
+func scalar(node *yaml.Node) value {
+	return value{text: node.Value, tag: node.ShortTag(), list: node.Kind == yaml.SequenceNode}
+}
+
+func at(path string, node *yaml.Node) string { return path + ":" + strconv.Itoa(node.Line) }

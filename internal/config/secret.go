@@ -1,0 +1,121 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// ErrNoKey is what APIKey gives where no API key was given in any way.
+var ErrNoKey = errors.New("no API key: write it into a file and set api.key_file, or set $ASSETD_API_KEY, or give the systemd credential api-key")
+
+// The variables that may hold the key itself, and the name of the credential.
+const (
+	ourKey     = "ASSETD_API_KEY"
+	theirKey   = "MAGNIFIC_API_KEY"
+	credential = "api-key"
+)
+
+// maxKey is more than any key has, in bytes.
+const maxKey = 4 << 10
+
+// source is one place where the key can be.
+type source struct {
+	name string // for people
+	path string // of a file; empty: the environment variable `name`
+}
+
+// sources are the places that hold a key, the one that counts first. Like all
+// settings: --set before the environment, before the file; then what was not
+// meant for assetd alone, then what the service manager gives.
+func (c *Config) sources() []source {
+	var found []source
+	add := func(when bool, name, path string) {
+		if when {
+			found = append(found, source{name, path})
+		}
+	}
+	file, set := c.API.KeyFile, c.origins["api.key_file"] == "--set"
+	add(file != "" && set, "api.key_file", file)
+	add(c.env[ourKey] != "", "$"+ourKey, "")
+	add(file != "" && !set, "api.key_file", file)
+	add(c.env[theirKey] != "", "$"+theirKey, "")
+	if dir := c.env["CREDENTIALS_DIRECTORY"]; dir != "" {
+		path := filepath.Join(dir, credential)
+		_, err := os.Stat(path)
+		add(!errors.Is(err, fs.ErrNotExist), "systemd credential "+credential, path)
+	}
+	return found
+}
+
+// APIKey reads the API key anew: from --set api.key_file, else $ASSETD_API_KEY,
+// else api.key_file, else $MAGNIFIC_API_KEY, else the systemd credential
+// `api-key`. One newline at its end is dropped. The error is ErrNoKey, or names
+// the place and the mend; it never holds the key.
+func (c *Config) APIKey() (string, error) {
+	found := c.sources()
+	if len(found) == 0 {
+		return "", ErrNoKey
+	}
+	from := found[0]
+	if from.path == "" {
+		return plainKey(from.name, c.env[strings.TrimPrefix(from.name, "$")])
+	}
+	where := from.name + " " + from.path
+	text, err := readSecret(from.path)
+	if err != nil {
+		return "", fmt.Errorf("%s: %s: it must be a file that user %d can read", where, reason(err), c.uid)
+	}
+	return plainKey(where, text)
+}
+
+// keyFrom says where the key comes from, without it.
+func (c *Config) keyFrom() string {
+	found := c.sources()
+	if len(found) == 0 {
+		return "none"
+	}
+	text := "from " + found[0].name + " " + notShown
+	for _, other := range found[1:] {
+		text += ", not from " + other.name
+	}
+	return text
+}
+
+// readSecret reads a small regular file. A pipe or a device could keep us waiting
+// for ever.
+func readSecret(path string) (string, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return "", err
+	}
+	if !info.Mode().IsRegular() {
+		return "", errors.New("is not a regular file")
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, maxKey+1))
+	if err == nil && len(data) > maxKey {
+		err = fmt.Errorf("is larger than %d bytes, so it is no key", maxKey)
+	}
+	return string(data), err
+}
+
+// plainKey is the key in text: visible ASCII, as a header can hold.
+func plainKey(where, text string) (string, error) {
+	key := strings.TrimSuffix(strings.TrimSuffix(text, "\n"), "\r")
+	if strings.TrimSpace(key) == "" {
+		return "", fmt.Errorf("%s is empty: write the API key into it", where)
+	}
+	if strings.ContainsFunc(key, func(r rune) bool { return r <= ' ' || r > '~' }) {
+		return "", fmt.Errorf("%s holds a space, a line break or another character that no API key has: write the key alone into it", where)
+	}
+	return key, nil
+}
