@@ -6,21 +6,13 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"testing"
 
 	"github.com/assetd/assetd/internal/run"
 )
 
-// consistent fails the test unless every index entry and every count follows
-// from the records, and nothing else stands in the file.
-func consistent(t testing.TB, q *Queue) {
-	t.Helper()
-	if err := inconsistency(q); err != nil {
-		t.Error(err)
-	}
-}
-
-// inconsistency builds every index anew from the records and compares.
+// inconsistency is what is wrong with a queue: an index entry or a count that does
+// not follow from the records, or that is missing. It builds every index anew from
+// the records and compares.
 func inconsistency(q *Queue) error {
 	return q.view(context.Background(), func(t *txn) error {
 		if err := t.readCounts(); err != nil {

@@ -40,5 +40,5 @@ func judgeType(dir string, magic int64) (warning string, err error) {
 	default:
 		return "", nil
 	}
-	return "", fmt.Errorf("%s lies on %s, where neither locks nor mapped files can be trusted: set state.dir to a directory on a local disk (storage.dir may stay there)", dir, name)
+	return "", &FilesystemError{Dir: dir, Type: name}
 }

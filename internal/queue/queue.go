@@ -38,6 +38,7 @@ import (
 
 	bolt "go.etcd.io/bbolt"
 	bolterrors "go.etcd.io/bbolt/errors"
+	"golang.org/x/sys/unix"
 
 	"github.com/assetd/assetd/internal/run"
 )
@@ -121,7 +122,8 @@ func (q *Queue) Close() error {
 func (q *Queue) release() error {
 	var err error
 	if damage := (*DamageError)(nil); errors.As(q.Err(), &damage) {
-		err = q.file.Close()
+		// Its mapping stays, and would keep the lock.
+		err = errors.Join(unix.Flock(int(q.file.Fd()), unix.LOCK_UN), q.file.Close())
 	} else {
 		err = q.db.Close()
 	}

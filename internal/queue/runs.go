@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"github.com/assetd/assetd/internal/run"
-	"github.com/assetd/assetd/internal/signedurl"
 )
 
 // Bounds of one transaction of Add, and of a run's labels.
@@ -88,7 +87,8 @@ func (q *Queue) addStep(ctx context.Context, handIns []run.HandIn) (added, error
 func (e *edit) label(labels map[string]string) (late bool, err error) {
 	merged := maps.Clone(e.rec.Labels)
 	for name, value := range labels {
-		name, value = signedurl.Redact(name), signedurl.Redact(value)
+		clean(&name, "")
+		clean(&value, "")
 		if was, ok := merged[name]; ok && was == value {
 			continue
 		}
@@ -131,7 +131,7 @@ func (q *Queue) Due(ctx context.Context, now time.Time, limit int) (due []run.Ru
 				next = at(ms)
 				return nil
 			}
-			r, err := t.run(run.ID(id))
+			r, err := decodeRun(id, t.get(bRuns, id))
 			if err != nil {
 				return err
 			}

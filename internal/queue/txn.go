@@ -19,7 +19,6 @@ type txn struct {
 	buckets [buckets]*bolt.Bucket
 	undo    []change // what the operation at hand has changed, for taking it back
 	counts  counts
-	counted bool // counts were read
 	dirty   bool // some operation changed something
 }
 
