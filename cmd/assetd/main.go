@@ -29,7 +29,7 @@ func start() int {
 		<-signals
 		os.Exit(exitInterrupted)
 	}()
-	return run(ctx, os.Args[1:], system{
+	return execute(ctx, os.Args[1:], system{
 		getenv: os.LookupEnv, environ: os.Environ, stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr,
 	})
 }

@@ -35,7 +35,7 @@ const (
 // It never waits for w: lines that w does not take in time are dropped and
 // counted. close flushes for at most a second. No sampling: a state change is
 // always told.
-func NewLogger(w io.Writer, level zapcore.Level, json bool) (log *zap.Logger, close func()) {
+func NewLogger(w io.Writer, level zapcore.LevelEnabler, json bool) (log *zap.Logger, close func()) {
 	enc := zap.NewProductionEncoderConfig()
 	enc.TimeKey, enc.EncodeTime = "time", zapcore.RFC3339NanoTimeEncoder
 	enc.EncodeDuration = zapcore.SecondsDurationEncoder

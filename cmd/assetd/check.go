@@ -1,0 +1,101 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/assetd/assetd/internal/config"
+	"github.com/assetd/assetd/internal/daemon"
+	"github.com/assetd/assetd/internal/run"
+)
+
+func (a *app) checkCommand() *cobra.Command {
+	var offline, adopt bool
+	cmd := &cobra.Command{
+		Use:   "check",
+		Short: "is this machine ready? configuration, key, clock, volume",
+		Long: `Looks at configuration, directories, volume, room, key and API, and says for each
+finding what to do. Changes nothing, but with --adopt-volume: then the volume at
+storage.dir belongs to this queue from now on, whatever it was before.`,
+		Example: example("assetd check", "assetd check --offline", "assetd check --adopt-volume"),
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if adopt {
+				return a.adoptVolume(cmd.Context())
+			}
+			return a.check(cmd.Context(), offline)
+		},
+	}
+	cmd.Flags().BoolVar(&offline, "offline", false, "do not ask the API")
+	cmd.Flags().BoolVar(&adopt, "adopt-volume", false, "take the volume at storage.dir for this queue, on purpose")
+	return cmd
+}
+
+func (a *app) check(ctx context.Context, offline bool) error {
+	c, err := a.load()
+	if err != nil {
+		return err
+	}
+	found := []daemon.Finding{{About: "configuration", Grade: daemon.Good, Text: "file: " + orNone(c.File())}}
+	if line := c.LaterSteps(); line != "" {
+		found = append(found, daemon.Finding{About: "configuration", Grade: daemon.Note, Text: line})
+	}
+	key, keyErr := c.APIKey()
+	found = append(found, keyFinding(keyErr))
+	found = append(found, daemon.Check(ctx, c, key, offline)...)
+	bad := 0
+	out := &printer{w: a.stdout}
+	for _, f := range found {
+		out.printf("%-4s  %-13s  %s\n", f.Grade, f.About, clean(f.Text))
+		if f.Mend != "" {
+			out.printf("%-4s  %-13s  -> %s\n", "", "", f.Mend)
+		}
+		if f.Grade == daemon.Bad {
+			bad++
+		}
+	}
+	switch {
+	case out.err != nil:
+		return out.err
+	case bad > 0:
+		return fmt.Errorf("not ready: %d of %d findings are bad", bad, len(found))
+	}
+	return nil
+}
+
+func keyFinding(err error) daemon.Finding {
+	f := daemon.Finding{About: "key", Grade: daemon.Good, Text: "there is one"}
+	if err != nil {
+		f.Grade, f.Text = daemon.Bad, err.Error()
+	}
+	if errors.Is(err, config.ErrNoKey) {
+		f.Text = "there is none"
+		f.Mend = config.ErrNoKey.Error()
+	}
+	return f
+}
+
+func orNone(s string) string {
+	if s == "" {
+		return "none, all defaults"
+	}
+	return s
+}
+
+func (a *app) adoptVolume(ctx context.Context) error {
+	c, err := a.load()
+	if err != nil {
+		return err
+	}
+	err = daemon.AdoptVolume(ctx, c, func(e run.Event) {
+		fmt.Fprintf(a.stdout, "%s: %s (%s)\n", e.File, e.Kind, e.Note)
+	})
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(a.stdout, "%s belongs to the queue in %s\n", c.Storage.Dir, c.State.Dir)
+	return err
+}

@@ -1,0 +1,67 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/assetd/assetd/internal/config"
+	"github.com/assetd/assetd/internal/server"
+)
+
+// The socket below state.dir, and how long a question may take that a person or
+// a health check waits for.
+const (
+	socketName = "assetd.sock"
+	healthTime = 5 * time.Second
+)
+
+func client(c *config.Config) *server.Client {
+	return server.NewClient(filepath.Join(c.State.Dir, socketName))
+}
+
+func (a *app) healthCommand() *cobra.Command {
+	var ready bool
+	cmd := &cobra.Command{
+		Use:   "health",
+		Short: "exit 0 when the daemon is alive (or ready)",
+		Long: `Asks the running daemon through its socket. Alive means that its loops turn; a dead
+API or a slow volume does not change that. Ready (--ready) means that it can do its
+work: the key is accepted, the volume is there, there is room.`,
+		Example: example("assetd health", "assetd health --ready"),
+		Args:    cobra.NoArgs,
+		RunE:    func(cmd *cobra.Command, _ []string) error { return a.health(cmd.Context(), ready) },
+	}
+	cmd.Flags().BoolVar(&ready, "ready", false, "ask whether it can do its work")
+	return cmd
+}
+
+func (a *app) health(ctx context.Context, ready bool) error {
+	c, err := a.load()
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, healthTime)
+	defer cancel()
+	h, err := client(c).Health(ctx, ready)
+	if errors.Is(err, server.ErrNoDaemon) {
+		return fmt.Errorf("no daemon runs with state.dir %s: start it with assetd run", c.State.Dir)
+	}
+	if err != nil {
+		return err
+	}
+	word := "alive"
+	if ready {
+		word = "ready"
+	}
+	if !h.OK {
+		return fmt.Errorf("not %s: %s", word, strings.Join(h.Reasons, "; "))
+	}
+	_, err = fmt.Fprintln(a.stdout, word)
+	return err
+}

@@ -1,0 +1,93 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/assetd/assetd/internal/config"
+)
+
+// app is what all commands share: the process they run in and the flags that all
+// of them take.
+type app struct {
+	system
+	configFile string
+	set        []string
+}
+
+// execute runs the command line and returns the exit code.
+func execute(ctx context.Context, args []string, sys system) int {
+	root := newRoot(&app{system: sys})
+	root.SetArgs(args)
+	root.SetIn(sys.stdin)
+	root.SetOut(sys.stdout)
+	root.SetErr(sys.stderr)
+	err := root.ExecuteContext(ctx)
+	if err != nil && err.Error() != "" {
+		fmt.Fprintf(sys.stderr, "assetd: %s\n", err)
+	}
+	return exitCode(ctx, err)
+}
+
+func newRoot(a *app) *cobra.Command {
+	root := &cobra.Command{
+		Use:   "assetd",
+		Short: "bring what Magnific runs made to your own storage, before the URLs die",
+		Long: `assetd is handed run IDs and makes sure that every image, video and audio of
+every run is on your own storage, whole, before its URL dies.
+
+See it work without a key: assetd demo`,
+		SilenceErrors: true, SilenceUsage: true,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	root.PersistentFlags().StringVar(&a.configFile, "config", "", "read this configuration `file`")
+	root.PersistentFlags().StringArrayVar(&a.set, "set", nil, "set one `key=value` of the configuration; may be repeated")
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return withCode(exitUsage, "%w (see %s --help)", err, cmd.CommandPath())
+	})
+	root.AddCommand(
+		a.runCommand(), a.getCommand(), a.addCommand(), a.listCommand(), a.showCommand(), a.checkCommand(),
+		a.configCommand(), a.demoCommand(), a.healthCommand(), a.versionCommand(),
+	)
+	for _, c := range root.Commands() {
+		usageErrors(c)
+	}
+	return root
+}
+
+// usageErrors makes wrong arguments end with the exit code for them, and with a
+// word on where to look.
+func usageErrors(c *cobra.Command) {
+	check := c.Args
+	if check == nil {
+		return
+	}
+	c.Args = func(cmd *cobra.Command, args []string) error {
+		if err := check(cmd, args); err != nil {
+			return withCode(exitUsage, "%w (see %s --help)", err, cmd.CommandPath())
+		}
+		return nil
+	}
+}
+
+// load reads the configuration and tells its warnings.
+func (a *app) load(set ...string) (*config.Config, error) {
+	c, warnings, err := config.Load(config.Options{
+		File: a.configFile, Set: append(set, a.set...), Environ: a.environ(), UID: os.Geteuid(),
+	})
+	for _, w := range warnings {
+		fmt.Fprintf(a.stderr, "assetd: warning: %s\n", w)
+	}
+	if err != nil {
+		return nil, codedError{exitConfig, err}
+	}
+	return c, nil
+}
+
+// example indents the lines of an example as cobra shows them.
+func example(lines ...string) string { return "  " + strings.Join(lines, "\n  ") }

@@ -1,0 +1,121 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"text/tabwriter"
+	"time"
+
+	"github.com/dustin/go-humanize"
+	"github.com/spf13/cobra"
+
+	"github.com/assetd/assetd/internal/config"
+	"github.com/assetd/assetd/internal/run"
+	"github.com/assetd/assetd/internal/server"
+)
+
+func (a *app) showCommand() *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:     "show RUN-ID",
+		Short:   "show one run and its assets",
+		Long:    "Shows a run with each asset: its state, file, deadline, attempts and last error.",
+		Example: example("assetd show omps2OH829", "assetd show omps2OH829 --json"),
+		Args:    cobra.ExactArgs(1),
+		RunE:    func(cmd *cobra.Command, args []string) error { return a.show(cmd.Context(), run.ID(args[0]), asJSON) },
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
+	return cmd
+}
+
+func (a *app) show(ctx context.Context, id run.ID, asJSON bool) error {
+	c, err := a.load()
+	if err != nil {
+		return err
+	}
+	r, err := oneRun(ctx, c, id)
+	if errors.Is(err, run.ErrUnknown) {
+		return fmt.Errorf("run %s is not in the queue: hand it in with assetd add %s", id, id)
+	}
+	if err != nil {
+		return err
+	}
+	if asJSON {
+		return json.NewEncoder(a.stdout).Encode(r)
+	}
+	return a.printRun(r)
+}
+
+// oneRun asks the daemon, or the queue itself where no daemon runs.
+func oneRun(ctx context.Context, c *config.Config, id run.ID) (server.Run, error) {
+	r, err := client(c).Run(ctx, id)
+	if !errors.Is(err, server.ErrNoDaemon) {
+		return r, err
+	}
+	q, err := openQueue(c)
+	if err != nil {
+		return server.Run{}, err
+	}
+	if q == nil {
+		return server.Run{}, run.ErrUnknown
+	}
+	defer q.Close()
+	record, err := q.Get(ctx, id)
+	if err != nil {
+		return server.Run{}, err
+	}
+	assets, err := q.Assets(ctx, id)
+	return server.ViewRun(record, assets), err
+}
+
+func (a *app) printRun(r server.Run) error {
+	table := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', 0)
+	row := func(name, value string) {
+		if value != "" {
+			fmt.Fprintf(table, "%s\t%s\n", clean(name), clean(value))
+		}
+	}
+	row("run", string(r.RunID))
+	row("app", r.AppID)
+	row("state", string(r.State))
+	row("status", string(r.Status))
+	for _, name := range slices.Sorted(maps.Keys(r.Labels)) {
+		row("label "+name, r.Labels[name])
+	}
+	row("handed in", r.HandedIn.Local().Format(time.DateTime))
+	row("ended", local(r.EndedAt))
+	row("settled", local(r.SettledAt))
+	row("directory", r.Dir)
+	row("assets", fmt.Sprintf("%d, %d stored (%s), %d lost", r.Assets, r.Stored, humanize.IBytes(uint64(r.Bytes)), r.Lost))
+	row("polls", fmt.Sprint(r.Polls))
+	row("note", note(r))
+	if len(r.AssetList) > 0 {
+		fmt.Fprintln(table, "\nASSET\tSTATE\tSIZE\tURL DIES\tTRIES\tFILE OR LAST ERROR")
+	}
+	for _, as := range r.AssetList {
+		what, size := as.LastError, "-"
+		switch {
+		case as.Loss != nil:
+			what = as.Loss.Reason
+		case as.File != "":
+			what, size = as.File, humanize.IBytes(uint64(as.Size))
+		}
+		dies := "unknown"
+		if as.Expiry != nil {
+			dies = local(as.Expiry)
+		}
+		fmt.Fprintf(table, "%s/%s\t%s\t%s\t%s\t%d\t%s\n", as.Kind, clean(as.ID), as.State, size, dies, as.Attempts, clean(what))
+	}
+	return table.Flush()
+}
+
+func local(t *time.Time) string {
+	if t == nil {
+		return ""
+	}
+	return t.Local().Format(time.DateTime)
+}

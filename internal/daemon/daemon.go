@@ -1,0 +1,273 @@
+// Package daemon joins the stages: it builds them from the configuration, owns
+// the scheduler, and starts and stops everything in an order.
+//
+// It guarantees that one budget bounds a stop, that nothing is handed to a stage
+// that has ended, that the queue closes last, and that log lines and health come
+// from the one stream of events the stages tell. What happens to runs and assets
+// is the stages' work.
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/assetd/assetd/internal/config"
+	"github.com/assetd/assetd/internal/inbox"
+	"github.com/assetd/assetd/internal/queue"
+	"github.com/assetd/assetd/internal/run"
+	"github.com/assetd/assetd/internal/server"
+)
+
+// SocketName is the daemon's socket below state.dir.
+const SocketName = "assetd.sock"
+
+// Options are what a daemon is started with.
+type Options struct {
+	Config  *config.Config
+	Key     string // the API key; empty: the API refuses, told loudly, and nothing else happens
+	Log     *zap.Logger
+	Version string
+	Reload  <-chan os.Signal // each value: read configuration and key again
+	// Load reads configuration and key anew; an error leaves everything as it is.
+	Load func() (*config.Config, string, error)
+	// Relevel takes a new log level.
+	Relevel func(level string)
+}
+
+// overtime is what a stop may take beyond shutdown_grace: for whole assets to get
+// their names and runs their manifests. The unit's TimeoutStopSec is longer.
+const overtime = 2 * time.Second
+
+// ErrStuck means that a stop took longer than its budget; what was not done goes
+// on at the next start.
+var ErrStuck = errors.New("not stopped within shutdown_grace: a file system or a commit hangs")
+
+// Run runs the daemon until ctx ends and everything has stopped. It returns an
+// error when it could not start, when the queue cannot go on, or ErrStuck.
+func Run(ctx context.Context, o Options) error {
+	d, err := open(o)
+	if err != nil {
+		return err
+	}
+	done := make(chan error, 1)
+	go func() { done <- d.run(ctx) }()
+	select {
+	case err := <-done:
+		return errors.Join(err, d.close())
+	case <-ctx.Done():
+	}
+	d.notify.stopping("finishing transfers")
+	d.log.Info("stopping", zap.Duration("grace", d.cfg.ShutdownGrace))
+	late := time.NewTimer(d.cfg.ShutdownGrace + overtime)
+	defer late.Stop()
+	select {
+	case err := <-done:
+		return errors.Join(err, d.close())
+	case <-late.C:
+		return ErrStuck // the process ends; nothing that is not safe on disk counts as done
+	}
+}
+
+// daemon is what is open while it runs.
+type daemon struct {
+	Options
+	cfg     *config.Config // as it was at the start
+	current *config.Config // as it was last read; reloads alone uses it
+	log     *zap.Logger
+	teller  *teller
+	status  *status
+	notify  notifier
+	queue   *queue.Queue
+	engine  *engine
+	inbox   *inbox.Inbox
+	server  *server.Server
+}
+
+// open takes the state directory and builds the stages. Nothing runs yet.
+func open(o Options) (*daemon, error) {
+	d := &daemon{Options: o, cfg: o.Config, current: o.Config, log: o.Log, teller: newTeller(o.Log)}
+	c := o.Config
+	if err := makeStateDir(c.State.Dir); err != nil {
+		return nil, err
+	}
+	if err := inbox.Prepare(c.Drop.Dir); err != nil {
+		return nil, err
+	}
+	q, err := queue.Open(c.State.Dir, queue.Options{Tell: d.tell})
+	if err != nil {
+		return nil, err
+	}
+	d.queue, d.status = q, newStatus(q)
+	for _, w := range q.Warnings() {
+		d.log.Warn(w)
+	}
+	if d.engine, err = newEngine(c, o.Key, q, q, d.tell); err != nil {
+		return nil, errors.Join(err, q.Close())
+	}
+	d.inbox = inbox.New(inboxConfig(c), addWaking{q, d.engine.poller.Wake}, d.tell)
+	d.server = server.New(filepath.Join(c.State.Dir, SocketName), q, d.status)
+	return d, nil
+}
+
+// tell is the one stream of events: health and log are made from it.
+func (d *daemon) tell(e run.Event) {
+	if d.status != nil { // the queue tells what it found while it opens
+		d.status.note(e)
+	}
+	d.teller.Tell(e)
+}
+
+// makeStateDir makes the state directory with mode 0750, whatever the umask.
+func makeStateDir(dir string) error {
+	if info, err := os.Stat(dir); err == nil && info.IsDir() {
+		return nil
+	}
+	if err := os.MkdirAll(dir, 0o750); err != nil {
+		return fmt.Errorf("state.dir %s: uid %d cannot make it: %w: set data_dir or state.dir to a directory of yours", dir, os.Getuid(), err)
+	}
+	if err := os.Chmod(dir, 0o750); err != nil { //nolint:gosec // the group reaches the socket
+		return fmt.Errorf("state.dir %s: %w", dir, err)
+	}
+	return nil
+}
+
+// addWaking is the queue as the inbox sees it: what is handed in is polled at once.
+type addWaking struct {
+	*queue.Queue
+	wake func()
+}
+
+func (a addWaking) Add(ctx context.Context, ids []run.HandIn) (run.Taken, error) {
+	taken, err := a.Queue.Add(ctx, ids)
+	if taken.New > 0 {
+		a.wake()
+	}
+	return taken, err
+}
+
+func inboxConfig(c *config.Config) inbox.Config {
+	return inbox.Config{Dir: c.Drop.Dir, Settle: c.Drop.Settle, Rescan: c.Drop.Rescan}
+}
+
+// run starts the stages and stops them when ctx ends: intake and ticks first,
+// then the engine in its own order.
+func (d *daemon) run(ctx context.Context) error {
+	if err := d.useVolume(ctx); err != nil {
+		return err
+	}
+	listener, err := d.server.Listen()
+	if err != nil {
+		return err
+	}
+	ticks, err := newSchedule(d.jobs(), d.log)
+	if err != nil {
+		return errors.Join(err, listener.Close())
+	}
+	// The socket answers, and the watchdog is fed, until the last stage has ended.
+	serving, stopServing := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopServing()
+	hard, cut := context.WithCancel(context.WithoutCancel(ctx))
+	defer cut()
+
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return d.inbox.Run(ctx) })
+	g.Go(func() error { return d.reloads(ctx) })
+	g.Go(func() error { return d.server.Run(serving, listener) })
+	g.Go(func() error { return d.notify.watchdog(serving, func() bool { return d.status.Alive().OK }) })
+	g.Go(func() error { d.announce(ctx); return nil })
+	g.Go(func() error {
+		<-ctx.Done()
+		err := ticks.close()
+		sleep(hard, d.cfg.ShutdownGrace-grant(d.cfg.ShutdownGrace))
+		cut()
+		return err
+	})
+	g.Go(func() error {
+		defer stopServing()
+		defer cut()
+		return d.engine.run(ctx, hard)
+	})
+	return g.Wait()
+}
+
+// grant is the end of the grace that transfers do not get: what they brought has
+// to be put away in it.
+func grant(grace time.Duration) time.Duration { return min(time.Second, grace/4) }
+
+// sleep returns after d, or when ctx ends.
+func sleep(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
+	}
+}
+
+// useVolume takes the volume into use. One that is offline is told, and work for
+// it waits.
+func (d *daemon) useVolume(ctx context.Context) error {
+	err := d.engine.volume.Use(ctx)
+	if errors.Is(err, run.ErrVolumeOffline) {
+		d.tell(run.Event{Kind: run.VolumeOffline, File: d.cfg.Storage.Dir, Err: err, Hint: "runs are taken and polled; downloads wait until it is back"})
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	n, err := d.engine.sweep(ctx)
+	if err != nil {
+		d.log.Warn("parts that nobody needs could not be removed", zap.Error(err))
+	}
+	if n > 0 {
+		d.log.Info("parts that nobody needs were removed", zap.Int(keyCount, n))
+	}
+	return nil
+}
+
+// announce says that the daemon is up, once what lay in the drop directory at the
+// start has been looked at.
+func (d *daemon) announce(ctx context.Context) {
+	select {
+	case <-ctx.Done():
+		return
+	case <-d.inbox.Scanned():
+	}
+	d.status.started()
+	d.log.Info("assetd is ready", zap.String("version", d.Version), zap.String("drop_dir", d.cfg.Drop.Dir),
+		zap.String("storage_dir", d.cfg.Storage.Dir), zap.String("state_dir", d.cfg.State.Dir), zap.String("api", d.cfg.API.BaseURL))
+	d.notify.ready("taking runs from " + d.cfg.Drop.Dir)
+}
+
+// jobs are the ticks of the daemon: those of its engine and its own.
+func (d *daemon) jobs() []job {
+	return append(d.engine.jobs(d.log),
+		job{"alive", time.Second, func(context.Context) { d.status.ticked() }},
+		job{"rescan", d.cfg.Drop.Rescan, func(context.Context) { d.inbox.Wake() }},
+	)
+}
+
+// close ends what run left open, the queue last.
+func (d *daemon) close() error {
+	ctx, cancel := context.WithTimeout(context.Background(), overtime)
+	defer cancel()
+	if d.queue.Err() == nil {
+		if err := d.engine.saveService(ctx); err != nil {
+			d.log.Warn("service clock not saved", zap.Error(err))
+		}
+	}
+	d.engine.close()
+	err := d.queue.Close()
+	if err != nil {
+		return fmt.Errorf("closing the queue: %w", err)
+	}
+	d.log.Info("stopped")
+	return nil
+}

@@ -1,0 +1,249 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/assetd/assetd/internal/config"
+	"github.com/assetd/assetd/internal/download"
+	"github.com/assetd/assetd/internal/queue"
+	"github.com/assetd/assetd/internal/run"
+)
+
+// GetOptions say what to fetch in the foreground.
+type GetOptions struct {
+	Config   *config.Config // storage.dir is the output directory
+	Key      string
+	IDs      []run.HandIn
+	Log      *zap.Logger               // for what a person need not see
+	Tell     run.Tell                  // for what a person sees
+	Progress func([]download.Transfer) // called twice a second; nil: nobody looks
+}
+
+// ErrKeyRefused means that the API did not accept the key.
+var ErrKeyRefused = errors.New("the API does not accept the key")
+
+// getNotFound is how long get asks for a run that the API does not know: a person
+// waits, and a mistyped ID never appears.
+const getNotFound = 30 * time.Second
+
+// Get fetches runs until all are settled, over a queue of its own below the output
+// directory, and returns how each of them stands. It goes on from what an earlier
+// call left, and removes queue and marker when everything is settled. When ctx
+// ends first, what is not done is kept for the next call and ctx's cause is the
+// error.
+func Get(ctx context.Context, o GetOptions) ([]run.Run, error) {
+	g, err := openGet(o)
+	if err != nil {
+		return nil, err
+	}
+	runs, settled, err := g.run(ctx)
+	err = errors.Join(err, g.queue.Close())
+	if err == nil && settled {
+		err = g.remove()
+	}
+	return runs, err
+}
+
+// getter is one call of Get.
+type getter struct {
+	GetOptions
+	state  string
+	queue  *queue.Queue
+	engine *engine
+	cancel context.CancelCauseFunc
+
+	mu   sync.Mutex
+	done chan struct{} // closed and replaced at each settled run
+}
+
+func openGet(o GetOptions) (*getter, error) {
+	output := o.Config.Storage.Dir
+	if err := os.MkdirAll(output, 0o755); err != nil {
+		return nil, fmt.Errorf("output directory %s: %w", output, err)
+	}
+	g := &getter{GetOptions: o, done: make(chan struct{})}
+	var err error
+	if g.state, g.queue, err = openGetQueue(o.Config, output); err != nil {
+		return nil, err
+	}
+	c := *o.Config
+	c.Poll.NotFoundAfter = min(c.Poll.NotFoundAfter, getNotFound)
+	if g.engine, err = newEngine(&c, o.Key, g.queue, believing{g.queue}, g.tell); err != nil {
+		return nil, errors.Join(err, g.queue.Close())
+	}
+	return g, nil
+}
+
+// openGetQueue opens the queue of an output directory. A volume that belongs to a
+// daemon has a marker and no queue of get's.
+func openGetQueue(c *config.Config, output string) (string, *queue.Queue, error) {
+	meta := filepath.Join(output, ".assetd")
+	state := meta
+	q, err := openUnlessOwned(meta, state)
+	var unfit *queue.FilesystemError
+	if errors.As(err, &unfit) { // bbolt cannot live on this kind of mount
+		state = filepath.Join(filepath.Dir(c.DataDir), "assetd-get", run.Key{ID: output}.Hash())
+		q, err = openUnlessOwned(meta, state)
+	}
+	if errors.Is(err, queue.ErrLocked) {
+		return "", nil, fmt.Errorf("another assetd get works in %s: wait for it, or choose another --output", output)
+	}
+	return state, q, err
+}
+
+func openUnlessOwned(meta, state string) (*queue.Queue, error) {
+	_, markerErr := os.Lstat(filepath.Join(meta, "volume"))
+	_, queueErr := os.Lstat(filepath.Join(state, "queue.db"))
+	if markerErr == nil && errors.Is(queueErr, os.ErrNotExist) {
+		return nil, fmt.Errorf("%s is the volume of an assetd daemon: use assetd add, or choose another --output", filepath.Dir(meta))
+	}
+	return queue.Open(state, queue.Options{})
+}
+
+// believing is a queue for which a 404 counts from the first call on: somebody
+// waits for the answer.
+type believing struct{ *queue.Queue }
+
+func (believing) Proven(string) (bool, error) { return true, nil }
+
+func (g *getter) tell(e run.Event) {
+	switch e.Kind {
+	case run.APIRefused:
+		g.cancel(fmt.Errorf("%w: %w", ErrKeyRefused, e.Err))
+	case run.RunSettled:
+		g.mu.Lock()
+		close(g.done)
+		g.done = make(chan struct{})
+		g.mu.Unlock()
+	}
+	g.Tell(e)
+}
+
+func (g *getter) next() <-chan struct{} {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.done
+}
+
+// run fetches everything that the queue holds.
+func (g *getter) run(ctx context.Context) (runs []run.Run, settled bool, err error) {
+	ctx, g.cancel = context.WithCancelCause(ctx)
+	defer g.cancel(nil)
+	if err := g.engine.volume.Use(ctx); err != nil {
+		return nil, false, err
+	}
+	if _, err := g.queue.Add(ctx, g.IDs); err != nil {
+		return nil, false, err
+	}
+	if _, err := g.engine.sweep(ctx); err != nil {
+		g.Log.Warn("parts that nobody needs could not be removed", zap.Error(err))
+	}
+	ticks, err := newSchedule(g.engine.jobs(g.Log), g.Log)
+	if err != nil {
+		return nil, false, err
+	}
+	err = g.work(ctx)
+	err = errors.Join(err, ticks.close())
+	g.engine.close()
+	// The context may have ended: what stands in the queue is asked without it.
+	late, cancel := context.WithTimeout(context.WithoutCancel(ctx), overtime)
+	defer cancel()
+	open, openErr := g.open(late)
+	runs, listErr := g.runs(late)
+	return runs, open == 0, errors.Join(err, openErr, listErr)
+}
+
+// work runs the stages until nothing is open.
+func (g *getter) work(ctx context.Context) error {
+	working, stop := context.WithCancel(ctx)
+	defer stop()
+	group, working := errgroup.WithContext(working)
+	group.Go(func() error { return g.engine.run(working, working) })
+	group.Go(func() error {
+		defer stop()
+		return g.wait(working)
+	})
+	group.Go(func() error { g.watch(working); return nil })
+	if err := group.Wait(); err != nil && ctx.Err() == nil {
+		return err
+	}
+	return context.Cause(ctx) // nil where it has not ended
+}
+
+// wait returns when every run of the queue is settled, or ctx ends.
+func (g *getter) wait(ctx context.Context) error {
+	for {
+		next := g.next()
+		open, err := g.open(ctx)
+		if err != nil || open == 0 {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-next:
+		}
+	}
+}
+
+// open is how many runs are not settled.
+func (g *getter) open(ctx context.Context) (int, error) {
+	counts, err := g.queue.Counts(ctx)
+	return counts.Runs[run.Waiting] + counts.Runs[run.Downloading], err
+}
+
+// watch reports the transfers while they run.
+func (g *getter) watch(ctx context.Context) {
+	if g.Progress == nil {
+		return
+	}
+	tick := time.NewTicker(500 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			g.Progress(nil)
+			return
+		case <-tick.C:
+			g.Progress(g.engine.pool.InFlight())
+		}
+	}
+}
+
+// runs is how the runs asked for stand.
+func (g *getter) runs(ctx context.Context) ([]run.Run, error) {
+	runs := make([]run.Run, 0, len(g.IDs))
+	for _, h := range g.IDs {
+		r, err := g.queue.Get(ctx, h.ID)
+		if errors.Is(err, run.ErrUnknown) {
+			continue // stopped before it was taken
+		}
+		if err != nil {
+			return nil, err
+		}
+		runs = append(runs, r)
+	}
+	return runs, nil
+}
+
+// remove takes away what get needed beside the files it fetched. Quarantine stays:
+// somebody may want to look at it.
+func (g *getter) remove() error {
+	meta := filepath.Join(g.Config.Storage.Dir, ".assetd")
+	errs := []error{queue.Erase(g.state), os.RemoveAll(filepath.Join(meta, "parts")), os.RemoveAll(filepath.Join(meta, "volume"))}
+	for _, dir := range []string{g.state, meta} {
+		if left, err := os.ReadDir(dir); err == nil && len(left) == 0 {
+			errs = append(errs, os.Remove(dir))
+		}
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,35 @@
+package daemon
+
+import (
+	"github.com/assetd/assetd/internal/config"
+	"github.com/assetd/assetd/internal/download"
+	"github.com/assetd/assetd/internal/run"
+	"github.com/assetd/assetd/internal/storage"
+)
+
+// newPool joins the pool with the stages around it.
+func (e *engine) newPool(c *config.Config, tell run.Tell) *download.Pool {
+	return download.New(poolConfig(c), download.Deps{
+		Queue: e.queue, Volume: shelves{e.volume}, Fetcher: e.fetcher, Clock: e.clock, Service: e.service,
+		Prepare: e.settler.Prepare, Renew: e.poller.Renew,
+		Ready: func([]run.ID) { e.settler.Wake() }, Tell: tell, Broken: e.broken,
+	})
+}
+
+// shelves is the volume with its parts as the pool knows them.
+type shelves struct{ *storage.Volume }
+
+// Part opens an asset's part. The nil check keeps an interface from holding a nil
+// pointer.
+func (s shelves) Part(key run.Key) (download.Part, error) {
+	p, err := s.Volume.Part(key)
+	if err != nil {
+		return nil, err
+	}
+	return p, nil
+}
+
+func poolConfig(c *config.Config) download.Config {
+	d := c.Download
+	return download.Config{Workers: d.Workers, Margin: d.Margin, GiveUpAfter: d.GiveUpAfter, LostAfter: d.LostAfter}
+}

@@ -1,0 +1,45 @@
+package daemon
+
+import (
+	"context"
+	"strings"
+
+	"go.uber.org/zap"
+
+	"github.com/assetd/assetd/internal/config"
+)
+
+// reloads takes a new configuration and key each time it is asked to.
+func (d *daemon) reloads(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-d.Reload:
+			d.reload()
+		}
+	}
+}
+
+// reload gives the stages what can change while they run, and names what cannot.
+// A configuration that is wrong changes nothing.
+func (d *daemon) reload() {
+	d.notify.reloading()
+	defer d.notify.ready("taking runs from " + d.cfg.Drop.Dir)
+	c, key, err := d.Load()
+	if err != nil {
+		d.log.Error("configuration or key cannot be read again, nothing was changed", zap.Error(err))
+		return
+	}
+	applied, fixed := config.Live(d.current, c)
+	d.current = c
+	d.engine.configure(c)
+	d.engine.api.SetKey(key)
+	d.inbox.Configure(inboxConfig(c))
+	d.Relevel(c.Log.Level)
+	d.engine.poller.Probe()
+	d.log.Info("configuration and key read again", zap.String("changed", strings.Join(applied, ", ")))
+	if len(fixed) > 0 {
+		d.log.Warn("these settings change at the next start only", zap.String("keys", strings.Join(fixed, ", ")))
+	}
+}
