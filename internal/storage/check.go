@@ -87,7 +87,7 @@ func (v *Volume) check() error {
 		return nil
 	}
 	// A write was refused: only a write can tell that this is over.
-	d, err := m.enter(partsDir, true)
+	d, err := m.parts()
 	if err != nil {
 		return err
 	}

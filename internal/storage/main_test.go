@@ -29,6 +29,8 @@ type ledger struct {
 	broken error
 	stored func(run.Key, run.Stored) // looks at the disk when an asset is told stored
 	calls  map[string]int
+
+	reasons []string // of Again
 }
 
 func newLedger(id string) *ledger {
@@ -160,7 +162,7 @@ func (l *ledger) Again(_ context.Context, key run.Key, reason string) (run.Asset
 		return a, run.ErrUnknown
 	}
 	a = a.Again()
-	a.LastError = reason
+	l.reasons = append(l.reasons, reason)
 	l.assets[key] = a
 	return a, nil
 }

@@ -101,7 +101,7 @@ func (p *Part) path() string { return p.m.path(p.name(partExt)) }
 
 // open opens the file and finds out how much of it counts.
 func (p *Part) open() error {
-	d, err := p.m.enter(partsDir, true)
+	d, err := p.m.parts()
 	if err != nil {
 		return p.v.unusable(p.m.path(partsDir), err)
 	}

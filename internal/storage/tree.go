@@ -64,6 +64,23 @@ func (m *mount) enter(name string, create bool) (*folder, error) {
 	return d, nil
 }
 
+// parts is the directory of parts. Where it has to be made, it is durable before
+// the first part in it can be.
+func (m *mount) parts() (*folder, error) {
+	d, err := m.enter(partsDir, false)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return d, err
+	}
+	if d, err = m.enter(partsDir, true); err != nil {
+		return nil, err
+	}
+	if err := m.syncDir(metaDir); err != nil {
+		d.close()
+		return nil, err
+	}
+	return d, nil
+}
+
 func (d *folder) step(elem string, create bool) (*folder, error) {
 	made := false
 	before, err := d.lstat(elem)
