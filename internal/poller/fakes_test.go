@@ -127,7 +127,7 @@ func (q *memory) SaveAnswer(id run.ID, a run.Answer) error {
 		return err
 	}
 	q.log = append(q.log, "save "+string(id))
-	q.answers[id] = a
+	q.answers[id] = q.answers[id].Unite(a)
 	return nil
 }
 

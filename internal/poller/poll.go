@@ -269,8 +269,8 @@ func (p *Poller) record(ctx context.Context, r run.Run, v run.Verdict) (run.Chan
 	return p.Queue.Answered(ctx, r.ID, v)
 }
 
-// save unites the answer with what was answered before. An answer that says
-// nothing a later one would not say needs no file.
+// save puts the answer into the run's file, unless that would say nothing more
+// than it does, or than a later answer will.
 func (p *Poller) save(r run.Run, a run.Answer) error {
 	before, ok, err := p.Queue.Answer(r.ID)
 	if err != nil {
@@ -279,17 +279,16 @@ func (p *Poller) save(r run.Run, a run.Answer) error {
 	if r.Status.Terminal() {
 		a.Status = r.Status // a first terminal status stands
 	}
-	united := a
-	if ok {
-		united = before.Unite(a)
-		before.Date = united.Date
-		if reflect.DeepEqual(before, united) {
+	switch {
+	case ok:
+		before.Date = a.Date // moves on with every answer
+		if reflect.DeepEqual(before, before.Unite(a)) {
 			return nil
 		}
-	} else if !a.Status.Terminal() && len(a.Assets)+len(a.Ignored)+len(a.Extra) == 0 {
+	case !a.Status.Terminal() && len(a.Assets)+len(a.Ignored)+len(a.Extra) == 0:
 		return nil
 	}
-	return p.Queue.SaveAnswer(r.ID, united)
+	return p.Queue.SaveAnswer(r.ID, a)
 }
 
 // tell tells what the reply did to the run.

@@ -57,6 +57,7 @@ type Runs interface {
 }
 
 // Answers records what was answered: the answer's file first, the queue after it.
+// SaveAnswer unites the answer with those before it; Answer is the union so far.
 type Answers interface {
 	Answer(id run.ID) (run.Answer, bool, error)
 	SaveAnswer(id run.ID, a run.Answer) error
