@@ -151,7 +151,12 @@ func TestConnectionsAreUsedAgain(t *testing.T) {
 	_, small := sized(100, "")
 	_, large := sized(big, "")
 	missing := func(w http.ResponseWriter, _ *http.Request) { http.Error(w, strings.Repeat("x", 20_000), 404) }
-	h := each(small, large, missing, small, large)
+	moved := func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Location", "/elsewhere")
+		w.WriteHeader(302)
+		_, _ = w.Write(make([]byte, 20_000))
+	}
+	h := each(small, large, missing, moved, small, large)
 	url := serve(t, func(w http.ResponseWriter, r *http.Request) {
 		mu.Lock()
 		conns[r.RemoteAddr] = true

@@ -42,7 +42,6 @@ func (f *fetch) resume(a *answer, told contentRange) error {
 	if err := f.fits(told.total); err != nil {
 		return err
 	}
-	f.small = false
 	if f.sums == nil {
 		f.sums = newSums(a.resp.Header, false)
 	}

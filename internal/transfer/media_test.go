@@ -110,31 +110,34 @@ func TestWhatIsNotMediaIsToldAndKeptForQuarantine(t *testing.T) { // N11, P3.8
 	}
 }
 
+// page serves text without end.
+func page(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Length", fmt.Sprint(64<<30))
+	w.Header().Set("ETag", `"v1"`)
+	line := []byte(strings.Repeat("all work and no play\n", 4096))
+	for {
+		if _, err := w.Write(line); err != nil {
+			return
+		}
+	}
+}
+
 func TestLongTextIsNotFetchedToItsEnd(t *testing.T) {
 	c := newClient(t, Config{})
-	sent := 0
-	url := serve(t, func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Length", fmt.Sprint(64<<30))
-		w.Header().Set("ETag", `"v1"`)
-		line := []byte(strings.Repeat("all work and no play\n", 4096))
-		for {
-			n, err := w.Write(line)
-			if sent += n; err != nil {
-				return
-			}
+	body, h := sized(big, `"v1"`)
+	fresh := &memPart{}
+	resumed := &memPart{data: slices.Clone(body[:300_000]), mark: run.PartMark{ETag: `"v0"`, Total: int64(len(body))}}
+	for _, part := range []*memPart{fresh, resumed} {
+		failed(t, c, serve(t, page), part, NotMedia)
+		if n := len(part.data); n < quarantineBytes || n > quarantineBytes+2*bufferSize {
+			t.Errorf("%d bytes kept", n)
 		}
-	})
-	part := &memPart{}
-	failed(t, c, url, part, NotMedia)
-	if n := len(part.data); n < quarantineBytes || n > quarantineBytes+2*bufferSize {
-		t.Errorf("%d bytes kept", n)
 	}
 	// Left where it was, it is no beginning of anything.
 	var a asking
-	body, h := sized(big, `"v1"`)
-	part.mark.Total = int64(len(body)) // even where all else would fit
-	part.data = part.data[:1000]
-	mustBe(t, fetched(t, c, serve(t, a.record(h)), part), part, body)
+	fresh.mark.Total = int64(len(body)) // even where all else would fit
+	fresh.data = fresh.data[:1000]
+	mustBe(t, fetched(t, c, serve(t, a.record(h)), fresh), fresh, body)
 	a.want(t, "bytes=0-")
 }
 

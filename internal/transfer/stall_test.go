@@ -2,6 +2,7 @@ package transfer
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -10,6 +11,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -173,6 +175,29 @@ func TestRateIsSharedAndCanBeChangedWhileTransfersRun(t *testing.T) {
 	})
 }
 
+func TestRateHoldsFromTheFirstSecondOn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+		defer cancel()
+		c := newClient(t, Config{MaxRate: 100_000})
+		onPipes(t, c, drip(t, 1_000_000, 1_000_000, 0))
+		var done sync.WaitGroup
+		var parts [16]memPart
+		for i := range parts {
+			done.Go(func() { _, _ = c.Fetch(ctx, request("http://cdn.test/a.png?"+secret), &parts[i], nil) })
+		}
+		done.Wait()
+		sum := 0
+		for i := range parts {
+			sum += len(parts[i].data)
+		}
+		// What has come, and not been paid for, is a chunk for each at most.
+		if sum < 150_000 || sum > 200_000+17*25_000 {
+			t.Errorf("%d bytes in 2 s", sum)
+		}
+	})
+}
+
 func TestRateOfOneByteASecondIsKept(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newClient(t, Config{MaxRate: 1, StallTimeout: time.Second})
@@ -211,7 +236,11 @@ func TestEveryStepBeforeTheBodyHasItsTimeout(t *testing.T) {
 				c := newClient(t, Config{})
 				onPipes(t, c, tc.serve)
 				start := time.Now()
-				failed(t, c, tc.url+secret, &memPart{}, Network)
+				class := Network
+				if name == "never reads" {
+					class = Stall
+				}
+				failed(t, c, tc.url+secret, &memPart{}, class)
 				if took := time.Since(start); took != tc.after {
 					t.Errorf("given up after %s, want %s", took, tc.after)
 				}
