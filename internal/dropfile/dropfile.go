@@ -165,6 +165,10 @@ func (p *parser) take(line int, s string) int {
 		return -1
 	}
 	if !run.ValidID(s) {
+		if len(p.result.Faults) == maxFaults { // not to be told why
+			p.result.Hidden++
+			return -1
+		}
 		p.fault(line, whyNot(s), s)
 		return -1
 	}

@@ -123,15 +123,14 @@ func TestWhatLiesBeyondTheLimitsIsNamedAndTheRestTaken(t *testing.T) {
 
 	// The limit cuts the last ID in two; the half is not taken for an ID.
 	for _, name := range []string{"x.txt", "x.jsonl", "x.json"} {
-		line, start := "run1#\n", ""
+		line, start := "run1\n", ""
 		switch name {
-		case "x.txt":
-			line = "run1\n"
 		case "x.jsonl":
 			line = "\"run1\"\n"
 		case "x.json":
 			line, start = "\"run1\",\n", "["
 		}
+		line = strings.Repeat(" ", 64-len(line)) + line
 		data := start + strings.Repeat(line, MaxSize/len(line)-1)
 		last := strings.Replace(line, "run1", strings.Repeat("x", 60), 1)
 		r := Parse(name, []byte(data+last))
@@ -280,7 +279,7 @@ func TestHalfAFileGivesNoIDThatTheWholeDoesNot(t *testing.T) {
 func TestRandomBytesNeverPanic(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 2))
 	pieces := []string{"{", "}", "[", "]", ",", ":", `"run_id"`, `"data"`, `"labels"`, `"run_ids"`, `"run1"`, "7", "null", "\n", " ", `"`, "\\"}
-	for range 20_000 {
+	for range 5_000 {
 		var b strings.Builder
 		for range rng.IntN(12) {
 			b.WriteString(pieces[rng.IntN(len(pieces))])

@@ -17,17 +17,17 @@ func TestAnAcceptedFileThatGrowsIsReadAgain(t *testing.T) {
 		b.write("x.txt", "run1\n")
 		stop := b.start()
 		defer stop()
-		time.Sleep(3 * time.Second)
+		rest(3 * time.Second)
 		b.expect("drop file accepted drop/accepted/x.txt 1")
-		time.Sleep(9 * time.Minute)
+		rest(9 * time.Minute)
 		if b.ledger.calls != 1 {
 			t.Errorf("an unchanged file was read %d times", b.ledger.calls)
 		}
 		b.write("accepted/x.txt", "run1\nrun2\n")
-		time.Sleep(13 * time.Second)
+		rest(13 * time.Second)
 		b.holds("accepted/x.txt", "run1 run2")
 		b.expect("run already known drop/accepted/x.txt 1", "drop file accepted drop/accepted/x.txt 2")
-		time.Sleep(time.Hour)
+		rest(time.Hour)
 		b.expect()
 		if n := len(b.accepted.looks); n != 0 {
 			t.Errorf("%d old files remembered", n)
@@ -41,14 +41,14 @@ func TestAnAcceptedFileThatIsSpoiledGoesToRejectedAndBackWhenMended(t *testing.T
 		b.write("x.txt", "run1\n")
 		stop := b.start()
 		defer stop()
-		time.Sleep(3 * time.Second)
+		rest(3 * time.Second)
 		b.write("accepted/x.txt", "run1\nrun2\n!!\n")
-		time.Sleep(15 * time.Second)
+		rest(15 * time.Second)
 		b.holds("rejected/x.txt rejected/x.txt.error", "run1 run2")
 		b.expect("drop file accepted drop/accepted/x.txt 1", "run already known drop/accepted/x.txt 1", "drop file rejected drop/rejected/x.txt 2")
 
 		b.write("rejected/x.txt", "run1\nrun2\n!?\nrun3\n") // another fault
-		time.Sleep(15 * time.Second)
+		rest(15 * time.Second)
 		b.holds("rejected/x.txt rejected/x.txt.error", "run1 run2 run3")
 		if report := b.read("rejected/x.txt.error"); !strings.Contains(report, "!?") || strings.Contains(report, "!!") {
 			t.Errorf("the report is not of the file as it is: %s", report)
@@ -56,7 +56,7 @@ func TestAnAcceptedFileThatIsSpoiledGoesToRejectedAndBackWhenMended(t *testing.T
 		b.expect("run already known drop/rejected/x.txt 2", "drop file rejected drop/rejected/x.txt 3")
 
 		b.write("rejected/x.txt", "run1\nrun2\nrun3\nrun4\n")
-		time.Sleep(15 * time.Second)
+		rest(15 * time.Second)
 		b.holds("accepted/x.txt", "run1 run2 run3 run4")
 		b.expect("run already known drop/rejected/x.txt 3", "drop file accepted drop/accepted/x.txt 4")
 	})
@@ -70,10 +70,10 @@ func TestASlowWriterOfJSONIsAcceptedInTheEnd(t *testing.T) {
 		b.write("x.json", `["run1",`)
 		stop := b.start()
 		defer stop()
-		time.Sleep(5 * time.Second)
+		rest(5 * time.Second)
 		b.holds("rejected/x.json rejected/x.json.error", "run1")
 		b.write("rejected/x.json", `["run1","run2"]`)
-		time.Sleep(15 * time.Second)
+		rest(15 * time.Second)
 		b.holds("accepted/x.json", "run1 run2")
 	})
 }
@@ -87,7 +87,7 @@ func TestAfterARestartYoungFilesAreReadAgainInSilence(t *testing.T) {
 		b.writeAt("rejected/bad.txt.error", "an older version wrote this", time.Now())
 		b.ledger.known[run.ID("run3")] = nil
 		stop := b.start()
-		time.Sleep(5 * time.Minute)
+		rest(5 * time.Minute)
 		stop()
 		b.holds("accepted/old.txt accepted/young.txt rejected/bad.txt rejected/bad.txt.error", "run1 run3")
 		b.expect()
@@ -112,7 +112,7 @@ func TestAFileThatChangesDuringItsMoveIsReadAgain(t *testing.T) {
 		b.writeAt("x.txt", "run1\n", old)
 		stop := b.start()
 		defer stop()
-		time.Sleep(5 * time.Second)
+		rest(5 * time.Second)
 		b.holds("accepted/x.txt", "run1 run2")
 	})
 }
@@ -128,7 +128,7 @@ func TestAFileRemovedByHandAfterItsCommitIsNoTrouble(t *testing.T) {
 		b.writeAt("x.txt", "run1", time.Now().Add(-time.Hour))
 		stop := b.start()
 		defer stop()
-		time.Sleep(time.Minute)
+		rest(time.Minute)
 		b.holds("", "run1")
 		b.expect()
 	})

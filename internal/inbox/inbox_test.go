@@ -147,6 +147,12 @@ func (b *bench) start() (stop func()) {
 	}
 }
 
+// rest lets the time of the bubble pass, and the inbox come to rest.
+func rest(d time.Duration) {
+	time.Sleep(d)
+	synctest.Wait()
+}
+
 // write writes a file whose mtime is now, by the clock of the bubble.
 func (b *bench) write(name, data string) { b.writeAt(name, data, time.Now()) }
 
@@ -208,7 +214,7 @@ func TestFilesGoToAcceptedOrRejectedWithAllTheirGoodIDs(t *testing.T) {
 		b.writeAt(".hidden", "run9", old)
 		b.writeAt("x.part", "run9", old)
 		stop := b.start()
-		time.Sleep(time.Second)
+		rest(time.Second)
 		stop()
 		b.holds(".hidden accepted/list.txt accepted/omps2OH829 later.json rejected/bad.txt rejected/bad.txt.error "+
 			"rejected/half.json rejected/half.json.error x.part", "omps2OH829 run1 run2 run3 run4")
@@ -244,9 +250,9 @@ func TestAFileIsTakenOnceItsSizeAndMtimeAreUnchanged(t *testing.T) {
 			text += fmt.Sprintf("run%02d\n", i)
 			b.write("slow.txt", text)
 			b.Wake()
-			time.Sleep(time.Second)
+			rest(time.Second)
 		}
-		time.Sleep(time.Minute)
+		rest(time.Minute)
 		if want := []time.Duration{31 * time.Second}; !slices.Equal(at, want) {
 			t.Errorf("taken at %v, want %v", at, want)
 		}
@@ -270,7 +276,7 @@ func TestAnOldFileIsTakenAfterTwoLooks(t *testing.T) {
 				b.ledger.taken = func([]run.HandIn) { at = time.Since(start) }
 				b.writeAt("list.txt", "run1", start.Add(-c.age))
 				stop := b.start()
-				time.Sleep(5 * time.Second)
+				rest(5 * time.Second)
 				stop()
 				if at != c.want {
 					t.Errorf("taken after %v, want %v", at, c.want)
@@ -287,11 +293,11 @@ func TestAFileThatChangesBetweenTwoLooksIsNotTakenYet(t *testing.T) {
 		b.writeAt("x.txt", "run1", old)
 		stop := b.start()
 		defer stop()
-		time.Sleep(secondLook / 2)
+		rest(secondLook / 2)
 		b.writeAt("x.txt", "run1longer", old) // the mtime alone would not tell
-		time.Sleep(secondLook)
+		rest(secondLook)
 		b.holds("x.txt", "")
-		time.Sleep(10 * time.Second)
+		rest(10 * time.Second)
 		b.holds("accepted/x.txt", "run1longer")
 	})
 }
@@ -302,10 +308,10 @@ func TestAnEmptyFileWaitsUntilItIsWritten(t *testing.T) {
 		b.write("x.json", "")
 		stop := b.start()
 		defer stop()
-		time.Sleep(time.Hour)
+		rest(time.Hour)
 		b.holds("x.json", "")
 		b.write("x.json", `"run1"`)
-		time.Sleep(13 * time.Second)
+		rest(13 * time.Second)
 		b.holds("accepted/x.json", "run1")
 		b.expect("drop file accepted drop/accepted/x.json 1")
 	})
@@ -333,9 +339,9 @@ func TestNothingMovesBeforeTheQueueHasIt(t *testing.T) {
 		b.writeAt("bad.txt", "badrun\n!\n", old)
 		stop := b.start()
 		defer stop()
-		time.Sleep(5 * time.Minute)
+		rest(5 * time.Minute)
 		b.expect("queue cannot be written drop/" + firstFile(b) + " 3")
-		time.Sleep(7 * time.Minute)
+		rest(7 * time.Minute)
 		b.holds("accepted/x.txt accepted/y.txt rejected/bad.txt rejected/bad.txt.error", "badrun xrun yrun")
 		if len(tries) < 10 || len(tries) > 60 {
 			t.Errorf("%d tries in 10 minutes: %v", len(tries), tries)
@@ -374,14 +380,14 @@ func TestOneFileThatTheQueueRefusesHoldsUpNoOther(t *testing.T) {
 		b.writeAt("x4.poison", "poison", old)
 		stop := b.start()
 		defer stop()
-		time.Sleep(time.Second)
+		rest(time.Second)
 		if got := b.ledger.ids(); got != "run0 run1 run2 run3 run4 run5 run6 run7 run8" {
 			t.Errorf("taken: %s", got)
 		}
-		time.Sleep(time.Hour)
+		rest(time.Hour)
 		before := b.ledger.calls
 		b.writeAt("late.txt", "late", old)
-		time.Sleep(11 * time.Second)
+		rest(11 * time.Second)
 		if got := b.ledger.ids(); !strings.Contains(got, "late") {
 			t.Errorf("a file that came later waits: %s", got)
 		}
@@ -402,13 +408,13 @@ func TestAKillBetweenCommitAndMoveCostsNothing(t *testing.T) {
 		}
 		b.writeAt("x.txt", "run1", time.Now().Add(-time.Hour))
 		stop := b.start()
-		time.Sleep(5 * time.Second)
+		rest(5 * time.Second)
 		stop()
 		b.holds("x.txt", "run1")
 		b.expect("panic in a stage, carried on drop 0")
 		b.restart()
 		stop = b.start()
-		time.Sleep(time.Second)
+		rest(time.Second)
 		stop()
 		b.holds("accepted/x.txt", "run1")
 		b.expect("run already known drop/x.txt 1", "drop file accepted drop/accepted/x.txt 1")
@@ -422,7 +428,7 @@ func TestStopIsPromptAndLeavesTheRest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t)
 		stop := b.start()
-		time.Sleep(time.Second)
+		rest(time.Second)
 		start := time.Now()
 		stop()
 		if took := time.Since(start); took != 0 {
@@ -443,12 +449,12 @@ func TestSettingsChangeWhileItRuns(t *testing.T) {
 		b := newBench(t)
 		stop := b.start()
 		defer stop()
-		time.Sleep(time.Second)
+		rest(time.Second)
 		b.Configure(Config{Dir: "/elsewhere", Settle: 30 * time.Second, Rescan: time.Second})
 		b.write("x.txt", "run1")
-		time.Sleep(29 * time.Second)
+		rest(29 * time.Second)
 		b.holds("x.txt", "")
-		time.Sleep(2 * time.Second)
+		rest(2 * time.Second)
 		b.holds("accepted/x.txt", "run1")
 	})
 }

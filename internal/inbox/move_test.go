@@ -32,7 +32,7 @@ func TestNoFileIsEverReplaced(t *testing.T) {
 		b.writeAt("omps2OH829", "", old)
 		b.writeAt("bad.txt", "!!", old)
 		stop := b.start()
-		time.Sleep(time.Second)
+		rest(time.Second)
 		stop()
 		b.holds("accepted/omps2OH829 accepted/omps2OH829-2 accepted/x-2.txt accepted/x-3.txt accepted/x.txt "+
 			"rejected/bad-2.txt.error rejected/bad-3.txt rejected/bad-4.txt rejected/bad-4.txt.error rejected/bad.txt", "omps2OH829 run1")
@@ -72,7 +72,7 @@ func TestTheLongestNameCanBeRejected(t *testing.T) {
 		name := strings.Repeat("n", maxName-4) + ".txt"
 		b.writeAt(name, "!", time.Now().Add(-time.Hour))
 		stop := b.start()
-		time.Sleep(time.Second)
+		rest(time.Second)
 		stop()
 		cut := strings.Repeat("n", maxName-10) + ".txt"
 		b.holds("rejected/"+cut+" rejected/"+cut+".error", "")
@@ -105,7 +105,7 @@ func TestWhatIsNotARegularFileIsLeftAloneAndToldOnce(t *testing.T) {
 			}
 		}
 		stop := b.start()
-		time.Sleep(time.Hour)
+		rest(time.Hour)
 		stop()
 		told := b.events()
 		if len(told) != 5 {
@@ -152,7 +152,7 @@ func TestWhereAFolderCannotBeUsedTheIDsAreTakenOnceAndTheFileMovesLater(t *testi
 		b.writeAt("bad.txt", "run2\n!", old)
 		stop := b.start()
 		defer stop()
-		time.Sleep(9 * time.Minute)
+		rest(9 * time.Minute)
 		b.holds("accepted bad.txt rejected x.txt", "run1 run2")
 		b.expect("drop directory cannot be read drop/accepted 0", "drop directory cannot be read drop/rejected 0")
 		if b.ledger.calls != 1 {
@@ -164,7 +164,7 @@ func TestWhereAFolderCannotBeUsedTheIDsAreTakenOnceAndTheFileMovesLater(t *testi
 		if err := errors.Join(os.Remove(filepath.Join(b.dir, acceptedDir)), os.Remove(filepath.Join(b.dir, rejectedDir))); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(3 * time.Minute) // the folders are made anew
+		rest(3 * time.Minute) // the folders are made anew
 		b.holds("accepted/x.txt rejected/bad.txt rejected/bad.txt.error", "run1 run2")
 	})
 }
@@ -174,17 +174,17 @@ func TestTheDropDirectoryMayGoAndComeBack(t *testing.T) {
 		b := newBench(t)
 		stop := b.start()
 		defer stop()
-		time.Sleep(time.Second)
+		rest(time.Second)
 		if err := os.Rename(b.dir, b.dir+".away"); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(9 * time.Minute)
+		rest(9 * time.Minute)
 		b.expect("drop directory cannot be read drop 0")
 		if err := os.Mkdir(b.dir, 0o770); err != nil {
 			t.Fatal(err)
 		}
 		b.write("x.txt", "run1")
-		time.Sleep(15 * time.Second)
+		rest(15 * time.Second)
 		b.holds("accepted/x.txt", "run1")
 		b.expect("drop directory can be read again drop 0", "drop file accepted drop/accepted/x.txt 1")
 	})

@@ -5,28 +5,6 @@ import (
 	"strings"
 )
 
-// separator matches the :// of a URL in the ways it is written: as it is, as
-// JSON escapes it, and percent-encoded once or more.
-var separator = regexp.MustCompile(`(?i):(?:(?:\\*/){2}|(?:\\+u002f){2}|(?:%(?:25)*2f){2})|%(?:25)*3a(?:%(?:25)*2f){2}`)
-
-// Where a query or fragment begins; in a URL that is percent-encoded itself, the
-// encoded forms say so too.
-var (
-	queryStart        = regexp.MustCompile(`(?i)[?#]|\\u00(?:3f|23)`)
-	encodedQueryStart = regexp.MustCompile(`(?i)[?#]|\\u00(?:3f|23)|%(?:25)*(?:3f|23)`)
-	// In a plain URL an encoded ? can be part of a file's name, unless what
-	// follows it reads like a query.
-	hiddenQuery = regexp.MustCompile(`(?i)%(?:25)*(?:3f|23)[^%]*(?:=|%(?:25)*3d)`)
-)
-
-// Where userinfo and authority end.
-var (
-	authorityEnd        = regexp.MustCompile(`[/\\?#]`)
-	encodedAuthorityEnd = regexp.MustCompile(`(?i)[/\\?#]|%(?:25)*(?:2f|3f|23)`)
-	userinfo            = regexp.MustCompile(`^.*@`)
-	encodedUserinfo     = regexp.MustCompile(`(?i)^.*(?:@|%(?:25)*40)`)
-)
-
 // leftover matches what of a signature may stand in a text without its URL: a
 // telling name and the value behind it.
 var leftover = regexp.MustCompile(`(?i)((?:token|signature|sig|hmac|policy|key-pair-id|credential|awsaccesskeyid|googleaccessid|secret|passw(?:or)?d|api[_-]?key)(?:=|%(?:25)*3d)|hmac_)[^\s"'<>&,;)}\\]+`)
@@ -35,16 +13,16 @@ var leftover = regexp.MustCompile(`(?i)((?:token|signature|sig|hmac|policy|key-p
 // without userinfo, query and fragment. Of what has no :// a path or, for
 // `data:` and the like, the scheme alone is kept.
 func Source(rawURL string) string {
-	at := separator.FindStringIndex(rawURL)
-	if at == nil {
-		path := rawURL[:indexOr(queryStart, rawURL, len(rawURL))]
+	at, ok := separator(rawURL, 0)
+	if !ok {
+		path := rawURL[:queryStart(rawURL, false)]
 		if scheme, _, ok := strings.Cut(path, ":"); ok {
 			path = scheme + ":"
 		}
 		return hideLeftovers(path)
 	}
-	scheme := rawURL[schemeStart(rawURL, at[0], 0):at[1]]
-	kept, _ := strip(rawURL[at[1]:], strings.Contains(scheme, "%"))
+	scheme := rawURL[schemeStart(rawURL, at.start, 0):at.end]
+	kept, _ := strip(rawURL[at.end:], at.encoded)
 	return hideLeftovers(scheme + kept)
 }
 
@@ -54,32 +32,34 @@ func Source(rawURL string) string {
 // told it takes a word too much rather than one too few: an unquoted URL ends at
 // a space alone, since net/url lets line breaks and quotes into its errors.
 func Redact(text string) string {
-	found := separator.FindAllStringIndex(text, -1)
-	if len(found) == 0 {
+	at, ok := separator(text, 0)
+	if !ok {
 		return hideLeftovers(text)
 	}
 	var b strings.Builder
 	done := 0 // of text: written or dropped
 	end := 0  // of the word or the quotes in which the URL stands
-	for i, at := range found {
-		if at[0] < done { // within a query that was dropped
-			continue
+	for ok {
+		if at.end > end {
+			end = urlEnd(text, schemeStart(text, at.start, done), at.end)
 		}
-		if at[1] > end {
-			end = urlEnd(text, schemeStart(text, at[0], done), at[1])
-		}
-		b.WriteString(text[done:at[1]])
+		b.WriteString(text[done:at.end])
+		next, more := separator(text, at.end)
 		stop := end
-		if i+1 < len(found) && found[i+1][0] < end {
-			stop = schemeStart(text, found[i+1][0], at[1])
+		if more && next.start < end {
+			stop = schemeStart(text, next.start, at.end)
 		}
-		kept, query := strip(text[at[1]:stop], strings.Contains(text[at[0]:at[1]], "%"))
+		kept, query := strip(text[at.end:stop], at.encoded)
 		b.WriteString(kept)
 		done = stop
-		if query += at[1]; query < stop {
+		if query += at.end; query < stop {
 			done = queryEnd(text, end)
 			b.WriteString(punctuation(text[query:done]))
+			if more && next.start < done { // within the query that was dropped
+				next, more = separator(text, done)
+			}
 		}
+		at, ok = next, more
 	}
 	b.WriteString(text[done:])
 	return hideLeftovers(b.String())
@@ -88,21 +68,116 @@ func Redact(text string) string {
 // strip takes what follows a :// and gives back host, port and path, and where in
 // it query or fragment begin: len(s) where there is none.
 func strip(s string, encoded bool) (kept string, query int) {
-	starts, ends, user := queryStart, authorityEnd, userinfo
-	if encoded {
-		starts, ends, user = encodedQueryStart, encodedAuthorityEnd, encodedUserinfo
-	}
-	query = indexOr(starts, s, len(s))
-	if !encoded {
-		query = indexOr(hiddenQuery, s[:query], query)
-	}
+	query = queryStart(s, encoded)
 	s = s[:query]
-	slash := indexOr(ends, s, len(s))
-	authority, path := s[:slash], s[slash:]
-	if at := user.FindStringIndex(authority); at != nil {
-		authority = authority[at[1]:]
+	slash, host := len(s), 0
+	for i := 0; i < slash; i++ {
+		switch c := s[i]; {
+		case c == '/', c == '\\', encoded && escape(s[i:], "2f") > 0:
+			slash = i
+		case c == '@':
+			host = i + 1
+		case encoded && escape(s[i:], "40") > 0:
+			host = i + escape(s[i:], "40")
+		}
 	}
-	return hostPort(authority) + path, query
+	return hostPort(s[host:slash]) + s[slash:], query
+}
+
+// queryStart is where a query or fragment begins: len(s) where there is none. In
+// a URL that is percent-encoded itself the encoded ? and # say so too; in a plain
+// one they can be part of a file's name, unless a query seems to follow.
+func queryStart(s string, encoded bool) int {
+	for i := range len(s) {
+		switch s[i] {
+		case '?', '#':
+			return i
+		case '\\':
+			if hasPrefixFold(s[i:], `\u003f`) || hasPrefixFold(s[i:], `\u0023`) {
+				return i
+			}
+		case '%':
+			n := max(escape(s[i:], "3f"), escape(s[i:], "23"))
+			if n > 0 && (encoded || readsLikeQuery(s[i+n:])) {
+				return i
+			}
+		}
+	}
+	return len(s)
+}
+
+// readsLikeQuery reports whether an = comes next, or its encoded form.
+func readsLikeQuery(s string) bool {
+	i := strings.IndexAny(s, "=%")
+	return i >= 0 && (s[i] == '=' || escape(s[i:], "3d") > 0)
+}
+
+// span is where the :// of a URL stands.
+type span struct {
+	start, end int
+	encoded    bool // the URL is percent-encoded
+}
+
+// separator finds the next :// from i on, in the ways it is written: as it is, as
+// JSON escapes it, and percent-encoded once or more.
+func separator(s string, i int) (span, bool) {
+	for ; i < len(s); i++ {
+		colon := 0
+		switch s[i] {
+		case ':':
+			colon = 1
+		case '%':
+			colon = escape(s[i:], "3a")
+		}
+		if colon == 0 {
+			continue
+		}
+		first := slash(s[i+colon:])
+		if first == 0 {
+			continue
+		}
+		if second := slash(s[i+colon+first:]); second > 0 {
+			end := i + colon + first + second
+			return span{i, end, strings.Contains(s[i:end], "%")}, true
+		}
+	}
+	return span{}, false
+}
+
+// slash is the length of the / that s begins with, in any way it is written; 0:
+// none.
+func slash(s string) int {
+	rest := strings.TrimLeft(s, `\`)
+	n := len(s) - len(rest)
+	switch {
+	case strings.HasPrefix(rest, "/"):
+		return n + 1
+	case n > 0 && hasPrefixFold(rest, "u002f"):
+		return n + len("u002f")
+	case n == 0:
+		return escape(s, "2f")
+	}
+	return 0
+}
+
+// escape is the length of the percent-encoded character, by its hex digits, that
+// s begins with, whose % may be encoded itself any number of times; 0: none.
+func escape(s, hex string) int {
+	if s == "" || s[0] != '%' {
+		return 0
+	}
+	n := 1
+	for strings.HasPrefix(s[n:], "25") {
+		n += 2
+	}
+	if !hasPrefixFold(s[n:], hex) {
+		return 0
+	}
+	return n + len(hex)
+}
+
+func hasPrefixFold(s, prefix string) bool {
+	return len(s) >= len(prefix) && strings.EqualFold(s[:len(prefix)], prefix)
 }
 
 // hostPort is the authority without what cannot be a port: a password that held
@@ -158,7 +233,7 @@ func queryEnd(text string, end int) int {
 		}
 		word := text[end+1 : next]
 		open := strings.ContainsRune("=&~?", rune(text[end-1]))
-		if separator.MatchString(word) || !open && !strings.ContainsAny(word, "&~") {
+		if _, url := separator(word, 0); url || !open && !strings.ContainsAny(word, "&~") {
 			break
 		}
 		end = next
@@ -185,13 +260,29 @@ func schemeStart(text string, i, low int) int {
 	return i
 }
 
-func indexOr(re *regexp.Regexp, s string, or int) int {
-	if at := re.FindStringIndex(s); at != nil {
-		return at[0]
+func hideLeftovers(s string) string {
+	if !hasLeftover(s) {
+		return s
 	}
-	return or
+	return leftover.ReplaceAllString(s, "${1}[redacted]")
 }
 
-func hideLeftovers(s string) string {
-	return leftover.ReplaceAllString(s, "${1}[redacted]")
+// hasLeftover reports whether there is anything in s that every leftover has:
+// most texts have not, and the expression is slow.
+func hasLeftover(s string) bool {
+	for i := range len(s) {
+		switch s[i] {
+		case '=':
+			return true
+		case '%':
+			if escape(s[i:], "3d") > 0 {
+				return true
+			}
+		case '_':
+			if i >= 4 && strings.EqualFold(s[i-4:i], "hmac") {
+				return true
+			}
+		}
+	}
+	return false
 }

@@ -103,8 +103,8 @@ func TestUserinfoNeverSurvives(t *testing.T) {
 }
 
 func TestRedactTakesLinearTime(t *testing.T) {
-	for _, part := range []string{"://", "a://b?", "'://", "a://b ", `"a://b`, "%3A%2F%2F", "x://%3F", "@"} {
-		if got := Redact(strings.Repeat(part, 1<<18/len(part))); len(got) > 1<<19 {
+	for _, part := range []string{"://", "a://b? ", "'a://b", "x://%3F@"} {
+		if got := Redact(strings.Repeat(part, 1<<17/len(part))); len(got) > 1<<18 {
 			t.Errorf("%q grew to %d bytes", part, len(got))
 		}
 	}
