@@ -23,7 +23,6 @@ import (
 
 // Run is what the backlog goes by of an asset's run.
 type Run struct {
-	ID       run.ID
 	HandedIn time.Time
 	Ended    bool          // the run had its terminal answer or was given up
 	EndedAt  time.Duration // when, on the service clock
@@ -110,7 +109,7 @@ func (b *Backlog) Waits(id run.ID) bool { return b.runs[id] != nil }
 
 // Add takes an asset in unless it is known. What is known of its run stays, too.
 func (b *Backlog) Add(r Run, a Asset) {
-	g := b.group(r)
+	g := b.group(a.Key.Run, r)
 	if g.find(a.Key) == nil {
 		b.insert(g, a)
 	}
@@ -120,7 +119,7 @@ func (b *Backlog) Add(r Run, a Asset) {
 // its run: it may start at once, whatever it waited for. One that is taken waits
 // for nothing when it comes back.
 func (b *Backlog) Put(r Run, a Asset) {
-	g := b.group(r)
+	g := b.group(a.Key.Run, r)
 	b.update(g, r)
 	it := g.find(a.Key)
 	if it == nil {

@@ -24,7 +24,7 @@ func asset(n int, host string, due int) plan.Asset {
 	return plan.Asset{Key: key("r001", n), Host: host, Deadline: day.Add(time.Duration(due) * time.Second)}
 }
 
-var one = plan.Run{ID: "r001", HandedIn: day}
+var one = plan.Run{HandedIn: day}
 
 // next is the number of the asset that starts next, "" for none.
 func next(t *testing.T, b *plan.Backlog, now time.Duration) (*plan.Ticket, string) {
@@ -41,7 +41,7 @@ func opened(t *testing.T, workers int, hosts ...string) *plan.Backlog {
 	t.Helper()
 	b := plan.New(workers)
 	for _, h := range hosts {
-		b.Put(plan.Run{ID: "open"}, plan.Asset{Key: run.Key{Run: "open", ID: h}, Host: h})
+		b.Put(plan.Run{}, plan.Asset{Key: run.Key{Run: "open", ID: h}, Host: h})
 		ticket, ok := b.Next(0)
 		if !ok {
 			t.Fatalf("no first asset of %s", h)
@@ -69,7 +69,7 @@ func expectOrder(t *testing.T, b *plan.Backlog, now time.Duration, want ...strin
 
 func TestMostUrgentStartsFirstAndTiesGoByHandIn(t *testing.T) {
 	b := opened(t, 9, "cdn", "cdn2")
-	late, early := plan.Run{ID: "late", HandedIn: day.Add(time.Hour)}, plan.Run{ID: "earl", HandedIn: day}
+	late, early := plan.Run{HandedIn: day.Add(time.Hour)}, plan.Run{HandedIn: day}
 	b.Put(late, plan.Asset{Key: key("late", 1), Host: "cdn", Deadline: day.Add(2 * time.Second)})
 	b.Put(late, plan.Asset{Key: key("late", 2), Host: "cdn", Deadline: day.Add(2 * time.Second)})
 	b.Put(early, plan.Asset{Key: key("earl", 3), Host: "cdn2", Deadline: day.Add(2 * time.Second)})
@@ -365,7 +365,7 @@ func TestRoomIsWaitedForByUrgency(t *testing.T) {
 
 func TestOverdueTakesWhateverAnAssetWaitsFor(t *testing.T) {
 	b := opened(t, 9, "cdn")
-	ended := plan.Run{ID: "r001", Ended: true, EndedAt: time.Hour}
+	ended := plan.Run{Ended: true, EndedAt: time.Hour}
 	for n := range 4 {
 		b.Put(ended, asset(n, "cdn", n))
 	}
@@ -374,8 +374,8 @@ func TestOverdueTakesWhateverAnAssetWaitsFor(t *testing.T) {
 	full, _ := next(t, b, 0)
 	b.Room(full)
 	busy, _ := next(t, b, 0)
-	b.Put(plan.Run{ID: "r002", Ended: true, EndedAt: 2 * time.Hour}, plan.Asset{Key: key("r002", 7), Host: "cdn"})
-	b.Put(plan.Run{ID: "r003"}, plan.Asset{Key: key("r003", 8), Host: "cdn"})
+	b.Put(plan.Run{Ended: true, EndedAt: 2 * time.Hour}, plan.Asset{Key: key("r002", 7), Host: "cdn"})
+	b.Put(plan.Run{}, plan.Asset{Key: key("r003", 8), Host: "cdn"})
 	if at, ok := b.Ended(); !ok || at != time.Hour {
 		t.Errorf("the first ended at %v, %v", at, ok)
 	}
@@ -455,7 +455,7 @@ func TestAMillionAssetsFitInMemory(t *testing.T) {
 		for n := range each {
 			a := plan.Asset{Key: run.Key{Run: id, Kind: run.Images, ID: "abc" + strconv.Itoa(r*each+n)}, Host: "cdn"}
 			a.Deadline = day.Add(time.Duration(r*7919%runs) * time.Second)
-			b.Add(plan.Run{ID: id, HandedIn: day, Ended: true, EndedAt: time.Duration(r)}, a)
+			b.Add(plan.Run{HandedIn: day, Ended: true, EndedAt: time.Duration(r)}, a)
 		}
 	}
 	runtime.GC()

@@ -64,7 +64,7 @@ func (m *model) find(k run.Key) *modelAsset {
 func (m *model) put(r plan.Run, a plan.Asset, known bool) {
 	for _, other := range m.assets { // what is known of a run is known for all its assets
 		switch {
-		case other.run.ID != r.ID:
+		case other.a.Key.Run != a.Key.Run:
 		case known:
 			r = other.run
 		default:
@@ -204,9 +204,10 @@ func (m *machine) fetched(t *rapid.T) *modelAsset {
 
 func (m *machine) put(t *rapid.T) {
 	n := rapid.IntRange(0, 5).Draw(t, "run")
-	r := plan.Run{ID: run.ID("run" + strconv.Itoa(n)), HandedIn: day.Add(time.Duration(n%2) * time.Hour), Ended: rapid.Bool().Draw(t, "ended"), EndedAt: time.Duration(n) * time.Second}
+	id := run.ID("run" + strconv.Itoa(n))
+	r := plan.Run{HandedIn: day.Add(time.Duration(n%2) * time.Hour), Ended: rapid.Bool().Draw(t, "ended"), EndedAt: time.Duration(n) * time.Second}
 	a := plan.Asset{
-		Key:      key(r.ID, rapid.IntRange(0, 40).Draw(t, "id")),
+		Key:      key(id, rapid.IntRange(0, 40).Draw(t, "id")),
 		Host:     rapid.SampledFrom([]string{"a", "b", "c"}).Draw(t, "host"),
 		Deadline: day.Add(time.Duration(rapid.IntRange(0, 9).Draw(t, "deadline")) * time.Second),
 	}
@@ -362,7 +363,7 @@ func (m *machine) room(*rapid.T) {
 func (m *machine) dropRun(t *rapid.T) {
 	id := run.ID("run" + strconv.Itoa(rapid.IntRange(0, 5).Draw(t, "run")))
 	m.b.DropRun(id)
-	m.assets = slices.DeleteFunc(m.assets, func(a *modelAsset) bool { return a.run.ID == id && a.ticket == nil })
+	m.assets = slices.DeleteFunc(m.assets, func(a *modelAsset) bool { return a.a.Key.Run == id && a.ticket == nil })
 }
 
 func (m *machine) pass(t *rapid.T) {

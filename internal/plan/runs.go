@@ -27,11 +27,11 @@ type name struct {
 const indexed = 32
 
 // group is the run's group, made where there is none yet.
-func (b *Backlog) group(r Run) *group {
-	g := b.runs[r.ID]
+func (b *Backlog) group(id run.ID, r Run) *group {
+	g := b.runs[id]
 	if g == nil {
-		g = &group{id: r.ID, handedIn: r.HandedIn.UnixMilli(), ended: -1}
-		b.runs[r.ID] = g
+		g = &group{id: id, handedIn: r.HandedIn.UnixMilli(), ended: -1}
+		b.runs[id] = g
 		b.update(g, r)
 	}
 	return g

@@ -1,0 +1,235 @@
+package download
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"time"
+
+	"github.com/assetd/assetd/internal/plan"
+	"github.com/assetd/assetd/internal/run"
+	"github.com/assetd/assetd/internal/signedurl"
+	"github.com/assetd/assetd/internal/transfer"
+)
+
+// attempt is one worker's work on one asset, from taking it to giving it back.
+type attempt struct {
+	p      *Pool
+	t      *plan.Ticket
+	key    run.Key
+	asset  run.Asset // as it was when the attempt began
+	state  *runState
+	part   *openPart
+	rescue *rescue // whose part it is; nil: an ordinary one
+	flight *flight
+	given  bool // the asset is back in the backlog, with the keeper, or gone
+	doubt  bool // the URL at hand is not the one that the queue knows of
+}
+
+// work makes one attempt. Whatever happens in it stays with this asset.
+func (p *Pool) work(ctx context.Context, t *plan.Ticket) {
+	w := &attempt{p: p, t: t, key: t.Key()}
+	defer w.leave()
+	p.guard(w.key, func() { w.run(ctx) })
+}
+
+// guard ends a panic in do, with its stack told.
+func (p *Pool) guard(key run.Key, do func()) {
+	defer func() {
+		if cause := recover(); cause != nil {
+			p.Tell(run.Event{
+				Kind: run.StageRecovered, Asset: key,
+				Err:  errors.New(signedurl.Redact(fmt.Sprintf("panic: %v", cause))),
+				Note: signedurl.Redact(string(debug.Stack())),
+			})
+		}
+	}()
+	do()
+}
+
+// leave gives back whatever the attempt still holds, and its worker.
+func (w *attempt) leave() {
+	if !w.given {
+		w.retry(0)
+	}
+	w.p.mu.Lock()
+	defer w.p.mu.Unlock()
+	w.p.backlog.Hold(w.t)
+	delete(w.p.flights, w.t)
+	w.p.busy--
+	signal(w.p.wake)
+}
+
+func (w *attempt) run(ctx context.Context) {
+	if !w.read(ctx) || !w.prepare(ctx) {
+		return
+	}
+	url, ok := w.url()
+	if !ok {
+		return
+	}
+	if url == "" {
+		w.failed(ctx, &transfer.Failure{Class: transfer.Nothing, Err: errors.New("the API lists the asset without a URL")}, "")
+		return
+	}
+	if !w.open(ctx) {
+		return
+	}
+	req := transfer.Request{Key: w.key, URL: url, Width: w.asset.Width, Height: w.asset.Height}
+	w.p.Tell(run.Event{Kind: run.AssetStarted, Asset: w.key, Host: w.flight.host})
+	res, err := w.p.Fetcher.Fetch(ctx, req, w.part, w.progress())
+	var f *transfer.Failure
+	switch {
+	case err == nil && res.Proven:
+		w.keep(res.Whole)
+	case err == nil:
+		w.unproven(ctx, res)
+	case errors.As(err, &f):
+		w.failed(ctx, f, "")
+	default:
+		w.failed(ctx, &transfer.Failure{Class: transfer.Network, Err: err}, "")
+	}
+}
+
+// read takes the asset as the queue has it now.
+func (w *attempt) read(ctx context.Context) bool {
+	a, err := w.p.Queue.Asset(ctx, w.key)
+	if err != nil {
+		return w.queueFailed(ctx, "reading", err)
+	}
+	if a.State != run.AssetWaiting {
+		w.drop() // stored, lost or on its way to it by another door
+		return false
+	}
+	w.asset = a
+	return true
+}
+
+// prepare makes the run ready, once, and while others of its assets wait for it.
+func (w *attempt) prepare(ctx context.Context) bool {
+	p, s := w.p, w.p.state(w.key.Run)
+	w.state = s
+	s.preparing.Lock()
+	defer s.preparing.Unlock()
+	p.mu.Lock()
+	known, prepared := s.known, s.prepared
+	p.mu.Unlock()
+	if !known {
+		r, err := p.Queue.Get(ctx, w.key.Run)
+		if err != nil {
+			return w.queueFailed(ctx, "reading the run of", err)
+		}
+		p.mu.Lock()
+		if !s.known { // else a change came meanwhile, which is newer
+			s.known, s.plan = true, planRun(r)
+		}
+		p.mu.Unlock()
+	}
+	if prepared {
+		return true
+	}
+	p.mu.Lock()
+	s.prepared = true // unless it fails, or the run ends meanwhile
+	p.mu.Unlock()
+	adopted, err := p.Prepare(ctx, w.key.Run)
+	if err == nil && !adopted {
+		return true
+	}
+	p.mu.Lock()
+	s.prepared = false
+	if adopted {
+		p.backlog.DropRun(w.key.Run)
+	}
+	p.mu.Unlock()
+	switch {
+	case adopted:
+		w.drop()
+	case errors.Is(err, run.ErrUnknown) || p.broken(err):
+		w.queueFailed(ctx, "preparing the run of", err)
+	default:
+		w.local(ctx, err)
+	}
+	return false
+}
+
+// url is the asset's URL; empty where the API lists none. False: there is none at
+// hand, or a fresh one is on its way and this one is dead.
+func (w *attempt) url() (string, bool) {
+	p := w.p
+	l, ok, err := p.Queue.Listed(w.key)
+	if err != nil {
+		p.Tell(run.Event{Kind: run.QueueTrouble, Asset: w.key, Err: fmt.Errorf("reading the answer about %s: %w", w.key, err)})
+		w.retry(0)
+		return "", false
+	}
+	host := hostOf(w.asset)
+	_, known := p.Clock.Skew(host)
+	p.mu.Lock()
+	asked := w.state.spacing == renewSpacing && p.now()-w.state.asked < patience
+	p.mu.Unlock()
+	switch {
+	case !ok:
+		p.renew(w.asset, renewSpacing)
+		w.back(p.now() + patience)
+		p.Tell(run.Event{Kind: run.AssetRetry, Asset: w.key, Host: host, Note: "the answer with its URL is not at hand: asked for once more"})
+		return "", false
+	case asked && known && !w.asset.Expiry.IsZero() && !w.asset.Evidence.NoLaterURL && p.Clock.Server(host).After(w.asset.Expiry):
+		w.back(p.now() + patience) // another asset of the run has found out that this is in vain
+		return "", false
+	}
+	// An answer is saved before the queue has it. What comes of its URL says nothing
+	// about the one the queue knows of.
+	w.doubt = l.URLHash() != w.asset.URLHash
+	return l.URL, true
+}
+
+// open opens the part, or takes the one that is held for a rescue.
+func (w *attempt) open(ctx context.Context) bool {
+	p := w.p
+	host := hostOf(w.asset)
+	p.mu.Lock()
+	w.flight = &flight{key: w.key, host: host, since: time.Now()}
+	p.flights[w.t] = w.flight
+	if w.rescue = p.takeRescue(w.key); w.rescue != nil {
+		w.part = w.rescue.part
+	}
+	p.mu.Unlock()
+	if w.part != nil {
+		return true
+	}
+	part, err := p.Volume.Part(w.key)
+	if err != nil {
+		w.local(ctx, err)
+		return false
+	}
+	w.part = &openPart{Part: part}
+	return true
+}
+
+// progress notes how far the transfer is, and that the host answers: of that a
+// part which is gone on with says nothing as long as it is as it was.
+func (w *attempt) progress() func(done, total int64) {
+	had, _ := w.part.Have()
+	answered := false
+	return func(done, total int64) {
+		w.flight.done.Store(done)
+		w.flight.total.Store(total)
+		if !answered && (done != had || had == 0) {
+			answered = true
+			w.answered()
+		}
+	}
+}
+
+// answered notes that the host answered.
+func (w *attempt) answered() {
+	p := w.p
+	p.mu.Lock()
+	back := p.backlog.Answered(w.t, p.now())
+	p.mu.Unlock()
+	signal(p.wake) // it may have been waited for
+	if back {
+		p.Tell(run.Event{Kind: run.HostBack, Host: w.flight.host})
+	}
+}

@@ -1,0 +1,143 @@
+package download
+
+import (
+	"errors"
+	"time"
+
+	"github.com/assetd/assetd/internal/plan"
+	"github.com/assetd/assetd/internal/run"
+)
+
+// back gives the asset back: it may start again at that time; 0: at once.
+func (w *attempt) back(at time.Duration) {
+	w.closePart()
+	w.p.mu.Lock()
+	defer w.p.mu.Unlock()
+	w.given = true
+	w.p.backlog.Back(w.t, at)
+}
+
+// drop takes the asset out of the backlog: there is nothing more to do for it.
+func (w *attempt) drop() {
+	w.closePart()
+	w.given = true
+	w.p.drop(w.t)
+}
+
+// drop takes an asset out, with all that is remembered of it.
+func (p *Pool) drop(t *plan.Ticket) {
+	key := t.Key()
+	p.mu.Lock()
+	held := p.takeRescue(key)
+	p.backlog.Drop(t)
+	delete(p.cases, key)
+	if !p.backlog.Waits(key.Run) {
+		delete(p.runs, key.Run)
+	}
+	p.usable(key)
+	p.mu.Unlock()
+	held.close()
+}
+
+// keep hands the whole part to the store's keeper, and the worker is free.
+func (w *attempt) keep(whole run.Whole) {
+	p, t, host, took := w.p, w.t, hostOf(w.asset), time.Duration(0)
+	if w.flight != nil {
+		took = time.Since(w.flight.since)
+		host = w.flight.host
+	}
+	part := w.part
+	w.part, w.rescue, w.given = nil, nil, true
+	p.mu.Lock()
+	p.backlog.Hold(t)
+	p.mu.Unlock()
+	part.Keep(whole, func(err error) {
+		if err == nil {
+			p.stored(t)
+			p.Tell(run.Event{Kind: run.AssetKept, Asset: whole.Key, Host: host, Bytes: whole.Size, Took: took})
+			return
+		}
+		p.notKept(t, whole.Size, err)
+	})
+}
+
+// stored notes that the asset is home, and so that the volume can be used.
+func (p *Pool) stored(t *plan.Ticket) {
+	p.drop(t)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	clear(p.volume.bad)
+	p.Service.Resume(pauseStorage)
+}
+
+// notKept is called where a whole asset could not be stored: it is fetched again.
+func (p *Pool) notKept(t *plan.Ticket, size int64, err error) {
+	key := t.Key()
+	switch {
+	case errors.Is(err, run.ErrUnknown), errors.Is(err, run.ErrStale):
+		p.drop(t)
+	case errors.Is(err, run.ErrVolumeOffline):
+		p.goneOffline(err)
+		p.mu.Lock()
+		p.backlog.Back(t, 0)
+		p.mu.Unlock()
+	case errors.Is(err, run.ErrNoRoom):
+		p.noRoom(t, size, err)
+	default:
+		wait := p.trouble(key)
+		p.mu.Lock()
+		p.backlog.Back(t, p.now()+wait)
+		p.mu.Unlock()
+		p.Tell(run.Event{Kind: run.AssetRetry, Asset: key, Err: err, Note: "again in " + wait.Round(time.Millisecond).String()})
+	}
+	signal(p.wake)
+}
+
+// trouble notes that something on the volume could not be used for the asset, and
+// returns how long it waits. Until that is over, or another asset is stored, the
+// service clock stands still: none of it is the asset's fault.
+func (p *Pool) trouble(key run.Key) (wait time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.volume.bad == nil {
+		p.volume.bad = map[run.Key]struct{}{}
+	}
+	p.volume.bad[key] = struct{}{}
+	p.Service.Pause(pauseStorage)
+	c := p.notes(key)
+	c.tries++
+	return plan.Wait(c.tries, 0, p.Random())
+}
+
+// usable notes that the volume can be used for the asset. The pool is locked.
+func (p *Pool) usable(key run.Key) {
+	if _, ok := p.volume.bad[key]; !ok {
+		return
+	}
+	delete(p.volume.bad, key)
+	if len(p.volume.bad) == 0 {
+		p.Service.Resume(pauseStorage)
+	}
+}
+
+// notes is what is remembered of an asset that failed. The pool is locked.
+func (p *Pool) notes(key run.Key) *caseNotes {
+	c := p.cases[key]
+	if c == nil {
+		c = &caseNotes{}
+		p.cases[key] = c
+	}
+	return c
+}
+
+// state is what is remembered of a run.
+func (p *Pool) state(id run.ID) *runState {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	s := p.runs[id]
+	if s == nil {
+		s = &runState{}
+		p.runs[id] = s
+	}
+	return s
+}

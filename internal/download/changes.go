@@ -1,0 +1,84 @@
+package download
+
+import (
+	"cmp"
+	"net/url"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/assetd/assetd/internal/plan"
+	"github.com/assetd/assetd/internal/run"
+)
+
+// Changed takes in what a poll changed: assets that are new, have fresh URLs, or
+// are waiting once more may start at once.
+func (p *Pool) Changed(c run.Change) {
+	p.mu.Lock()
+	r := planRun(c.Run)
+	if s := p.runs[c.Run.ID]; s != nil {
+		s.known, s.plan = true, r
+		s.spacing = 0
+		if c.Ended { // now an older manifest can tell whether all is there
+			s.prepared = false
+		}
+	}
+	for _, a := range c.Assets {
+		if a.State == run.AssetWaiting {
+			p.backlog.Put(r, p.planAsset(a))
+		}
+	}
+	p.mu.Unlock()
+	p.Wake()
+}
+
+func planRun(r run.Run) plan.Run {
+	return plan.Run{HandedIn: r.HandedIn, Ended: r.Ended(), EndedAt: r.EndedService}
+}
+
+// planAsset is the asset as the backlog knows it. The pool is locked.
+func (p *Pool) planAsset(a run.Asset) plan.Asset {
+	return plan.Asset{Key: a.Key, Host: hostOf(a), Deadline: a.Deadline(p.config.Margin)}
+}
+
+// hostOf is the host that the asset's URL leads to, with its port where it names
+// one; empty where it has none.
+func hostOf(a run.Asset) string {
+	u, err := url.Parse(a.Source)
+	if err != nil {
+		return ""
+	}
+	return strings.ToLower(u.Host)
+}
+
+// flight is a transfer that runs.
+type flight struct {
+	key         run.Key
+	host        string
+	since       time.Time
+	done, total atomic.Int64
+}
+
+// Transfer is a transfer that runs, for people to watch.
+type Transfer struct {
+	Key   run.Key
+	Host  string
+	Bytes int64 // that the part holds
+	Total int64 // that it will hold; 0 or less: not known
+	Since time.Time
+}
+
+// InFlight is a copy of all transfers that run, the oldest first.
+func (p *Pool) InFlight() []Transfer {
+	p.mu.Lock()
+	all := make([]Transfer, 0, len(p.flights))
+	for _, f := range p.flights {
+		all = append(all, Transfer{f.key, f.host, f.done.Load(), f.total.Load(), f.since})
+	}
+	p.mu.Unlock()
+	slices.SortFunc(all, func(a, b Transfer) int {
+		return cmp.Or(a.Since.Compare(b.Since), strings.Compare(a.Key.String(), b.Key.String()))
+	})
+	return all
+}

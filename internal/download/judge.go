@@ -1,0 +1,151 @@
+package download
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/assetd/assetd/internal/run"
+	"github.com/assetd/assetd/internal/transfer"
+)
+
+// unproven is the class of a body without proof of its end, which transfer gives
+// back as a Result.
+const unproven transfer.Class = "no proof of its end"
+
+// final reports whether an answer of the class looks final (4.4 b).
+func final(c transfer.Class) bool {
+	switch c {
+	case transfer.Gone, transfer.NotMedia, transfer.RedirectLoop, transfer.Nothing, unproven:
+		return true
+	}
+	return false
+}
+
+// refusing reports whether an answer of the class refuses the URL (4.4 c).
+func refusing(c transfer.Class) bool { return c == transfer.Refused || c == transfer.Gone }
+
+// trial is what the queue is told of a failure.
+func trial(f *transfer.Failure, sum string, service time.Duration) run.Trial {
+	return run.Trial{
+		Final:       final(f.Class),
+		Refused:     f.Class == transfer.Refused,
+		Unanswered:  f.Class == transfer.Network || f.Class == transfer.Stall,
+		UnprovenSum: sum,
+		Error:       f.Error(),
+		Service:     service,
+	}
+}
+
+// The spacings of fresh URLs for one run, and how many refusals of a URL that
+// should live make it worth asking for another.
+const (
+	renewSpacing   = 30 * time.Second
+	refusedSpacing = time.Hour
+	manyRefusals   = 3
+)
+
+// moment is when a failure came, on each clock that has a say.
+type moment struct {
+	server    time.Time // the answering host's; the local one where it is not known
+	known     bool      // it is known
+	service   time.Duration
+	paused    bool // API or volume cannot be used: nothing is lost
+	ended     bool // the run ended
+	endedAt   time.Duration
+	answering bool // the host has answered others since it last refused this asset
+}
+
+// dead reports whether the URL is past its expiry, known or not. It decides what
+// to wait for, and ends nothing.
+func (m moment) dead(a run.Asset) bool { return m.server.After(a.Death()) }
+
+// verdict is what follows from a failure.
+type verdict struct {
+	lose   run.LossRule // by this rule; empty: not lost
+	reason string       // of the loss
+	again  bool         // another URL came in the meantime: try that at once
+	renew  time.Duration
+	park   bool // until fresh URLs come, as trying before is in vain
+}
+
+// judge says what follows from the failure of an attempt at an asset: before is
+// the asset as the attempt began, after is it with the attempt recorded. It is the
+// only place where the four rules of loss stand.
+func judge(c Config, before, after run.Asset, class transfer.Class, m moment) verdict {
+	if after.URLHash != before.URLHash {
+		return verdict{again: true}
+	}
+	if !m.paused {
+		if rule, reason := loss(c, before, after, class, m); rule != "" {
+			return verdict{lose: rule, reason: reason}
+		}
+	}
+	dead, unknown := m.dead(after), after.Expiry.IsZero()
+	switch {
+	case class == transfer.Refused && (dead || unknown):
+		return verdict{renew: renewSpacing, park: true}
+	case class == transfer.Refused && after.Evidence.Refusals >= manyRefusals && (m.answering || !m.known):
+		return verdict{renew: refusedSpacing}
+	case class == transfer.Gone && dead, final(class) && after.Evidence.Finals >= run.FinalsBeforeRenewal:
+		return verdict{renew: renewSpacing}
+	}
+	return verdict{}
+}
+
+// manner is what a failure says of the host.
+type manner int
+
+const (
+	unsaid  manner = iota // nothing
+	answers               // it answers: the fault is the asset's
+	errs                  // it answers, with an error that need not be the asset's
+	slows                 // it wants to be asked less
+	silent                // it does not answer
+)
+
+// mannerOf says what the failure of an asset says of the host. A refusal is the
+// URL's fault where it has expired or may have, and the host's where it has not.
+func mannerOf(a run.Asset, f *transfer.Failure, m moment) manner {
+	switch {
+	case f.Class == transfer.Throttled:
+		return slows
+	case f.Class == transfer.Refused && (m.dead(a) || a.Expiry.IsZero()):
+		return errs
+	case f.Class == transfer.Refused:
+		return slows
+	case f.Class == transfer.Server:
+		return errs
+	case f.Status != 0:
+		return answers
+	case f.Class == transfer.Network, f.Class == transfer.Stall:
+		return silent
+	}
+	return unsaid
+}
+
+// loss is the rule by which the asset is lost, empty where it is not.
+func loss(c Config, before, after run.Asset, class transfer.Class, m moment) (run.LossRule, string) {
+	was, is := before.Evidence, after.Evidence
+	switch {
+	case class == transfer.Rule:
+		return run.LossRefused, "refused by the rules"
+	case final(class) && is.Finals >= run.FinalsBeforeLoss && is.FinalFor.Total >= c.GiveUpAfter && (was.Anew || was.FinalAnew):
+		// was: this attempt, or one before, was made on a URL fetched anew. What came
+		// while it was under way does not count.
+		return run.LossFinal, fmt.Sprintf("%d answers looked final, for %s", is.Finals, is.FinalFor.Total.Round(time.Second))
+	case refusing(class) && was.NoLaterURL && is.NoLaterURL && (m.dead(after) || !m.known):
+		// A poll has said so by the API's clock, before this attempt was made.
+		return run.LossExpired, "its URL has expired and the API gives no later one"
+	case overdue(c, m):
+		return run.LossTime, lostByTime(m)
+	}
+	return "", ""
+}
+
+// overdue reports whether the time in which an asset of an ended run has to be
+// stored is over.
+func overdue(c Config, m moment) bool { return m.ended && m.service-m.endedAt >= c.LostAfter }
+
+func lostByTime(m moment) string {
+	return fmt.Sprintf("not stored in %s since its run ended", (m.service - m.endedAt).Round(time.Second))
+}

@@ -1,0 +1,250 @@
+package download_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/assetd/assetd/internal/download"
+	"github.com/assetd/assetd/internal/run"
+	"github.com/assetd/assetd/internal/transfer"
+)
+
+func TestMostUrgentAssetComesFirst(t *testing.T) {
+	live(t, func(w *world) {
+		w.cfg.Workers = 1
+		w.add("run1", "far", "https://cdn/far", 12*hour)
+		w.add("run2", "near", "https://cdn/near", hour)
+		w.add("run3", "mid", "https://cdn/mid", 6*hour)
+		w.add("run4", "unknown", "https://cdn/unknown", 0)
+		w.start()
+		w.pass(hour / 60)
+		if d := cmp.Diff([]string{"unknown", "near", "mid", "far"}, w.order()); d != "" {
+			t.Errorf("order (-want +got):\n%s", d)
+		}
+	})
+}
+
+func TestLateUrgentAssetOvertakesAllThatHaveNotStarted(t *testing.T) {
+	live(t, func(w *world) {
+		w.cfg.Workers = 1
+		for n := range 5 {
+			w.add("run1", fmt.Sprint("far", n), fmt.Sprint("https://cdn/far", n), 12*hour)
+		}
+		w.start()
+		w.pass(150 * time.Millisecond) // in the second one
+		w.add("run2", "near", "https://cdn/near", hour)
+		w.pass(time.Second)
+		if got := w.order(); got[2] != "near" {
+			t.Errorf("order %v", got)
+		}
+	})
+}
+
+func TestFailuresOfOneAssetTouchNoOther(t *testing.T) {
+	live(t, func(w *world) {
+		w.cfg.Workers = 2
+		bad := w.add("run1", "bad", "https://cdn/bad", hour)
+		w.s.rule("https://cdn/bad", refuse(transfer.Server, 500))
+		hot := w.add("run1", "hot", "https://cdn/hot", hour)
+		w.s.rule("https://cdn/hot", func(context.Context, transfer.Request, transfer.Part, func(int64, int64)) (transfer.Result, error) {
+			panic("at https://cdn/hot?token=secret")
+		})
+		var good []run.Key
+		for n := range 20 {
+			good = append(good, w.add("run1", fmt.Sprint("good", n), fmt.Sprint("https://cdn/good", n), 6*hour))
+		}
+		w.start()
+		w.pass(3 * time.Second)
+		for _, k := range good {
+			w.expect(k, run.AssetStored)
+		}
+		w.expect(bad, run.AssetWaiting)
+		w.expect(hot, run.AssetWaiting)
+		panics := w.told(run.StageRecovered)
+		if len(panics) == 0 {
+			t.Fatal("no panic was told")
+		}
+		if e := panics[0]; e.Asset != hot || !strings.Contains(e.Note, "goroutine") || strings.Contains(e.Err.Error()+e.Note, "secret") {
+			t.Errorf("panic told as %+v", e)
+		}
+		w.s.rule("https://cdn/bad", serve("now it works", 0))
+		w.s.rule("https://cdn/hot", serve("now it works", 0))
+		w.pass(time.Minute)
+		w.expect(bad, run.AssetStored)
+		w.expect(hot, run.AssetStored)
+	})
+}
+
+func TestAsManyAtATimeAsThereAreWorkers(t *testing.T) {
+	live(t, func(w *world) {
+		for n := range 50 {
+			w.add("run1", fmt.Sprint("a", n), fmt.Sprint("https://cdn/", n), hour)
+		}
+		w.start()
+		w.pass(time.Minute)
+		if w.s.max != 4 {
+			t.Errorf("%d at a time, want 4", w.s.max)
+		}
+		if len(w.told(run.AssetKept)) != 50 || len(w.s.of("")) != 50 {
+			t.Errorf("%d kept with %d requests", len(w.told(run.AssetKept)), len(w.s.of("")))
+		}
+	})
+}
+
+func TestAssetWaitsASecondDoublingToAMinute(t *testing.T) {
+	live(t, func(w *world) {
+		w.add("run1", "a", "https://cdn/a", 12*hour)
+		w.s.rule("https://cdn/a", refuse(transfer.Server, 500))
+		w.start()
+		w.pass(4 * time.Minute)
+		s := time.Second
+		want := []time.Duration{0, s, 3 * s, 7 * s, 15 * s, 31 * s, 63 * s, 123 * s, 183 * s}
+		if d := cmp.Diff(want, w.s.times("")); d != "" {
+			t.Errorf("tried at (-want +got):\n%s", d)
+		}
+	})
+}
+
+func TestAssetIsTriedCloserTogetherAsItsDeathComesNear(t *testing.T) {
+	live(t, func(w *world) {
+		w.add("run1", "a", "https://cdn/a", 16*time.Minute)
+		w.s.rule("https://cdn/a", refuse(transfer.Server, 500))
+		w.start()
+		w.pass(16 * time.Minute)
+		at := w.s.times("")
+		if gap := at[8] - at[7]; gap > time.Minute || gap < 30*time.Second {
+			t.Errorf("far from death a gap of %v", gap)
+		}
+		if gap := at[len(at)-1] - at[len(at)-2]; gap != time.Second {
+			t.Errorf("at death a gap of %v", gap)
+		}
+	})
+}
+
+func TestDeadHostDoesNotStarveAnother(t *testing.T) {
+	live(t, func(w *world) {
+		for n := range 1000 {
+			w.add("run1", fmt.Sprint("d", n), fmt.Sprint("https://dead/", n), hour)
+		}
+		w.s.rule("https://dead/", hang(10*time.Second))
+		var good []run.Key
+		for n := range 40 {
+			good = append(good, w.add("run2", fmt.Sprint("g", n), fmt.Sprint("https://cdn/", n), 6*hour))
+		}
+		w.start()
+		w.pass(3 * time.Second) // 40 of 100 ms each over three workers
+		for _, k := range good {
+			w.expect(k, run.AssetStored)
+		}
+		w.pass(10 * time.Minute)
+		if got := w.s.of("https://dead/"); len(got) < 8 || len(got) > 14 {
+			t.Errorf("%d requests to a dead host in ten minutes", len(got))
+		}
+		for i, r := range w.s.of("https://dead/") {
+			if i > 0 && r.at-w.s.of("https://dead/")[i-1].at < 10*time.Second {
+				t.Fatalf("two requests at a time, the second at %v", r.at)
+			}
+		}
+	})
+}
+
+func TestSlowHostDoesNotStarveAnother(t *testing.T) {
+	live(t, func(w *world) {
+		w.s.rule("https://slow/", serve("slow", time.Minute))
+		for n := range 1000 {
+			w.add("run1", fmt.Sprint("s", n), fmt.Sprintf("https://slow/%04d", n), hour)
+		}
+		good := w.add("run2", "g", "https://cdn/g", 6*hour)
+		w.start()
+		w.pass(30 * time.Second)
+		w.expect(good, run.AssetStored)
+		if got := w.s.of("https://slow/"); len(got) != 4 {
+			t.Errorf("%d workers for the host that has all other work, want 4", len(got))
+		}
+	})
+}
+
+func TestRunIsPreparedOnceAndAgainWhenItEnds(t *testing.T) {
+	live(t, func(w *world) {
+		w.q.runs["run1"] = run.Run{ID: "run1", State: run.Waiting, HandedIn: time.Now()}
+		for n := range 10 {
+			w.add("run1", fmt.Sprint("a", n), fmt.Sprint("https://cdn/", n), hour)
+		}
+		w.start()
+		w.pass(10 * time.Second)
+		if len(w.prepared) != 1 {
+			t.Errorf("prepared %d times, want once", len(w.prepared))
+		}
+		bad := w.add("run1", "bad", "https://cdn/bad", hour)
+		w.s.rule("https://cdn/bad", refuse(transfer.Server, 500))
+		w.pass(time.Second)
+		w.prepare = func(run.ID) (bool, error) { return true, nil }
+		prepared := len(w.prepared)
+		w.pool.Changed(run.Change{Run: w.q.runs["run1"], Ended: true})
+		w.pass(time.Minute)
+		if len(w.prepared) != prepared+1 {
+			t.Errorf("prepared %d times, want one more than %d", len(w.prepared), prepared)
+		}
+		requests := len(w.s.of("https://cdn/bad"))
+		w.pass(hour / 2)
+		if got := len(w.s.of("https://cdn/bad")); got != requests {
+			t.Errorf("%s was asked for after an older manifest had it", bad)
+		}
+	})
+}
+
+func TestRunThatCannotBePreparedIsTriedAgain(t *testing.T) {
+	live(t, func(w *world) {
+		k := w.add("run1", "a", "https://cdn/a", hour)
+		fail := true
+		w.prepare = func(run.ID) (bool, error) {
+			if fail {
+				return false, errors.New("directory: permission denied")
+			}
+			return false, nil
+		}
+		w.start()
+		w.pass(10 * time.Second)
+		if len(w.s.of("")) != 0 || len(w.told(run.AssetRetry)) == 0 {
+			t.Errorf("%d requests, %d told", len(w.s.of("")), len(w.told(run.AssetRetry)))
+		}
+		if len(w.svc.Paused()) == 0 {
+			t.Error("time in which the volume cannot be used is counted")
+		}
+		w.mu.Lock()
+		fail = false
+		w.mu.Unlock()
+		w.pass(time.Minute)
+		w.expect(k, run.AssetStored)
+		if got := w.svc.Paused(); len(got) != 0 {
+			t.Errorf("paused by %v", got)
+		}
+	})
+}
+
+func TestInFlightShowsWhatRuns(t *testing.T) {
+	live(t, func(w *world) {
+		k := w.add("run1", "a", "https://CDN/a", hour)
+		w.s.rule("https://CDN/a", serve("0123456789", 10*time.Second))
+		w.start()
+		w.pass(time.Second)
+		want := []download.Transfer{{Key: k, Host: "cdn", Bytes: 5, Total: 10, Since: w.begin}}
+		if d := cmp.Diff(want, w.pool.InFlight()); d != "" {
+			t.Errorf("in flight (-want +got):\n%s", d)
+		}
+		w.pass(10 * time.Second)
+		if got := w.pool.InFlight(); len(got) != 0 {
+			t.Errorf("in flight: %v", got)
+		}
+		kept := w.told(run.AssetKept)
+		if len(kept) != 1 || kept[0].Bytes != 10 || kept[0].Took != 10*time.Second || kept[0].Host != "cdn" {
+			t.Errorf("told %+v", kept)
+		}
+	})
+}

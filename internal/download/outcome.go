@@ -1,0 +1,285 @@
+package download
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/assetd/assetd/internal/plan"
+	"github.com/assetd/assetd/internal/run"
+	"github.com/assetd/assetd/internal/transfer"
+)
+
+const (
+	// patience is how long an asset waits for fresh URLs before it is tried all the
+	// same: should their answer get lost, nothing else is.
+	patience = 10 * time.Minute
+	// behindProbe keeps an asset that its host turned away from being the host's
+	// next probe, where there are others: the fault may be its own.
+	behindProbe = 50 * time.Millisecond
+)
+
+// failed records a failure and does what follows from it.
+func (w *attempt) failed(ctx context.Context, f *transfer.Failure, sum string) {
+	p := w.p
+	switch f.Class {
+	case transfer.Canceled:
+		w.back(0)
+		return
+	case transfer.NoRoom, transfer.Disk:
+		w.local(ctx, f)
+		return
+	case transfer.NotMedia:
+		w.quarantine()
+	}
+	if w.part != nil && w.part.reset {
+		w.rescue = nil // its bytes are gone
+	}
+	m := w.moment(f)
+	hostWait := w.heed(f, m)
+	after, err := p.Queue.Tried(ctx, w.key, trial(f, sum, m.service))
+	if err != nil {
+		w.queueFailed(ctx, "recording an attempt at", err)
+		return
+	}
+	p.mu.Lock()
+	cfg := p.config
+	p.mu.Unlock()
+	v := judge(cfg, w.asset, after, f.Class, m)
+	switch {
+	case v.lose != "":
+		w.lose(ctx, after, v.lose, v.reason, f)
+		return
+	case v.again:
+		w.back(0)
+		return
+	case v.renew > 0:
+		p.renew(after, v.renew)
+	}
+	w.tellRetry(f, v, w.waitUntil(after, f, m, v, hostWait))
+}
+
+// moment reads the clocks.
+func (w *attempt) moment(f *transfer.Failure) moment {
+	p := w.p
+	m := moment{server: p.Clock.Server(f.Host), service: p.Service.Now(), paused: p.paused() || w.doubt}
+	_, m.known = p.Clock.Skew(f.Host)
+	if !m.known && !f.Date.IsZero() {
+		m.server, m.known = f.Date, true
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	m.ended, m.endedAt = w.state.plan.Ended, w.state.plan.EndedAt
+	if c := p.cases[w.key]; c != nil && c.wasRefused && w.flight != nil {
+		at, ok := p.backlog.LastAnswer(w.t)
+		m.answering = ok && at > c.refused
+	}
+	return m
+}
+
+// heed lets the host have its will, and returns how long it is to be left alone.
+func (w *attempt) heed(f *transfer.Failure, m moment) (wait time.Duration) {
+	if w.flight == nil {
+		return 0 // no request was made
+	}
+	wait, slowed := w.notice(f, m)
+	if slowed {
+		w.p.Tell(run.Event{
+			Kind: run.HostSlowed, Host: w.flight.host, Err: f,
+			Note: "next request in " + wait.Round(time.Millisecond).String(),
+		})
+	}
+	return wait
+}
+
+func (w *attempt) notice(f *transfer.Failure, m moment) (wait time.Duration, slowed bool) {
+	p := w.p
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	now := p.now()
+	pause := plan.Pause{Least: p.obey(w.asset, f, m), Left: w.asset.Death().Sub(m.server), Random: p.Random()}
+	switch mannerOf(w.asset, f, m) {
+	case answers:
+		p.backlog.Answered(w.t, now)
+	case errs:
+		wait = p.backlog.Spoke(w.t, now, pause)
+		return wait, wait > 0
+	case slows:
+		return p.backlog.Slow(w.t, now, pause), true
+	case silent:
+		return p.backlog.Silent(w.t, now, pause)
+	case unsaid:
+	}
+	return 0, false
+}
+
+// obey is how long the server's Retry-After is obeyed. The pool is locked.
+func (p *Pool) obey(a run.Asset, f *transfer.Failure, m moment) time.Duration {
+	var left time.Duration
+	if !a.Expiry.IsZero() {
+		if left = a.Deadline(p.config.Margin).Sub(m.server); left <= 0 {
+			left = a.Expiry.Sub(m.server) // in the margin
+		}
+	}
+	return plan.Obey(f.RetryAfter, left)
+}
+
+// waitUntil gives the asset back and returns how long it waits.
+func (w *attempt) waitUntil(a run.Asset, f *transfer.Failure, m moment, v verdict, hostWait time.Duration) time.Duration {
+	p := w.p
+	p.mu.Lock()
+	p.usable(w.key)
+	c := p.notes(w.key)
+	if c.url != a.URLHash {
+		c.tries, c.wasRefused, c.url = 0, false, a.URLHash
+	}
+	c.tries++
+	if f.Class == transfer.Refused {
+		c.refused, c.wasRefused = p.now(), true
+	}
+	wait := max(plan.Wait(c.tries, a.Death().Sub(m.server), p.Random()), p.obey(a, f, m))
+	p.mu.Unlock()
+	if hostWait > 0 {
+		wait = max(wait, hostWait+behindProbe)
+	}
+	if v.park {
+		wait = patience
+	}
+	w.back(p.now() + wait)
+	return wait
+}
+
+func (w *attempt) tellRetry(f *transfer.Failure, v verdict, wait time.Duration) {
+	note := "again in " + wait.Round(time.Millisecond).String()
+	if v.park {
+		note = "waits for a fresh URL"
+	}
+	w.p.Tell(run.Event{Kind: run.AssetRetry, Asset: w.key, Host: f.Host, Err: f, Note: note})
+}
+
+// retry gives the asset back after a failure that is nobody's: it waits like after
+// any, but at least that long.
+func (w *attempt) retry(least time.Duration) {
+	p := w.p
+	p.mu.Lock()
+	c := p.notes(w.key)
+	c.tries++
+	wait := max(plan.Wait(c.tries, 0, p.Random()), least)
+	p.mu.Unlock()
+	w.back(p.now() + wait)
+}
+
+// local gives the asset back after an error of the volume: none of it is the
+// asset's fault or its server's.
+func (w *attempt) local(ctx context.Context, err error) {
+	p := w.p
+	switch {
+	case ctx.Err() != nil:
+		w.back(0)
+	case errors.Is(err, run.ErrVolumeOffline):
+		p.goneOffline(err)
+		w.back(0)
+	case errors.Is(err, run.ErrNoRoom):
+		need := w.need()
+		w.closePart()
+		w.given = true
+		p.noRoom(w.t, need, err)
+	default:
+		wait := p.trouble(w.key)
+		w.back(p.now() + wait)
+		w.p.Tell(run.Event{Kind: run.AssetRetry, Asset: w.key, Err: err, Note: "again in " + wait.Round(time.Millisecond).String()})
+	}
+}
+
+// need is how many bytes the asset found no room for.
+func (w *attempt) need() int64 {
+	if w.flight == nil {
+		return 1
+	}
+	switch total := w.flight.total.Load(); {
+	case total < 0:
+		return unknownNeed
+	case total == 0: // not even its part could be made
+		return 1
+	default:
+		return total - w.flight.done.Load()
+	}
+}
+
+// queueFailed gives the asset back, or drops it, after an error of the queue. It
+// returns false.
+func (w *attempt) queueFailed(ctx context.Context, doing string, err error) bool {
+	p := w.p
+	switch {
+	case errors.Is(err, run.ErrUnknown), errors.Is(err, run.ErrStale):
+		w.drop() // removed, or brought home by another door
+	case ctx.Err() != nil, p.broken(err):
+		w.back(0)
+	default:
+		p.Tell(run.Event{Kind: run.QueueTrouble, Asset: w.key, Err: fmt.Errorf("%s %s: %w", doing, w.key, err)})
+		w.retry(lookAgain)
+	}
+	return false
+}
+
+// renew asks for fresh URLs of the asset's run, unless that was done already and
+// the answer is not there yet.
+func (p *Pool) renew(a run.Asset, spacing time.Duration) {
+	s := p.state(a.Key.Run)
+	p.mu.Lock()
+	now := p.now()
+	asked := s.spacing > 0 && s.spacing <= spacing && now-s.asked < spacing
+	if !asked {
+		s.spacing, s.asked = spacing, now
+	}
+	p.mu.Unlock()
+	if !asked {
+		p.Renew(a.Key.Run, a.Death(), spacing)
+	}
+}
+
+// lose gives the asset up, unless bytes are at hand that would be lost with it
+// although two fetches agreed on them.
+func (w *attempt) lose(ctx context.Context, a run.Asset, rule run.LossRule, reason string, cause error) {
+	p := w.p
+	if rule != run.LossRefused && w.rescued() {
+		return
+	}
+	w.rescue = nil
+	w.closePart()
+	if cause != nil {
+		reason += ": " + cause.Error()
+	}
+	at := p.Clock.Server(hostOf(a))
+	ready, err := p.Queue.Lose(ctx, w.key, run.Loss{Rule: rule, Reason: reason, At: at.UTC()})
+	if err != nil {
+		w.queueFailed(ctx, "recording the loss of", err)
+		return
+	}
+	w.drop()
+	p.Tell(run.Event{
+		Kind: run.AssetGone, Asset: w.key, Host: hostOf(a), Note: string(rule) + ": " + reason,
+		Hint: "assetd retry " + string(w.key.Run) + " tries it once more",
+	})
+	if ready {
+		p.Ready([]run.ID{w.key.Run})
+	}
+}
+
+// quarantine puts what is not media aside, one copy of an asset.
+func (w *attempt) quarantine() {
+	p := w.p
+	p.mu.Lock()
+	c := p.notes(w.key)
+	first := !c.quarantined
+	c.quarantined = true
+	p.mu.Unlock()
+	part := w.part
+	w.part, w.rescue = nil, nil
+	if !first {
+		part.Discard() //nolint:errcheck // it is begun anew anyway
+		return
+	}
+	p.Tell(run.Event{Kind: run.Quarantined, Asset: w.key, Host: w.flight.host, Err: part.Quarantine()})
+}

@@ -1,0 +1,325 @@
+// Package download is the pool that brings every waiting asset home.
+//
+// It guarantees that a free worker takes the most urgent asset that may start at
+// that moment; that one asset's failure, panic included, touches no other; that a
+// host which slows down, refuses or is dead gets one probe at a time; that no URL
+// is given up as expired without a try or a fresh one asked for; and that an asset
+// is lost by the four rules of design 4.4 alone, and never while the API cannot be
+// asked or the volume cannot be used.
+//
+// It leaves the order itself to plan, the bytes to transfer, parts and final names
+// to storage, fresh URLs to the poller, and the truth to the queue: what it
+// remembers beside, a restart finds out again.
+package download
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/assetd/assetd/internal/plan"
+	"github.com/assetd/assetd/internal/run"
+	"github.com/assetd/assetd/internal/transfer"
+)
+
+// Config is the download section of the configuration as far as the pool needs
+// it. Workers is fixed at New.
+type Config struct {
+	Workers     int           // assets at a time, at least 1
+	Margin      time.Duration // a deadline is so long before death, see run.Asset.Deadline
+	GiveUpAfter time.Duration // how long answers must look final: loss rule (b)
+	LostAfter   time.Duration // from the run's end on: loss rule (d)
+}
+
+// Records is what the pool reads of the queue. Get and Asset fail with
+// run.ErrUnknown where there is no such thing; Listed is false where no answer is
+// at hand, and holds a secret where one is.
+type Records interface {
+	Get(ctx context.Context, id run.ID) (run.Run, error)
+	Asset(ctx context.Context, key run.Key) (run.Asset, error)
+	Listed(key run.Key) (run.Listed, bool, error)
+}
+
+// Pages is what a start reads of the queue: waiting assets in the order of their
+// deadlines, and those verified but not stored. An empty next is the end.
+type Pages interface {
+	Waiting(ctx context.Context, cursor string, limit int) (page []run.Asset, next string, err error)
+	VerifiedAssets(ctx context.Context, cursor string, limit int) (page []run.Asset, next string, err error)
+}
+
+// Ledger is what the pool records in the queue. Both fail with run.ErrStale where
+// the asset is not waiting any more, or with run.ErrUnknown.
+type Ledger interface {
+	Tried(ctx context.Context, key run.Key, t run.Trial) (run.Asset, error)
+	Lose(ctx context.Context, key run.Key, loss run.Loss) (ready bool, err error)
+}
+
+// Queue is the queue as the pool sees it.
+type Queue interface {
+	Records
+	Pages
+	Ledger
+}
+
+// Store is the volume. Part opens an asset's part; it fails with
+// run.ErrVolumeOffline, which Check tells, too. Resume goes on with an asset that
+// the queue has as verified; done is called as by Part.Keep.
+type Store interface {
+	Part(key run.Key) (Part, error)
+	Check() error
+	Resume(a run.Asset, done func(error))
+}
+
+// Room is the volume's room, in bytes. Free may be negative. Parts are those in
+// nobody's use, by run.Key.Hash.
+type Room interface {
+	Free() (int64, error)
+	Parts() (map[string]int64, error)
+	RemovePart(key run.Key) error
+}
+
+// Volume is where assets are stored.
+type Volume interface {
+	Store
+	Room
+}
+
+// Part is an asset's bytes on their way. Close keeps what can be gone on with.
+type Part interface {
+	transfer.Part
+	Close() error
+	Ender
+}
+
+// Ender ends a part for good. Keep hands it over and calls done once, from any
+// goroutine, when the asset is stored (nil) or has to be fetched again.
+type Ender interface {
+	Discard() error
+	Quarantine() error
+	Keep(w run.Whole, done func(error))
+}
+
+// Fetcher brings an asset into its part; the error is a *transfer.Failure.
+type Fetcher interface {
+	Fetch(ctx context.Context, r transfer.Request, p transfer.Part, progress func(done, total int64)) (transfer.Result, error)
+}
+
+// Clock is each host's clock; the local one where a host's is not known.
+type Clock interface {
+	Server(host string) time.Time
+	Skew(host string) (time.Duration, bool)
+}
+
+// Service is the service clock, which stands still while API or volume cannot be
+// used.
+type Service interface {
+	Now() time.Duration
+	Paused() []string
+	Pauser
+}
+
+// Pauser stops the service clock for a reason, and lets it go on.
+type Pauser interface {
+	Pause(reason string)
+	Resume(reason string)
+}
+
+// Deps is what the pool works with; all of it is required but Random.
+type Deps struct {
+	Queue   Queue
+	Volume  Volume
+	Fetcher Fetcher
+	Clock   Clock
+	Service Service
+
+	// Prepare makes a run ready for its first byte: its directory is chosen, an
+	// older manifest recalled. adopted: nothing of it is left to fetch.
+	Prepare func(ctx context.Context, id run.ID) (adopted bool, err error)
+	// Renew asks for fresh URLs of a run, at most once in spacing. The answer comes
+	// through Changed. It must return quickly.
+	Renew  func(id run.ID, death time.Time, spacing time.Duration)
+	Ready  func([]run.ID) // these runs have nothing open any more
+	Tell   run.Tell
+	Broken func(err error) bool // the queue cannot go on
+	Random func() float64       // from 0 to 1, for jitter; nil: math/rand
+}
+
+// Pool fetches assets. Run may be called once; the other methods are safe for
+// concurrent use.
+type Pool struct {
+	Deps
+	workers int
+	epoch   time.Time     // of the clock that waits are measured on
+	wake    chan struct{} // something may start
+	nudge   chan struct{} // the caretaker has something to look at
+
+	mu      sync.Mutex
+	config  Config
+	backlog *plan.Backlog
+	busy    int
+	runs    map[run.ID]*runState   // of which an asset was started
+	cases   map[run.Key]*caseNotes // assets that have failed since the start
+	flights map[*plan.Ticket]*flight
+	reload  []resumed // to be taken into the backlog anew
+	loaded  bool      // the queue was read to its end
+	rescues int       // parts held open
+	volume  volumeState
+	fatal   error
+	stop    context.CancelFunc // Run's, for a broken queue
+}
+
+// runState is what is remembered of a run while assets of it are in the backlog.
+type runState struct {
+	preparing sync.Mutex
+	prepared  bool
+	known     bool // plan is what the queue says
+	plan      plan.Run
+	asked     time.Duration // when fresh URLs were last asked for
+	spacing   time.Duration // of that; 0: none asked for, or answered
+}
+
+// caseNotes are what is remembered of an asset that failed, until it is stored or
+// lost. After a restart it starts anew, which costs a few early tries.
+type caseNotes struct {
+	tries       int           // failures in a row
+	url         string        // hash of the URL these were of
+	refused     time.Duration // when it was last refused; meaningless before
+	wasRefused  bool
+	need        int64 // bytes it needs room for
+	parted      bool  // a part of it was kept
+	quarantined bool
+	lastTry     bool // the one before a loss by time
+	rescue      *rescue
+}
+
+// New makes a pool.
+func New(c Config, d Deps) *Pool {
+	if d.Random == nil {
+		d.Random = rand.Float64
+	}
+	c.Workers = max(c.Workers, 1)
+	return &Pool{
+		Deps: d, workers: c.Workers, config: c, epoch: time.Now(),
+		wake: make(chan struct{}, 1), nudge: make(chan struct{}, 1),
+		backlog: plan.New(c.Workers),
+		runs:    map[run.ID]*runState{},
+		cases:   map[run.Key]*caseNotes{},
+		flights: map[*plan.Ticket]*flight{},
+	}
+}
+
+// Configure takes new settings. A new margin holds for the deadlines of URLs that
+// are learned of from then on, the rest at once.
+func (p *Pool) Configure(c Config) {
+	p.mu.Lock()
+	p.config = c
+	p.mu.Unlock()
+	signal(p.nudge)
+}
+
+// Wake looks at once whether something may start.
+func (p *Pool) Wake() {
+	signal(p.wake)
+	signal(p.nudge)
+}
+
+func signal(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// longestSleep bounds every timer: they stand still during a suspend (P7.1).
+const longestSleep = 30 * time.Second
+
+// Run fetches assets until ctx ends: then nothing new starts, and it returns when
+// the transfers that run have ended or hard, which ends them, has. What is not
+// done keeps its part. Whole assets may still be with the store's keeper then,
+// which has to run on until it is told to stop after this. An error means that the
+// queue cannot go on.
+func (p *Pool) Run(ctx, hard context.Context) error {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	hard, halt := context.WithCancel(hard)
+	defer halt()
+	p.mu.Lock()
+	p.stop = func() { stop(); halt() }
+	p.mu.Unlock()
+
+	var beside, workers errgroup.Group
+	workers.SetLimit(p.workers)
+	beside.Go(func() error { p.load(ctx); return nil })
+	beside.Go(func() error { p.care(ctx); return nil })
+	for ctx.Err() == nil {
+		t, sleep := p.next()
+		if t == nil {
+			rest(ctx, p.wake, sleep)
+			continue
+		}
+		// It blocks for a moment at most: next keeps count of who works.
+		workers.Go(func() error { p.work(hard, t); return nil })
+	}
+	_ = workers.Wait() // they return nil: one asset's failure is nobody else's
+	_ = beside.Wait()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, c := range p.cases {
+		c.rescue.close()
+	}
+	if p.fatal != nil {
+		return fmt.Errorf("downloading: %w", p.fatal)
+	}
+	return nil
+}
+
+// rest sleeps until woken, and never long.
+func rest(ctx context.Context, wake <-chan struct{}, sleep time.Duration) {
+	timer := time.NewTimer(min(max(sleep, 0), longestSleep))
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-wake:
+	case <-timer.C:
+	}
+}
+
+// now is the time that waits are measured on: it knows no steps.
+func (p *Pool) now() time.Duration { return time.Since(p.epoch) }
+
+// next takes the asset that a free worker starts with, nil where there is none,
+// and then says how long to sleep.
+func (p *Pool) next() (t *plan.Ticket, sleep time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.busy == p.workers || p.volume.offline || p.volume.full {
+		return nil, longestSleep // whoever changes that wakes
+	}
+	now := p.now()
+	if t, ok := p.backlog.Next(now); ok {
+		p.busy++
+		return t, 0
+	}
+	if at, ok := p.backlog.NextAt(); ok {
+		return nil, at - now
+	}
+	return nil, longestSleep
+}
+
+// broken reports whether the queue cannot go on, and then ends everything.
+func (p *Pool) broken(err error) bool {
+	if err == nil || !p.Broken(err) {
+		return false
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.fatal == nil {
+		p.fatal = err
+		p.stop()
+	}
+	return true
+}

@@ -1,0 +1,221 @@
+package download
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/assetd/assetd/internal/plan"
+	"github.com/assetd/assetd/internal/run"
+)
+
+const (
+	// lookAgain is how often volume and room are looked at while something waits
+	// for them, and how long to leave a queue alone that had an error.
+	lookAgain = 5 * time.Second
+	// unknownNeed is the room that an asset needs whose size is not known: what is
+	// reserved at a time for such a one.
+	unknownNeed = 64 << 20
+
+	// Why the service clock stands still.
+	pauseVolume  = "volume"  // offline
+	pauseStorage = "storage" // there, but what is tried on it fails
+)
+
+// volumeState is how the volume stands.
+type volumeState struct {
+	offline bool // nothing starts
+	full    bool // nothing starts until the next look at the room
+	low     bool // an asset waits for room
+	bad     map[run.Key]struct{}
+	looked  time.Duration // at the volume
+	checked time.Duration // at the room
+	scanned bool          // the parts of an earlier life are known
+}
+
+// goneOffline makes everything wait for the volume.
+func (p *Pool) goneOffline(err error) {
+	p.mu.Lock()
+	first := !p.volume.offline
+	if first {
+		p.volume.offline, p.volume.looked = true, p.now()
+		p.Service.Pause(pauseVolume)
+	}
+	p.mu.Unlock()
+	if first {
+		p.Tell(run.Event{Kind: run.VolumeOffline, Err: err, Hint: "see `assetd check`"})
+		signal(p.nudge)
+	}
+}
+
+// paused reports whether API or volume cannot be used: nothing is lost then.
+func (p *Pool) paused() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.volume.offline || len(p.Service.Paused()) > 0
+}
+
+// noRoom makes the asset wait for room. Nothing else starts until the next look:
+// with a full volume every request would be in vain.
+func (p *Pool) noRoom(t *plan.Ticket, need int64, err error) {
+	p.mu.Lock()
+	p.notes(t.Key()).need = max(need, 1)
+	p.backlog.Room(t)
+	first := !p.volume.low
+	p.volume.low, p.volume.full = true, true
+	p.mu.Unlock()
+	if first {
+		p.Tell(run.Event{Kind: run.DiskLow, Asset: t.Key(), Err: err, Hint: "free some space or lower storage.min_free"})
+	}
+	signal(p.nudge)
+}
+
+// care looks after what waits for something that no answer tells about: the
+// volume, room, the time of loss.
+func (p *Pool) care(ctx context.Context) {
+	for ctx.Err() == nil {
+		p.reloadAll(ctx)
+		sleep := min(p.lookAtVolume(), p.lookAtRoom())
+		rest(ctx, p.nudge, min(sleep, p.sweep(ctx)))
+	}
+}
+
+// lookAtVolume looks whether the volume is back, and says when to look again.
+func (p *Pool) lookAtVolume() (sleep time.Duration) {
+	p.mu.Lock()
+	offline, due := p.volume.offline, p.volume.looked+lookAgain-p.now()
+	p.mu.Unlock()
+	switch {
+	case !offline:
+		return longestSleep
+	case due > 0:
+		return due
+	}
+	err := p.Volume.Check()
+	p.mu.Lock()
+	p.volume.looked = p.now()
+	if err == nil {
+		p.volume.offline = false
+		p.Service.Resume(pauseVolume)
+	}
+	p.mu.Unlock()
+	if err != nil {
+		return lookAgain
+	}
+	p.Tell(run.Event{Kind: run.VolumeBack})
+	signal(p.wake)
+	return longestSleep
+}
+
+// lookAtRoom lets start what has room now, and says when to look again.
+func (p *Pool) lookAtRoom() (sleep time.Duration) {
+	p.mu.Lock()
+	_, waits := p.backlog.NeedsRoom()
+	if !waits {
+		back := p.volume.low
+		p.volume.low, p.volume.full = false, false
+		p.mu.Unlock()
+		if back {
+			p.Tell(run.Event{Kind: run.DiskBack})
+			signal(p.wake)
+		}
+		return longestSleep
+	}
+	due := p.volume.checked + lookAgain - p.now()
+	if p.volume.checked > 0 && due > 0 {
+		p.mu.Unlock()
+		return due
+	}
+	p.volume.checked = max(p.now(), 1)
+	p.volume.full = true // nothing opens a part while some may be deleted
+	p.mu.Unlock()
+	free, err := p.Volume.Free()
+	switch {
+	case err == nil:
+		p.share(free)
+		signal(p.wake)
+	case errors.Is(err, run.ErrVolumeOffline):
+		p.goneOffline(err)
+	}
+	return lookAgain
+}
+
+// share lets as many start as there is room for, the most urgent first. Where it
+// does not fit, the parts of less urgent ones make room for it.
+func (p *Pool) share(free int64) {
+	started := false
+	for {
+		p.mu.Lock()
+		key, waits := p.backlog.NeedsRoom()
+		if !waits {
+			p.mu.Unlock()
+			break
+		}
+		need := p.notes(key).need
+		p.mu.Unlock()
+		if free < need && p.evict(key, need, free) {
+			left, err := p.Volume.Free() // a file system may give back less than it said
+			if err != nil {
+				break
+			}
+			free = left
+		}
+		if free < need {
+			break
+		}
+		p.mu.Lock()
+		p.backlog.HasRoom()
+		p.mu.Unlock()
+		free -= need
+		started = true
+	}
+	p.mu.Lock()
+	p.volume.full = !started && free <= 0
+	p.mu.Unlock()
+}
+
+// evict deletes the least urgent parts so that an asset fits, if it can fit.
+func (p *Pool) evict(key run.Key, need, free int64) bool {
+	sizes, err := p.Volume.Parts()
+	if err != nil || len(sizes) == 0 {
+		return false
+	}
+	p.mu.Lock()
+	p.scan(sizes)
+	var parted []run.Key
+	for k, c := range p.cases {
+		if c.parted {
+			parted = append(parted, k)
+		}
+	}
+	parts := make([]plan.Part, 0, len(parted))
+	for _, k := range p.backlog.LessUrgent(key, parted) {
+		parts = append(parts, plan.Part{Key: k, Size: sizes[k.Hash()]})
+	}
+	p.mu.Unlock()
+	keys, ok := plan.Evict(need, free, parts)
+	for _, k := range keys {
+		if err := p.Volume.RemovePart(k); err != nil {
+			return false
+		}
+		p.mu.Lock()
+		p.notes(k).parted = false
+		p.mu.Unlock()
+		p.Tell(run.Event{Kind: run.AssetRetry, Asset: k, Note: "its part was deleted to make room for " + key.String()})
+	}
+	return ok
+}
+
+// scan finds out which assets the parts of an earlier life belong to, once. The
+// pool is locked.
+func (p *Pool) scan(sizes map[string]int64) {
+	if p.volume.scanned {
+		return
+	}
+	p.volume.scanned = p.loaded
+	p.backlog.Keys(func(k run.Key) {
+		if sizes[k.Hash()] > 0 {
+			p.notes(k).parted = true
+		}
+	})
+}
