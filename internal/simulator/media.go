@@ -189,18 +189,20 @@ func (c *content) private(n int64, own murmur) {
 	c.add(tag-10-int64(len(owner)), own)
 }
 
-const waveRate = 22050 // samples a second, 16 bit, one channel
+const (
+	waveRate   = 22050 // samples a second, 16 bit, one channel
+	waveHeader = 12 + 24 + 8 + padding + 8
+)
 
 // wave is a tone whose pitch depends on the seed, behind a few bytes of its own.
 func wave(size int64, seed uint64) (content, error) {
-	const header = 12 + 24 + 8 + padding + 8
 	if size == 0 {
-		size = header + waveRate // half a second
+		size = waveHeader + waveRate // half a second
 	}
 	size += size % 2 // chunks are padded to even sizes
-	data := size - header
+	data := size - waveHeader
 	if data < 2 || size > math.MaxUint32 {
-		return content{}, fmt.Errorf("%s of %d bytes cannot be: between %d bytes and 4 GiB", WAV, size, header+2)
+		return content{}, fmt.Errorf("%s of %d bytes cannot be: between %d bytes and 4 GiB", WAV, size, waveHeader+2)
 	}
 	var b bytes.Buffer
 	le := func(v any) { _ = binary.Write(&b, binary.LittleEndian, v) }
@@ -237,7 +239,7 @@ func (a *asset) seconds() float64 {
 	case MP3:
 		return toneSeconds
 	case WAV:
-		return float64(a.now.size) / (2 * waveRate)
+		return float64(a.now.size-waveHeader) / (2 * waveRate)
 	}
 	return 0
 }

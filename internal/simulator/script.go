@@ -109,11 +109,19 @@ func lasting(status run.Status, d time.Duration) RunOption {
 	return Timeline(Phase{Status: status, For: d})
 }
 
+// repeating adds a phase that lasts so many polls: none where that is 0.
+func repeating(p Phase) RunOption {
+	if p.Polls <= 0 {
+		return Timeline()
+	}
+	return Timeline(p)
+}
+
 // Unknown lets the API answer 404 for so long; 0: not at all.
 func Unknown(d time.Duration) RunOption { return lasting("", d) }
 
-// UnknownPolls lets the API answer 404 so often.
-func UnknownPolls(n int) RunOption { return Timeline(Phase{Polls: n}) }
+// UnknownPolls lets the API answer 404 so often; 0: not at all.
+func UnknownPolls(n int) RunOption { return repeating(Phase{Polls: n}) }
 
 // Pending lets the run wait for so long; 0: not at all.
 func Pending(d time.Duration) RunOption { return lasting(run.Pending, d) }
@@ -122,9 +130,9 @@ func Pending(d time.Duration) RunOption { return lasting(run.Pending, d) }
 func Running(d time.Duration) RunOption { return lasting(run.Running, d) }
 
 // EmptyPolls lets the run say so often that it is completed before it lists
-// anything.
+// anything; 0: not at all.
 func EmptyPolls(n int) RunOption {
-	return Timeline(Phase{Status: run.Completed, Polls: n, Empty: true})
+	return repeating(Phase{Status: run.Completed, Polls: n, Empty: true})
 }
 
 // Ends is the status with which the run ends.

@@ -59,6 +59,10 @@ func ask(h http.Handler, target string, headers ...string) *httptest.ResponseRec
 	for i := 0; i < len(headers); i += 2 {
 		r.Header.Set(headers[i], headers[i+1])
 	}
+	return askWith(h, r)
+}
+
+func askWith(h http.Handler, r *http.Request) *httptest.ResponseRecorder {
 	w := httptest.NewRecorder()
 	h.ServeHTTP(w, r)
 	return w
