@@ -88,7 +88,7 @@ var errDeaf = &os.SyscallError{Syscall: "inotify_init1", Err: unix.EMFILE}
 // synctest bubble.
 func newBench(t *testing.T) *bench {
 	t.Helper()
-	b := &bench{t: t, dir: filepath.Join(t.TempDir(), "drop"), ledger: &ledger{known: map[run.ID]map[string]string{}}}
+	b := &bench{t: t, dir: filepath.Join(t.TempDir(), "data", "drop"), ledger: &ledger{known: map[run.ID]map[string]string{}}}
 	if err := Prepare(b.dir); err != nil {
 		t.Fatal(err)
 	}
@@ -346,6 +346,11 @@ func TestNothingMovesBeforeTheQueueHasIt(t *testing.T) {
 		if len(tries) < 10 || len(tries) > 60 {
 			t.Errorf("%d tries in 10 minutes: %v", len(tries), tries)
 		}
+		b.events()
+		b.ledger.refuse = func([]run.HandIn) error { return full }
+		b.writeAt("z.txt", "zrun\n", time.Now().Add(-time.Hour))
+		rest(15 * time.Second)
+		b.expect("queue cannot be written drop/z.txt 1") // it was over, so it is told anew
 	})
 }
 

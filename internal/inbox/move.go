@@ -2,7 +2,6 @@ package inbox
 
 import (
 	"bytes"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -207,9 +206,13 @@ func (f *folder) create(name string, mode uint32) (*os.File, error) {
 	return file, nil
 }
 
-// writeTemp writes a file that Pending keeps from being read, synced.
+// writeTemp writes a file that Pending keeps from being read, synced. There is
+// one at a time, and what a crash left of it goes.
 func (f *folder) writeTemp(data []byte) (name string, err error) {
-	name = "." + rand.Text() + ".tmp"
+	name = ".reasons.tmp"
+	if err := f.remove(name); err != nil {
+		return "", err
+	}
 	file, err := f.create(name, errorMode)
 	if err != nil {
 		return "", err

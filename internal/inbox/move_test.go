@@ -115,10 +115,11 @@ func TestWhatIsNotARegularFileIsLeftAloneAndToldOnce(t *testing.T) {
 	})
 }
 
-// between two looks a file can become a symlink; it must not be read then.
-func TestASymlinkPutInPlaceOfAFileIsNotFollowed(t *testing.T) {
+// Between the look and the reading a file can become another or a symlink.
+func TestAFileThatIsNoLongerWhatItWasIsNotRead(t *testing.T) {
 	b := newBench(t)
-	b.writeAt("x.txt", "run1", time.Now().Add(-time.Hour))
+	old := time.Now().Add(-time.Hour)
+	b.writeAt("x.txt", "run1", old)
 	if err := b.drop.open(); err != nil {
 		t.Fatal(err)
 	}
@@ -127,14 +128,51 @@ func TestASymlinkPutInPlaceOfAFileIsNotFollowed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	p, it := &pass{Inbox: b.Inbox}, &item{from: b.drop, name: "x.txt", look: &look{stamp: st}}
+	if err := p.load(it); err != nil || len(it.result.HandIns) != 1 {
+		t.Fatalf("unchanged: %v", err)
+	}
+	b.writeAt("x.txt", "run1andmore", old)
+	if err := p.load(it); !errors.Is(err, errChanged) {
+		t.Errorf("grown: %v", err)
+	}
 	path := filepath.Join(b.dir, "x.txt")
 	if err := errors.Join(os.Rename(path, path+".real"), os.Symlink(path+".real", path)); err != nil {
 		t.Fatal(err)
 	}
-	p := &pass{Inbox: b.Inbox}
-	if err := p.load(&item{from: b.drop, name: "x.txt", look: &look{stamp: st}}); !errors.Is(err, unix.ELOOP) {
-		t.Errorf("%v, want ELOOP", err)
+	if err := p.load(it); !errors.Is(err, unix.ELOOP) {
+		t.Errorf("symlink: %v, want ELOOP", err)
 	}
+	if err := errors.Join(os.Remove(path), unix.Mkfifo(path, 0o666)); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.load(it); !errors.Is(err, errChanged) {
+		t.Errorf("fifo: %v", err)
+	}
+}
+
+func TestReasonsThatCannotBeWrittenAreWrittenLater(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		b.writeAt("rejected/bad.txt", "run1\n!", time.Now())
+		inTheWay := filepath.Join(b.rejected.path, "bad.txt.error")
+		if err := os.Mkdir(inTheWay, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		stop := b.start()
+		defer stop()
+		rest(5 * time.Minute)
+		b.holds("rejected/bad.txt", "run1")
+		b.expect("drop file cannot be taken yet drop/rejected/bad.txt 0")
+		if err := os.Remove(inTheWay); err != nil {
+			t.Fatal(err)
+		}
+		rest(2 * time.Minute)
+		b.holds("rejected/bad.txt rejected/bad.txt.error", "run1")
+		if report := b.read("rejected/bad.txt.error"); !strings.Contains(report, "line 2") {
+			t.Errorf("report: %q", report)
+		}
+	})
 }
 
 func TestWhereAFolderCannotBeUsedTheIDsAreTakenOnceAndTheFileMovesLater(t *testing.T) {
@@ -214,12 +252,13 @@ func unprivileged(t *testing.T, f func()) {
 func TestAFileWithoutPermissionIsToldOnceAndTakenWhenItIsMended(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t)
-		root, old := filepath.Dir(b.dir), time.Now().Add(-time.Hour)
+		data, old := filepath.Dir(b.dir), time.Now().Add(-time.Hour)
+		root := filepath.Dir(data)
 		b.writeAt("closed.txt", "run1", old)
 		b.writeAt("omps2OH829", "", old) // its name says all
 		b.writeAt("open.txt", "run2", old)
 		for path, mode := range map[string]fs.FileMode{
-			filepath.Dir(root): 0o755, root: 0o755, b.dir: 0o777, b.accepted.path: 0o777, b.rejected.path: 0o777,
+			filepath.Dir(root): 0o755, root: 0o755, data: 0o755, b.dir: 0o777, b.accepted.path: 0o777, b.rejected.path: 0o777,
 			b.dir + "/closed.txt": 0, b.dir + "/omps2OH829": 0, b.dir + "/open.txt": 0o644,
 		} {
 			if err := os.Chmod(path, mode); err != nil {
@@ -250,11 +289,12 @@ func TestAFileWithoutPermissionIsToldOnceAndTakenWhenItIsMended(t *testing.T) {
 func TestAFileThatCannotBeMovedIsTakenOnceAndTold(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t)
-		root, old := filepath.Dir(b.dir), time.Now().Add(-time.Hour)
+		data, old := filepath.Dir(b.dir), time.Now().Add(-time.Hour)
+		root := filepath.Dir(data)
 		b.writeAt("x.txt", "run1", old)
 		b.writeAt("bad.txt", "run2\n!", old)
 		for path, mode := range map[string]fs.FileMode{ // sticky, and the files are another's
-			filepath.Dir(root): 0o755, root: 0o755, b.dir: 0o777 | fs.ModeSticky, b.accepted.path: 0o777, b.rejected.path: 0o777,
+			filepath.Dir(root): 0o755, root: 0o755, data: 0o755, b.dir: 0o777 | fs.ModeSticky, b.accepted.path: 0o777, b.rejected.path: 0o777,
 			b.dir + "/x.txt": 0o644, b.dir + "/bad.txt": 0o644,
 		} {
 			if err := os.Chmod(path, mode); err != nil {

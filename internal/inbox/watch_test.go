@@ -54,13 +54,23 @@ func TestAWatchedDirectoryNeedsNoRescan(t *testing.T) {
 	await(t, taken, 1)
 }
 
+// Where a directory above it is moved, the watch goes on and hears nothing more.
 func TestARecreatedDirectoryIsWatchedAgain(t *testing.T) {
+	for name, moved := range map[string]func(b *bench) string{
+		"itself":   func(b *bench) string { return b.dir },
+		"above it": func(b *bench) string { return filepath.Dir(b.dir) },
+	} {
+		t.Run(name, func(t *testing.T) { testRecreated(t, moved) })
+	}
+}
+
+func testRecreated(t *testing.T, moved func(b *bench) string) {
 	b, taken := watched(t)
 	b.Configure(Config{Settle: 100 * time.Millisecond, Rescan: 100 * time.Millisecond})
 	stop := b.start()
 	defer stop()
 	<-b.Scanned()
-	if err := os.Rename(b.dir, b.dir+".away"); err != nil {
+	if err := os.Rename(moved(b), moved(b)+".away"); err != nil {
 		t.Fatal(err)
 	}
 	if err := Prepare(b.dir); err != nil {
