@@ -521,7 +521,7 @@ func TestAFailingDirectorySyncIsNeverToldStored(t *testing.T) {
 		r.sys.syncDir = func(f *os.File) error {
 			mu.Lock()
 			defer mu.Unlock()
-			if bad && !strings.Contains(f.Name(), partsDir) {
+			if bad && !strings.Contains(f.Name(), metaDir) {
 				return unix.EIO
 			}
 			return real(f)

@@ -84,7 +84,7 @@ func TestAForeignOrUnreadableMarkerIsTheVolumeOfSomebodyElse(t *testing.T) {
 		".assetd is a file": func(t *testing.T, file string) { plantFile(t, filepath.Dir(file), "x") },
 	} {
 		t.Run(name, func(t *testing.T) {
-			c := plainConfig(t.TempDir())
+			c := plainConfig(inMemory(t))
 			plant(t, filepath.Join(c.Dir, markerFile))
 			r := openRig(t, c, newLedger("queue-1"))
 			err := r.Use(t.Context())
@@ -107,7 +107,7 @@ func TestAForeignOrUnreadableMarkerIsTheVolumeOfSomebodyElse(t *testing.T) {
 }
 
 func TestAMarkerThatNamesThisQueueIsAlwaysTaken(t *testing.T) {
-	c := plainConfig(t.TempDir())
+	c := plainConfig(inMemory(t))
 	plantFile(t, filepath.Join(c.Dir, markerFile), `{"volume":"v","queue":"queue-1"}`)
 	r := openRig(t, c, newLedger("queue-1")) // crashed before its note, or restored
 	must(t, r.Use(t.Context()))
@@ -117,7 +117,7 @@ func TestAMarkerThatNamesThisQueueIsAlwaysTaken(t *testing.T) {
 }
 
 func TestTheMarkerIsDurableBeforeTheQueueNotesIt(t *testing.T) {
-	c := plainConfig(t.TempDir())
+	c := plainConfig(inMemory(t))
 	q := newLedger("queue-1")
 	q.fault = func(op string) error {
 		if op == "use" {
@@ -173,7 +173,7 @@ func TestStorageDirIsMadeOnlyWhereItIsTheDefault(t *testing.T) {
 }
 
 func TestAMountedVolumeMustBeAnotherDeviceFromTheFirstStartOn(t *testing.T) {
-	c := plainConfig(t.TempDir())
+	c := plainConfig(inMemory(t))
 	c.Mounted = true
 	r := openRig(t, c, newLedger("queue-1"))
 	if err := r.Use(t.Context()); !errors.Is(err, run.ErrVolumeOffline) || !strings.Contains(err.Error(), "storage.mounted") {
@@ -189,7 +189,7 @@ func TestAMountedVolumeMustBeAnotherDeviceFromTheFirstStartOn(t *testing.T) {
 
 func TestAdoptTakesANewForeignOrDamagedVolumeOnPurpose(t *testing.T) {
 	for name, text := range map[string]string{"none": "-", "foreign": `{"volume":"v-9","queue":"queue-9"}`, "damaged": "{"} {
-		c := plainConfig(t.TempDir())
+		c := plainConfig(inMemory(t))
 		q := newLedger("queue-1")
 		q.used[c.Dir] = true // so that nothing is made by itself
 		if text != "-" {
@@ -220,7 +220,8 @@ func TestAVolumeSwappedUnderAnOpenPartGetsNothingOfIt(t *testing.T) {
 	key := r.asset("run1", run.Images, "i")
 	p, err := r.write(key, run.PartMark{Total: -1}, []byte("pic"))
 	must(t, err)
-	away := filepath.Join(t.TempDir(), "away")
+	away := r.dir + ".away"
+	t.Cleanup(func() { os.RemoveAll(away) })
 	must(t, os.Rename(r.dir, away)) // as an unmount: the root that is open goes with it
 	must(t, os.Mkdir(r.dir, 0o755))
 	if _, err := p.Write([]byte("ture")); err != nil {
