@@ -35,7 +35,7 @@ storage.dir belongs to this queue from now on, whatever it was before.`,
 }
 
 func (a *app) check(ctx context.Context, offline bool) error {
-	c, err := a.load()
+	c, err := a.loadAndWarn()
 	if err != nil {
 		return err
 	}
@@ -86,7 +86,7 @@ func orNone(s string) string {
 }
 
 func (a *app) adoptVolume(ctx context.Context) error {
-	c, err := a.load()
+	c, err := a.loadAndWarn()
 	if err != nil {
 		return err
 	}

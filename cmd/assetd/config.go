@@ -10,7 +10,7 @@ func (a *app) configCommand() *cobra.Command {
 		Example: example("assetd config", "assetd config --config assetd.yaml --set api.rate=20"),
 		Args:    cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			c, err := a.load()
+			c, err := a.loadAndWarn()
 			if err != nil {
 				return err
 			}

@@ -41,9 +41,14 @@ func newRoot(a *app) *cobra.Command {
 every run is on your own storage, whole, before its URL dies.
 
 See it work without a key: assetd demo`,
-		SilenceErrors: true, SilenceUsage: true,
-		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		SilenceErrors: true, SilenceUsage: true, SuggestionsMinimumDistance: 2,
+		Args: cobra.ArbitraryArgs,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return unknownCommand(cmd, args[0])
+			}
+			return cmd.Help()
+		},
 	}
 	root.PersistentFlags().StringVar(&a.configFile, "config", "", "read this configuration `file`")
 	root.PersistentFlags().StringArrayVar(&a.set, "set", nil, "set one `key=value` of the configuration; may be repeated")
@@ -58,6 +63,14 @@ See it work without a key: assetd demo`,
 		usageErrors(c)
 	}
 	return root
+}
+
+func unknownCommand(root *cobra.Command, name string) error {
+	hint := "see assetd --help"
+	if near := root.SuggestionsFor(name); len(near) > 0 {
+		hint = "did you mean " + strings.Join(near, " or ") + "?"
+	}
+	return withCode(exitUsage, "unknown command %.40q: %s", name, hint)
 }
 
 // usageErrors makes wrong arguments end with the exit code for them, and with a
@@ -75,18 +88,30 @@ func usageErrors(c *cobra.Command) {
 	}
 }
 
-// load reads the configuration and tells its warnings.
-func (a *app) load(set ...string) (*config.Config, error) {
-	c, warnings, err := config.Load(config.Options{
-		File: a.configFile, Set: append(set, a.set...), Environ: a.environ(), UID: os.Geteuid(),
-	})
+// load reads the configuration.
+func (a *app) load() (*config.Config, error) {
+	c, _, err := a.read()
+	return c, err
+}
+
+// loadAndWarn reads the configuration and tells what is unwise in it: for the
+// commands that are about the configuration, and for the daemon.
+func (a *app) loadAndWarn() (*config.Config, error) {
+	c, warnings, err := a.read()
 	for _, w := range warnings {
 		fmt.Fprintf(a.stderr, "assetd: warning: %s\n", w)
 	}
+	return c, err
+}
+
+func (a *app) read() (*config.Config, []config.Warning, error) {
+	c, warnings, err := config.Load(config.Options{
+		File: a.configFile, Set: a.set, Environ: a.environ(), UID: os.Geteuid(),
+	})
 	if err != nil {
-		return nil, codedError{exitConfig, err}
+		return nil, warnings, codedError{exitConfig, err}
 	}
-	return c, nil
+	return c, warnings, nil
 }
 
 // example indents the lines of an example as cobra shows them.

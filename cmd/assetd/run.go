@@ -31,7 +31,7 @@ and the key again.`,
 }
 
 func (a *app) run(ctx context.Context) error {
-	c, err := a.load()
+	c, err := a.loadAndWarn()
 	if err != nil {
 		return err
 	}
@@ -62,7 +62,7 @@ func (a *app) run(ctx context.Context) error {
 
 // reload reads configuration and key anew.
 func (a *app) reload() (*config.Config, string, error) {
-	c, err := a.load()
+	c, err := a.loadAndWarn()
 	if err != nil {
 		return nil, "", err
 	}

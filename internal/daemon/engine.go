@@ -56,7 +56,7 @@ func newEngine(c *config.Config, key string, q *queue.Queue, polled poller.Queue
 	e.settler = manifest.New(manifest.Config{
 		Queue: q, Ledger: q, Places: q, Volume: e.volume, Tell: tell, Broken: e.broken, Now: e.clock.Now,
 		Again: func(change run.Change) { e.pool.Changed(change) },
-		Done:  func([]run.Settlement) {},
+		Done:  e.sweepStored,
 	})
 	e.poller = poller.New(pollConfig(c), poller.Deps{
 		API: e.api, Queue: polled, Clock: e.clock, Service: e.service, Tell: tell, Broken: e.broken, Salt: q.ID(),
@@ -129,6 +129,16 @@ func (e *engine) sweep(ctx context.Context) (int, error) {
 		return 0, err
 	}
 	return e.volume.Sweep(ctx, func(hash string) bool { return wanted[hash] })
+}
+
+// sweepStored removes what a crash at the wrong moment left of stored assets'
+// parts. What cannot be removed now is looked at again at the next start.
+func (e *engine) sweepStored(ctx context.Context, stored []run.Key) {
+	done := make(map[string]bool, len(stored))
+	for _, key := range stored {
+		done[key.Hash()] = true
+	}
+	_, _ = e.volume.Sweep(ctx, func(hash string) bool { return !done[hash] })
 }
 
 // sweepPage is how many records are read at a time.

@@ -52,10 +52,12 @@ type Config struct {
 	Places Places
 	Volume Volume
 	Tell   run.Tell
-	Again  func(run.Change)       // a stored file was gone: its asset waits once more
-	Done   func([]run.Settlement) // after these runs were settled
-	Broken func(err error) bool   // the queue cannot go on
-	Now    func() time.Time       // UTC
+	Again  func(run.Change) // a stored file was gone: its asset waits once more
+	// Done is called after runs were settled, with their stored assets: nothing else
+	// that was kept for these is needed any more.
+	Done   func(ctx context.Context, stored []run.Key)
+	Broken func(err error) bool // the queue cannot go on
+	Now    func() time.Time     // UTC
 }
 
 // Settler writes the manifests of finished runs. Run may be called once; the
@@ -166,6 +168,7 @@ type draft struct {
 	run      run.Run
 	manifest Manifest
 	records  run.Records // no files: what stands is right
+	stored   []run.Key
 }
 
 // draft gathers a ready run's record. ok is false when the run is not to be
@@ -193,14 +196,26 @@ func (s *Settler) draft(ctx context.Context, id run.ID) (d draft, ok bool, err e
 		return d, false, err
 	}
 	m := Build(r, assets, answer, max(old.Revision, r.Revision)+1, s.Now())
+	d.run, d.stored = r, storedKeys(assets)
 	if old.Revision > r.Revision && old.sameEnd(m) {
-		return draft{run: r, manifest: old}, true, nil // written before a crash, or by an earlier queue
+		d.manifest = old // written before a crash, or by an earlier queue
+		return d, true, nil
 	}
-	if m, err = s.keepStored(ctx, r.Dir, old, m); err != nil {
+	if d.manifest, err = s.keepStored(ctx, r.Dir, old, m); err != nil {
 		return d, false, err
 	}
-	records, err := m.records(r.Dir)
-	return draft{run: r, manifest: m, records: records}, true, err
+	d.records, err = d.manifest.records(r.Dir)
+	return d, true, err
+}
+
+func storedKeys(assets []run.Asset) []run.Key {
+	var keys []run.Key
+	for _, a := range assets {
+		if a.State == run.AssetStored {
+			keys = append(keys, a.Key)
+		}
+	}
+	return keys
 }
 
 func (s *Settler) load(ctx context.Context, id run.ID) (run.Run, []run.Asset, error) {
@@ -366,6 +381,7 @@ func (s *Settler) write(ctx context.Context, batch []draft) error {
 	}
 	var done []run.Settlement
 	var told []draft
+	var stored []run.Key
 	for i, d := range batch {
 		if failed[i] != nil {
 			s.block(d.run.ID, failed[i])
@@ -374,6 +390,7 @@ func (s *Settler) write(ctx context.Context, batch []draft) error {
 		delete(s.blocked, d.run.ID)
 		done = append(done, run.Settlement{Run: d.run.ID, Outcome: d.manifest.Outcome, Revision: d.manifest.Revision, At: s.Now()})
 		told = append(told, d)
+		stored = append(stored, d.stored...)
 	}
 	if len(done) == 0 {
 		return nil
@@ -384,7 +401,7 @@ func (s *Settler) write(ctx context.Context, batch []draft) error {
 	for _, d := range told {
 		s.tell(d)
 	}
-	s.Done(done)
+	s.Done(ctx, stored)
 	return nil
 }
 

@@ -172,7 +172,7 @@ func (w *world) settler() *Settler {
 			w.events = append(w.events, e)
 		},
 		Again:  func(c run.Change) { w.again = append(w.again, c) },
-		Done:   func([]run.Settlement) {},
+		Done:   func(context.Context, []run.Key) {},
 		Broken: func(err error) bool { return errors.Is(err, errQueueBroken) },
 	})
 }

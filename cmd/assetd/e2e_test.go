@@ -1,0 +1,103 @@
+package main
+
+import (
+	"math/rand/v2"
+	"os"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/assetd/assetd/internal/run"
+	"github.com/assetd/assetd/internal/simulator"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"assetd": main})
+}
+
+func TestFiveThousandImagesHandedInAsOneFileAreStored(t *testing.T) {
+	r := newRig(t, []string{"api.rate=100000", "api.burst=100000", "log.level=info"})
+	ids, err := simulator.Images(r.sim, 500, 10, 64<<10)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := r.start().ready()
+	start := time.Now()
+	r.handIn(ids)
+	r.waitSettled(len(ids), 5*time.Minute)
+	t.Logf("settled %v after the drop file was there", time.Since(start).Round(time.Millisecond))
+	if code := p.stop(); code != 0 {
+		t.Errorf("exit %d\n%s", code, tail(r.log.String(), 3000))
+	}
+	r.judgeEnd(ids)
+}
+
+func TestEveryFaultHealsAndEveryFaultFired(t *testing.T) {
+	r := newRig(t, []string{"download.stall_timeout=1s", "download.give_up_after=30s"})
+	ids, err := simulator.Faults(r.sim)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := r.start().ready()
+	r.handIn(ids)
+	r.waitSettled(len(ids), 3*time.Minute)
+	if code := p.stop(); code != 0 {
+		t.Errorf("exit %d", code)
+	}
+	r.judgeEnd(ids)
+	for _, f := range r.sim.Unfired() {
+		t.Errorf("did not fire: %s", f)
+	}
+}
+
+// The daemon is killed at random moments, again and again, while it works on runs
+// that come in all the time; after each restart nothing wrong may be visible, and
+// in the end everything must be there.
+func TestKilledAtRandomMomentsNothingIsLostAndNothingWrongIsStored(t *testing.T) {
+	loops := 12
+	if os.Getenv("ASSETD_TEST_FULL") == "1" {
+		loops = 40
+	}
+	seed := uint64(time.Now().UnixNano())
+	if text := os.Getenv("KILL_SEED"); text != "" { // to see a failure again
+		seed, _ = strconv.ParseUint(text, 10, 64)
+	}
+	t.Logf("KILL_SEED=%d", seed)
+	dice := rand.New(rand.NewPCG(seed, 1))
+	r := newRig(t, []string{"download.give_up_after=500ms", "log.level=info"}, simulator.WithSeed(seed))
+	var ids []run.ID
+	p := r.start().ready()
+	for i := range loops {
+		more, err := simulator.Kill(r.sim, seed+uint64(i), 6)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ids = append(ids, more...)
+		r.handIn(more)
+		pause(t, time.Duration(dice.Int64N(int64(700*time.Millisecond))))
+		p.kill()
+		r.judgeFiles()
+		if t.Failed() {
+			t.Fatalf("after kill %d\n%s", i, tail(r.log.String(), 4000))
+		}
+		p = r.start()
+	}
+	p.ready()
+	r.waitSettled(len(ids), 90*time.Second)
+	if code := p.stop(); code != 0 {
+		t.Errorf("exit %d", code)
+	}
+	r.judgeEnd(ids)
+}
+
+// pause lets a process of its own work for a while: real time, which nothing is
+// asserted about.
+func pause(t *testing.T, d time.Duration) {
+	t.Helper()
+	select {
+	case <-time.After(d):
+	case <-t.Context().Done():
+	}
+}
