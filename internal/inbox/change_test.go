@@ -32,6 +32,9 @@ func TestAnAcceptedFileThatGrowsIsReadAgain(t *testing.T) {
 		if n := len(b.accepted.looks); n != 0 {
 			t.Errorf("%d old files remembered", n)
 		}
+		b.write("accepted/x.txt", "run1\nrun2\nrun3\n") // long forgotten
+		rest(13 * time.Second)
+		b.expect("run already known drop/accepted/x.txt 2", "drop file accepted drop/accepted/x.txt 3")
 	})
 }
 

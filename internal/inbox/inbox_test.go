@@ -71,6 +71,13 @@ func (l *ledger) Add(ctx context.Context, ids []run.HandIn) (run.Taken, error) {
 	return t, nil
 }
 
+// fail makes every further Add fail with err.
+func (l *ledger) fail(err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.refuse = func([]run.HandIn) error { return err }
+}
+
 func (l *ledger) ids() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -346,11 +353,16 @@ func TestNothingMovesBeforeTheQueueHasIt(t *testing.T) {
 		if len(tries) < 10 || len(tries) > 60 {
 			t.Errorf("%d tries in 10 minutes: %v", len(tries), tries)
 		}
-		b.events()
-		b.ledger.refuse = func([]run.HandIn) error { return full }
-		b.writeAt("z.txt", "zrun\n", time.Now().Add(-time.Hour))
-		rest(15 * time.Second)
-		b.expect("queue cannot be written drop/z.txt 1") // it was over, so it is told anew
+		for i := range 2 { // each outage that was over in between is told
+			name := fmt.Sprintf("z%d.txt", i)
+			b.events()
+			b.ledger.fail(full)
+			b.writeAt(name, "zrun\n", time.Now().Add(-time.Hour))
+			rest(15 * time.Second)
+			b.expect("queue cannot be written drop/" + name + " 1")
+			b.ledger.fail(nil)
+			rest(time.Minute)
+		}
 	})
 }
 

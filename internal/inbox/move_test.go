@@ -357,7 +357,27 @@ func TestAFileIsCopiedToAFolderOnAnotherDevice(t *testing.T) {
 			t.Errorf("move %d: %q %+v, want %+v", i, data, got, st)
 		}
 	}
-	b.holds("x.txt", "") // the second, which found its name taken
+	b.holds("x.txt", "")   // the second, which found its name taken
+	if os.Geteuid() == 0 { // a file that may be copied, but not removed, is not multiplied
+		data := filepath.Dir(b.dir)
+		for _, dir := range []string{filepath.Dir(filepath.Dir(data)), filepath.Dir(data), data, b.dir} {
+			if err := os.Chmod(dir, 0o755); err != nil {
+				t.Fatal(err)
+			}
+		}
+		b.writeAt("x.txt", "run2", time.Unix(1772064000, 0))
+		if err := errors.Join(os.Chmod(filepath.Join(b.dir, "x.txt"), 0o644), os.Chmod(other, 0o777)); err != nil {
+			t.Fatal(err)
+		}
+		st, err := b.drop.lstat("x.txt")
+		if err != nil {
+			t.Fatal(err)
+		}
+		unprivileged(t, func() { err = moveFile(b.drop, "x.txt", b.accepted, "y.txt", st) })
+		if !errors.Is(err, fs.ErrPermission) {
+			t.Errorf("removing it: %v, want no permission", err)
+		}
+	}
 	if names, err := os.ReadDir(other); err != nil || len(names) != 1 {
 		t.Errorf("left behind: %v %v", names, err)
 	}
