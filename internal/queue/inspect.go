@@ -9,9 +9,10 @@ import (
 	"os"
 )
 
-// The format of a bbolt file (version 2), as far as it takes to see that no page
-// leads out of it: bbolt's own check trusts the numbers that it follows, and
-// follows them in a goroutine of its own, where a wild one ends the process.
+// The format of a bbolt file (version 2), as far as it takes to see that nothing
+// in it leads out of it or round in circles. bbolt's own check trusts the numbers
+// it follows: on a damaged file it can go on for ever, or fault in a goroutine of
+// its own, which ends the process.
 const (
 	boltMagic      = 0xED0CDAED
 	boltVersion    = 2

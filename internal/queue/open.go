@@ -80,11 +80,12 @@ func (q *Queue) open() error {
 			return err
 		}
 	}
-	if warning, err = inspect(q.Path()); err != nil {
+	badHead, err := inspect(q.Path())
+	if err != nil {
 		return err
 	}
-	q.warn(warning)
-	if err := q.openFile(wait); err != nil {
+	q.warn(badHead)
+	if err := q.openFile(wait, badHead != ""); err != nil {
 		return err
 	}
 	q.answers = newAnswers(q.dir)
@@ -180,7 +181,7 @@ func syncFile(name string) error {
 }
 
 // openFile has bbolt open the file, and sees that what is in it is a queue.
-func (q *Queue) openFile(wait time.Duration) (err error) {
+func (q *Queue) openFile(wait time.Duration, badHead bool) (err error) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {
 		if fault := recover(); fault != nil {
@@ -190,7 +191,13 @@ func (q *Queue) openFile(wait time.Duration) (err error) {
 	if err := q.openDB(wait); err != nil {
 		return err
 	}
-	if err := q.check(); err != nil {
+	if badHead && !q.options.ReadOnly { // the next commit writes that one
+		if err := q.db.Update(func(*bolt.Tx) error { return nil }); err != nil {
+			return err
+		}
+		badHead = false
+	}
+	if err := q.check(!badHead && used(q.db) <= inspectionSize); err != nil {
 		return err
 	}
 	if size := used(q.db); !q.options.ReadOnly && free(q.db) > max(compactFrom, size/2) {
@@ -235,8 +242,9 @@ func mapSize() int {
 	return 256 << 20
 }
 
-// check sees that the file's pages agree with each other and hold a queue.
-func (q *Queue) check() error {
+// check sees that the file holds a queue and, where thorough, that its pages
+// agree with each other: bbolt's own check, which wants both heads.
+func (q *Queue) check(thorough bool) error {
 	return q.db.View(func(tx *bolt.Tx) error {
 		for b := range buckets {
 			if tx.Bucket(b.name()) == nil {
@@ -253,7 +261,7 @@ func (q *Queue) check() error {
 			return damaged(q.Path(), "its ID or its clock cannot be read")
 		}
 		q.service = service
-		if used(q.db) > inspectionSize {
+		if !thorough {
 			return nil
 		}
 		return q.pages(tx)
