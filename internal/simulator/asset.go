@@ -113,11 +113,10 @@ func Listed(from, to int) AssetOption {
 // ListedURL lists this URL instead of one of the CDN.
 func ListedURL(url string) AssetOption { return assetOption(func(a *asset) { a.url = &url }) }
 
-// ExpectLost and ExpectStored say what must become of the asset where Expected
-// cannot know.
+// ExpectLost says that the asset must be lost where Expected cannot know.
 func ExpectLost() AssetOption { return expect(true) }
 
-// ExpectStored: see ExpectLost.
+// ExpectStored says that the asset must be stored where Expected cannot know.
 func ExpectStored() AssetOption { return expect(false) }
 
 func expect(lost bool) AssetOption { return assetOption(func(a *asset) { a.lost = &lost }) }

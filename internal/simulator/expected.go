@@ -15,7 +15,7 @@ type Served struct {
 }
 
 // Served sums up what the CDN gave of an asset; running answers count when they
-// end.
+// end (see Idle).
 func (s *Sim) Served(key run.Key) Served {
 	var sum Served
 	for _, r := range s.Downloads(key) {

@@ -222,6 +222,7 @@ func TestRedirectsLeadToTheObject(t *testing.T) {
 		if !g.is(200, objectSize, nil) || hops != c.hops || g.Request.URL.Hostname() != c.host {
 			t.Errorf("%v: %d hops to %s, %v", c.fault, hops, g.Request.URL.Redacted(), g.err)
 		}
+		must(t, s.Idle(t.Context()))
 		if served := s.Served(k); !served.Whole || s.Fired(k, c.fault) != 1 {
 			t.Errorf("%v: %+v, fired %d times", c.fault, served, s.Fired(k, c.fault))
 		}

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"hash/crc32"
 	"image"
-	"image/color"
 	"image/jpeg"
 	"image/png"
 	"io"
@@ -57,28 +56,26 @@ type picture struct {
 
 const shades = 8
 
-// ColorModel, Bounds and At make a picture an image.Image.
-func (p picture) ColorModel() color.Model { return color.NRGBAModel }
-
-// Bounds implements image.Image.
-func (p picture) Bounds() image.Rectangle { return image.Rect(0, 0, p.width, p.height) }
-
-// At implements image.Image.
-func (p picture) At(x, y int) color.Color {
-	across, down := uint8(255*x/p.width), uint8(255*y/p.height)
+// draw is the picture's pixels.
+func (p picture) draw() image.Image {
+	m := image.NewRGBA(image.Rect(0, 0, p.width, p.height))
 	turn := uint8(p.shade * 255 / shades)
-	return color.NRGBA{R: across + turn, G: down - turn, B: turn ^ 0x80, A: 255}
+	for i := range p.width * p.height {
+		across, down := uint8(255*(i%p.width)/p.width), uint8(255*(i/p.width)/p.height)
+		copy(m.Pix[4*i:], []byte{across + turn, down - turn, turn ^ 0x80, 255})
+	}
+	return m
 }
 
 // encode is the picture as a file that ends where padding goes, and what ends it.
 func (p picture) encode() (head, tail string, err error) {
 	var b bytes.Buffer
 	if p.format == JPEG {
-		err = jpeg.Encode(&b, p, nil)
+		err = jpeg.Encode(&b, p.draw(), nil)
 		s := b.String()
 		return s[:2], s[2:], err // comments stand behind the start of image
 	}
-	err = png.Encode(&b, p)
+	err = (&png.Encoder{CompressionLevel: png.BestSpeed}).Encode(&b, p.draw())
 	s := b.String()
 	return s[:len(s)-12], s[len(s)-12:], err
 }

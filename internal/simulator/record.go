@@ -70,6 +70,7 @@ type record struct {
 	last     int64      // Seq of the newest
 	requests []*Request // a ring once it is full
 	leaks    []Request
+	running  int           // requests that are not done
 	news     chan struct{} // closed, and made anew, when something happens
 }
 
@@ -82,6 +83,7 @@ func (l *record) happened() {
 func (s *Sim) begin(x *exchange) {
 	rec, h := x.rec, x.r.Header
 	s.log.last++
+	s.log.running++
 	rec.Seq, rec.Status = s.log.last, x.status
 	rec.HasKey = h.Get(keyHeader) != ""
 	rec.Referer = signedurl.Redact(h.Get("Referer"))
@@ -129,6 +131,7 @@ func (s *Sim) finish(x *exchange) {
 	defer s.mu.Unlock()
 	x.rec.Took, x.rec.Done = time.Since(x.now), true
 	x.rec.Sent, x.rec.Complete = x.sent, x.complete
+	s.log.running--
 	if x.genuine && x.sent > 0 {
 		x.object.given.add(x.off, x.off+x.sent)
 	}
@@ -196,6 +199,17 @@ func (s *Sim) Await(ctx context.Context, cond func() bool) error {
 			return ctx.Err()
 		}
 	}
+}
+
+// Idle waits until no answer is under way. A client can have the last byte of an
+// answer before the record has its end: ask for this first, and then what was
+// served. Its error is that of ctx.
+func (s *Sim) Idle(ctx context.Context) error {
+	return s.Await(ctx, func() bool {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return s.log.running == 0
+	})
 }
 
 // spans is a set of bytes: [from, to), by from.

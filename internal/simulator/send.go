@@ -16,7 +16,7 @@ import (
 // is written by hand to the connection, which is closed then.
 func (x *exchange) send(w http.ResponseWriter) {
 	if !x.wait(x.delay) {
-		return
+		panic(http.ErrAbortHandler) // to return would answer 200
 	}
 	if x.wire.odd() {
 		x.sendOdd(w)

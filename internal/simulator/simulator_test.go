@@ -160,9 +160,7 @@ func TestAStalledAnswerEndsWithItsClient(t *testing.T) {
 		t.Fatal(err)
 	}
 	cancel()
-	if err := s.Await(t.Context(), func() bool { return s.Downloads(k)[0].Done }); err != nil {
-		t.Fatal(err)
-	}
+	must(t, s.Idle(t.Context()))
 	if r := s.Downloads(k)[0]; r.Complete {
 		t.Errorf("on record as complete: %v", r)
 	}
