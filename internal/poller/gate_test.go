@@ -99,14 +99,15 @@ func TestThoseNeverAnsweredAreProbedFirstAndNobodyIsLeftOut(t *testing.T) {
 		w.begin()
 		w.pass(time.Second)
 		w.stop()
+		w.pass(time.Minute) // the old ones are due longest
 		w.queue.add("new-1", "new-2")
 		w.queue.addEnded("ended")
 		w.Renew("ended", time.Now(), time.Second)
 		w.api.answerWith(func(run.ID, int) reply { return badKey })
 		// Refused before anything else is asked.
 		w.Poller.gate.refuse("old-1", "salt-key", time.Now())
-		w.begin()
 		before := len(w.api.times())
+		w.begin()
 		w.pass(10 * time.Minute)
 		got := w.api.order()[before:]
 		want := []run.ID{"new-1", "new-2", "old-2", "old-3", "ended"} // old-1 was asked when the gate closed
@@ -348,6 +349,27 @@ func TestASingleFailureIsNoOutage(t *testing.T) {
 		}
 		if n := len(w.told(run.PollRefused)); n < 5 {
 			t.Errorf("failures told %d times", n)
+		}
+	})
+}
+
+func TestTimeIn429DoesNotCountAndIsNoOutage(t *testing.T) {
+	inBubble(t, func(w *world) {
+		w.queue.add("run-a")
+		w.begin()
+		w.pass(time.Second)
+		w.api.answerWith(func(run.ID, int) reply { return tooMany })
+		w.pass(time.Hour)
+		if got := w.service.Now(); got > 5*time.Second {
+			t.Errorf("%v of it count", got)
+		}
+		if len(w.told(run.APIDown))+len(w.told(run.APIRefused)) != 0 {
+			t.Error("told as an outage")
+		}
+		w.api.answerWith(func(run.ID, int) reply { return status(run.Running) })
+		w.pass(2 * time.Minute)
+		if got := w.service.Now(); got < time.Minute {
+			t.Errorf("only %v count after it", got)
 		}
 	})
 }

@@ -148,3 +148,17 @@ func TestRenewalsOfOldAreForgotten(t *testing.T) {
 		t.Errorf("%d remembered", len(rs))
 	}
 }
+
+func TestTroubleDoublesItsWaitOncePerWait(t *testing.T) {
+	var tr trouble
+	now := noon
+	for _, want := range []time.Duration{1, 2, 4, 8, 16, 32, 60, 60} {
+		for range inFlight { // all that were under way fail together
+			tr.failed(now)
+		}
+		if got := tr.until.Sub(now); got != want*time.Second {
+			t.Errorf("%v, want %v", got, want*time.Second)
+		}
+		now = tr.until
+	}
+}

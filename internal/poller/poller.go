@@ -188,7 +188,6 @@ func (p *Poller) Run(ctx context.Context) error {
 	ctx, p.fail = context.WithCancelCause(ctx)
 	defer p.fail(nil)
 	var flights sync.WaitGroup
-	defer flights.Wait()
 	slots := make(chan struct{}, inFlight)
 	for ctx.Err() == nil {
 		if _, wait := p.pick(ctx); wait > 0 {
@@ -206,10 +205,11 @@ func (p *Poller) Run(ctx context.Context) error {
 			break
 		}
 		id, wait := p.pick(ctx)
-		if wait > 0 || !p.takeOff(id) {
+		if wait > 0 {
 			<-slots
 			continue
 		}
+		p.takeOff(id)
 		flights.Go(func() {
 			defer func() { <-slots }()
 			defer p.land(id)
@@ -233,20 +233,16 @@ func (p *Poller) sleep(ctx context.Context, d time.Duration) {
 	}
 }
 
-// takeOff marks a run as being asked; false: it is already. It is the
-// dispatcher's, as the batch is.
-func (p *Poller) takeOff(id run.ID) bool {
+// takeOff marks a run as being asked: pick does not choose it until it lands. It
+// is the dispatcher's, as the batch is.
+func (p *Poller) takeOff(id run.ID) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.flying[id] {
-		return false
-	}
 	p.flying[id] = true
 	if p.gate.refused {
 		p.gate.probing = id
 	}
 	p.batch = slices.DeleteFunc(p.batch, func(ahead run.ID) bool { return ahead == id })
-	return true
 }
 
 func (p *Poller) land(id run.ID) {
