@@ -44,8 +44,17 @@ func TestNoKeyAndNoTokenIsFoundAnywhere(t *testing.T) {
 	r.noSecretOnDisk(key)
 	r.tokensInAnswers()
 	for _, args := range [][]string{
-		{"list"}, {"list", "--json"}, {"config"}, {"check"}, {"health"}, {"health", "--ready"}, {"version"},
-		{"show", "open000001"}, {"show", "--json", "open000001"}, {"show", "--json", "lost000001"}, {"show", "lost000001"},
+		{"list"},
+		{"list", "--json"},
+		{"config"},
+		{"check"},
+		{"health"},
+		{"health", "--ready"},
+		{"version"},
+		{"show", "open000001"},
+		{"show", "--json", "open000001"},
+		{"show", "--json", "lost000001"},
+		{"show", "lost000001"},
 		{"get", "-o", filepath.Join(r.dir, "got"), "--timeout", "5s", string(settling[0]), "lost000001"},
 		{"add", "https://cdn.example/b?hmac=PLANTEDTOKEN"},
 	} {
