@@ -12,6 +12,7 @@ package inbox
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"runtime/debug"
@@ -21,6 +22,7 @@ import (
 	"github.com/fsnotify/fsnotify"
 
 	"github.com/assetd/assetd/internal/run"
+	"github.com/assetd/assetd/internal/signedurl"
 )
 
 // What the inbox tells besides the events that all stages know.
@@ -79,12 +81,26 @@ type Inbox struct {
 // New gives an inbox for the directory, which Prepare has made.
 func New(cfg Config, queue Queue, tell run.Tell) *Inbox {
 	return &Inbox{
-		queue: queue, tell: tell, cfg: cfg,
+		queue: queue, tell: redacting(tell), cfg: cfg,
 		wake: make(chan struct{}, 1), scanned: make(chan struct{}),
 		watch:    watch{open: fsnotify.NewWatcher},
 		drop:     newFolder(cfg.Dir),
 		accepted: newFolder(cfg.Dir + "/" + acceptedDir),
 		rejected: newFolder(cfg.Dir + "/" + rejectedDir),
+	}
+}
+
+// redacting tells without what a file's name gives away: a file saved by its URL
+// has the token in its name.
+func redacting(tell run.Tell) run.Tell {
+	return func(e run.Event) {
+		e.File = signedurl.Redact(e.File)
+		if e.Err != nil {
+			if text := signedurl.Redact(e.Err.Error()); text != e.Err.Error() {
+				e.Err = errors.New(text)
+			}
+		}
+		tell(e)
 	}
 }
 
