@@ -166,7 +166,7 @@ func (w *attempt) url() (string, bool) {
 	host := hostOf(w.asset)
 	_, known := p.Clock.Skew(host)
 	p.mu.Lock()
-	asked := w.state.spacing == renewSpacing && p.now()-w.state.asked < patience
+	asked := w.state.spacing == renewSpacing && !w.state.answered && p.now()-w.state.asked < patience
 	p.mu.Unlock()
 	switch {
 	case !ok:

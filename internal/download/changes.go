@@ -19,7 +19,7 @@ func (p *Pool) Changed(c run.Change) {
 	r := planRun(c.Run)
 	if s := p.runs[c.Run.ID]; s != nil {
 		s.known, s.plan = true, r
-		s.spacing = 0
+		s.answered = true
 		if c.Ended { // now an older manifest can tell whether all is there
 			s.prepared = false
 		}

@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"io"
 	"slices"
 	"strings"
@@ -488,6 +489,14 @@ func retryAfter(class transfer.Class, status int, after time.Duration) fetchFunc
 	}
 }
 
+// slowly does it after so long.
+func slowly(d time.Duration, f fetchFunc) fetchFunc {
+	return func(ctx context.Context, r transfer.Request, p transfer.Part, progress func(done, total int64)) (transfer.Result, error) {
+		time.Sleep(d)
+		return f(ctx, r, p, progress)
+	}
+}
+
 // hang answers nothing for so long.
 func hang(d time.Duration) fetchFunc {
 	return func(ctx context.Context, r transfer.Request, _ transfer.Part, _ func(done, total int64)) (transfer.Result, error) {
@@ -555,7 +564,7 @@ func live(t *testing.T, test func(w *world)) {
 }
 
 func (w *world) start() {
-	w.pool = download.New(w.cfg, download.Deps{
+	pool := download.New(w.cfg, download.Deps{
 		Queue: w.q, Volume: w.v, Fetcher: w.s, Clock: w.clk, Service: w.svc,
 		Prepare: func(_ context.Context, id run.ID) (bool, error) {
 			w.mu.Lock()
@@ -591,7 +600,10 @@ func (w *world) start() {
 	ctx, stop := context.WithCancel(context.Background())
 	hard, halt := context.WithCancel(context.Background())
 	w.stopping, w.halt, w.done = stop, halt, make(chan error, 1)
-	go func() { w.done <- w.pool.Run(ctx, hard) }()
+	w.mu.Lock()
+	w.pool = pool
+	w.mu.Unlock()
+	go func() { w.done <- pool.Run(ctx, hard) }()
 }
 
 // stop ends the pool, transfers included.
@@ -603,7 +615,9 @@ func (w *world) stop() error {
 	w.halt()
 	err := <-w.done
 	w.v.wg.Wait()
+	w.mu.Lock()
 	w.pool = nil
+	w.mu.Unlock()
 	return err
 }
 
@@ -638,6 +652,18 @@ func (w *world) add(id run.ID, name, url string, life time.Duration) run.Key {
 	return k
 }
 
+// addMany puts n assets in with one poll: name000 at url000 and so on.
+func (w *world) addMany(id run.ID, name, url string, n int, life time.Duration) (keys []run.Key) {
+	all := map[run.Key]run.Listed{}
+	for i := range n {
+		k := key(id, fmt.Sprintf("%s%03d", name, i))
+		all[k] = w.listed(k, fmt.Sprintf("%s%03d", url, i), life)
+		keys = append(keys, k)
+	}
+	w.answer(id, all)
+	return keys
+}
+
 // answer is a poll of an ended run that lists these assets. All that wait are in
 // the change.
 func (w *world) answer(id run.ID, listed map[run.Key]run.Listed) {
@@ -661,8 +687,11 @@ func (w *world) answer(id run.ID, listed map[run.Key]run.Listed) {
 		}
 	}
 	w.q.mu.Unlock()
-	if w.pool != nil {
-		w.pool.Changed(change)
+	w.mu.Lock()
+	pool := w.pool
+	w.mu.Unlock()
+	if pool != nil {
+		pool.Changed(change)
 	}
 }
 
@@ -703,10 +732,18 @@ func (w *world) expect(k run.Key, state run.AssetState) {
 	}
 }
 
+func (w *world) evidence(k run.Key) run.Evidence {
+	w.q.mu.Lock()
+	defer w.q.mu.Unlock()
+	return w.q.assets[k].Evidence
+}
+
 // lost expects a loss by the rule.
 func (w *world) lost(k run.Key, rule run.LossRule) {
 	w.t.Helper()
 	w.expect(k, run.AssetLost)
+	w.q.mu.Lock()
+	defer w.q.mu.Unlock()
 	if got := w.q.losses[k].Rule; got != rule {
 		w.t.Errorf("%s was lost by %q, want %q", k, got, rule)
 	}

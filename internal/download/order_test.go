@@ -3,7 +3,6 @@ package download_test
 import (
 	"context"
 	"errors"
-	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -33,9 +32,7 @@ func TestMostUrgentAssetComesFirst(t *testing.T) {
 func TestLateUrgentAssetOvertakesAllThatHaveNotStarted(t *testing.T) {
 	live(t, func(w *world) {
 		w.cfg.Workers = 1
-		for n := range 5 {
-			w.add("run1", fmt.Sprint("far", n), fmt.Sprint("https://cdn/far", n), 12*hour)
-		}
+		w.addMany("run1", "far", "https://cdn/far", 5, 12*hour)
 		w.start()
 		w.pass(150 * time.Millisecond) // in the second one
 		w.add("run2", "near", "https://cdn/near", hour)
@@ -55,10 +52,7 @@ func TestFailuresOfOneAssetTouchNoOther(t *testing.T) {
 		w.s.rule("https://cdn/hot", func(context.Context, transfer.Request, transfer.Part, func(int64, int64)) (transfer.Result, error) {
 			panic("at https://cdn/hot?token=secret")
 		})
-		var good []run.Key
-		for n := range 20 {
-			good = append(good, w.add("run1", fmt.Sprint("good", n), fmt.Sprint("https://cdn/good", n), 6*hour))
-		}
+		good := w.addMany("run1", "good", "https://cdn/good", 20, 6*hour)
 		w.start()
 		w.pass(3 * time.Second)
 		for _, k := range good {
@@ -83,9 +77,7 @@ func TestFailuresOfOneAssetTouchNoOther(t *testing.T) {
 
 func TestAsManyAtATimeAsThereAreWorkers(t *testing.T) {
 	live(t, func(w *world) {
-		for n := range 50 {
-			w.add("run1", fmt.Sprint("a", n), fmt.Sprint("https://cdn/", n), hour)
-		}
+		w.addMany("run1", "a", "https://cdn/", 50, hour)
 		w.start()
 		w.pass(time.Minute)
 		if w.s.max != 4 {
@@ -129,14 +121,9 @@ func TestAssetIsTriedCloserTogetherAsItsDeathComesNear(t *testing.T) {
 
 func TestDeadHostDoesNotStarveAnother(t *testing.T) {
 	live(t, func(w *world) {
-		for n := range 1000 {
-			w.add("run1", fmt.Sprint("d", n), fmt.Sprint("https://dead/", n), hour)
-		}
+		w.addMany("run1", "d", "https://dead/", 1000, hour)
 		w.s.rule("https://dead/", hang(10*time.Second))
-		var good []run.Key
-		for n := range 40 {
-			good = append(good, w.add("run2", fmt.Sprint("g", n), fmt.Sprint("https://cdn/", n), 6*hour))
-		}
+		good := w.addMany("run2", "g", "https://cdn/", 40, 6*hour)
 		w.start()
 		w.pass(3 * time.Second) // 40 of 100 ms each over three workers
 		for _, k := range good {
@@ -157,15 +144,19 @@ func TestDeadHostDoesNotStarveAnother(t *testing.T) {
 func TestSlowHostDoesNotStarveAnother(t *testing.T) {
 	live(t, func(w *world) {
 		w.s.rule("https://slow/", serve("slow", time.Minute))
-		for n := range 1000 {
-			w.add("run1", fmt.Sprint("s", n), fmt.Sprintf("https://slow/%04d", n), hour)
-		}
-		good := w.add("run2", "g", "https://cdn/g", 6*hour)
+		w.addMany("run1", "s", "https://slow/", 1000, hour)
 		w.start()
 		w.pass(30 * time.Second)
-		w.expect(good, run.AssetStored)
-		if got := w.s.of("https://slow/"); len(got) != 4 {
-			t.Errorf("%d workers for the host that has all other work, want 4", len(got))
+		if got := len(w.s.of("https://slow/")); got != 4 {
+			t.Errorf("%d workers for the host that has all work, want 4", got)
+		}
+		good := w.addMany("run2", "g", "https://cdn/g", 50, 6*hour)
+		w.pass(36 * time.Second) // a worker is free after 30 of them
+		for _, k := range good {
+			w.expect(k, run.AssetStored)
+		}
+		if got := len(w.s.of("https://slow/")); got != 8 {
+			t.Errorf("%d requests to the slow host in two rounds, want 8", got)
 		}
 	})
 }
@@ -173,16 +164,14 @@ func TestSlowHostDoesNotStarveAnother(t *testing.T) {
 func TestRunIsPreparedOnceAndAgainWhenItEnds(t *testing.T) {
 	live(t, func(w *world) {
 		w.q.runs["run1"] = run.Run{ID: "run1", State: run.Waiting, HandedIn: time.Now()}
-		for n := range 10 {
-			w.add("run1", fmt.Sprint("a", n), fmt.Sprint("https://cdn/", n), hour)
-		}
+		w.addMany("run1", "a", "https://cdn/", 10, hour)
 		w.start()
 		w.pass(10 * time.Second)
 		if len(w.prepared) != 1 {
 			t.Errorf("prepared %d times, want once", len(w.prepared))
 		}
-		bad := w.add("run1", "bad", "https://cdn/bad", hour)
 		w.s.rule("https://cdn/bad", refuse(transfer.Server, 500))
+		bad := w.add("run1", "bad", "https://cdn/bad", hour)
 		w.pass(time.Second)
 		w.prepare = func(run.ID) (bool, error) { return true, nil }
 		prepared := len(w.prepared)

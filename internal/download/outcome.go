@@ -224,14 +224,14 @@ func (w *attempt) queueFailed(ctx context.Context, doing string, err error) bool
 }
 
 // renew asks for fresh URLs of the asset's run, unless that was done already and
-// the answer is not there yet.
+// the answer is not there yet, or cannot come before the spacing is over anyway.
 func (p *Pool) renew(a run.Asset, spacing time.Duration) {
 	s := p.state(a.Key.Run)
 	p.mu.Lock()
 	now := p.now()
-	asked := s.spacing > 0 && s.spacing <= spacing && now-s.asked < spacing
+	asked := s.spacing > 0 && now-s.asked < spacing && (s.spacing <= spacing && !s.answered || spacing == refusedSpacing)
 	if !asked {
-		s.spacing, s.asked = spacing, now
+		s.spacing, s.asked, s.answered = spacing, now, false
 	}
 	p.mu.Unlock()
 	if !asked {

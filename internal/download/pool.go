@@ -179,7 +179,8 @@ type runState struct {
 	known     bool // plan is what the queue says
 	plan      plan.Run
 	asked     time.Duration // when fresh URLs were last asked for
-	spacing   time.Duration // of that; 0: none asked for, or answered
+	spacing   time.Duration // of that; 0: never
+	answered  bool          // since
 }
 
 // caseNotes are what is remembered of an asset that failed, until it is stored or

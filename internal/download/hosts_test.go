@@ -1,0 +1,336 @@
+package download_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/assetd/assetd/internal/run"
+	"github.com/assetd/assetd/internal/transfer"
+)
+
+// seconds are moments since the beginning.
+func seconds(all ...float64) (at []time.Duration) {
+	for _, s := range all {
+		at = append(at, time.Duration(math.Round(s*1000))*time.Millisecond)
+	}
+	return at
+}
+
+func TestThrottlingHostGetsOneProbeAtATimeAndTheFirstSuccessOpensIt(t *testing.T) {
+	for _, status := range []int{429, 503} {
+		live(t, func(w *world) {
+			w.s.rule("https://cdn/", serve("warm", 0))
+			warm := w.add("run1", "warm", "https://cdn/warm", hour)
+			w.start()
+			w.pass(time.Second)
+			w.expect(warm, run.AssetStored) // the host is known to answer
+			w.s.rule("https://cdn/", slowly(100*time.Millisecond, refuse(transfer.Throttled, status)))
+			w.addMany("run1", "a", "https://cdn/a", 20, 12*hour)
+			w.pass(20 * time.Second)
+			// Four workers find it out at once; then probes after 1, 2, 4 and 8 s.
+			if d := cmp.Diff(seconds(1, 1, 1, 1, 2.1, 4.2, 8.3, 16.4), w.s.times("https://cdn/a")); d != "" {
+				t.Errorf("%d: requests at (-want +got):\n%s", status, d)
+			}
+			if got := len(w.told(run.HostSlowed)); got != 4+4 {
+				t.Errorf("slowed was told %d times", got)
+			}
+			w.s.rule("https://cdn/", serve("body", 0))
+			w.pass(time.Minute)
+			if got := len(w.told(run.AssetKept)); got != 21 {
+				t.Errorf("%d stored", got)
+			}
+			if back := w.told(run.HostBack); len(back) != 1 || back[0].Host != "cdn" {
+				t.Errorf("back was told as %+v", back)
+			}
+			// All that had not been tried came with the success, not one by one.
+			if at := w.s.times("https://cdn/a"); at[len(at)-1] > 100*time.Second {
+				t.Errorf("the last request came at %v", at[len(at)-1])
+			}
+		})
+	}
+}
+
+func TestFailingAssetDoesNotKeepItsHostClosed(t *testing.T) {
+	live(t, func(w *world) {
+		bad := w.add("run1", "bad", "https://cdn/bad", hour)
+		w.s.rule("https://cdn/bad", refuse(transfer.Throttled, 503))
+		w.addMany("run1", "good", "https://cdn/good", 100, 6*hour)
+		w.start()
+		w.pass(30 * time.Second)
+		if got := len(w.told(run.AssetKept)); got != 100 {
+			t.Errorf("%d of 100 stored", got)
+		}
+		w.expect(bad, run.AssetWaiting)
+	})
+}
+
+func TestRetryAfterIsObeyedUpToTheDeadline(t *testing.T) {
+	for name, c := range map[string]struct {
+		asked, life, want time.Duration
+	}{
+		"in full":                     {7 * time.Minute, 12 * hour, 7 * time.Minute},
+		"shorter than the own wait":   {time.Millisecond, 12 * hour, time.Second},
+		"beyond the deadline":         {10 * 365 * 24 * hour, 12 * hour, (12*hour - 2*time.Minute) / 2},
+		"in the margin":               {hour, time.Minute, 60 * time.Second * 3 / 4 / 2},
+		"unknown expiry, ten minutes": {10 * time.Minute, 0, 10 * time.Minute},
+		"unknown expiry, ten years":   {10 * 365 * 24 * hour, 0, 15 * time.Minute},
+	} {
+		t.Run(name, func(t *testing.T) {
+			live(t, func(w *world) {
+				w.add("run1", "a", "https://cdn/a", c.life)
+				w.s.rule("https://cdn/", retryAfter(transfer.Throttled, 429, c.asked))
+				w.start()
+				w.pass(time.Millisecond)
+				w.s.rule("https://cdn/", serve("body", 0))
+				w.pass(12 * hour)
+				at := w.s.times("")
+				if len(at) != 2 || at[1] < c.want || at[1] > c.want+50*time.Millisecond {
+					t.Errorf("requests at %v, the second is due at %v", at, c.want)
+				}
+			})
+		})
+	}
+}
+
+func TestRetryAfterOfABrokenServerIsTheAssetsAlone(t *testing.T) {
+	live(t, func(w *world) {
+		w.cfg.Workers = 1
+		w.add("run1", "a", "https://cdn/a", hour)
+		w.add("run1", "b", "https://cdn/b", 6*hour)
+		w.s.rule("https://cdn/a", retryAfter(transfer.Server, 500, 5*time.Minute))
+		w.start()
+		w.pass(6 * time.Minute)
+		if d := cmp.Diff(seconds(0, 300), w.s.times("https://cdn/a")); d != "" {
+			t.Errorf("requests at (-want +got):\n%s", d)
+		}
+		if d := cmp.Diff(seconds(0), w.s.times("https://cdn/b")); d != "" {
+			t.Errorf("requests for another at (-want +got):\n%s", d)
+		}
+	})
+}
+
+func TestNetworkFailureOfOneTransferLeavesAHostAloneThatAnswersOthers(t *testing.T) {
+	live(t, func(w *world) {
+		w.s.rule("https://cdn/", serve("body", time.Second))
+		w.s.rule("https://cdn/cut", func(_ context.Context, _ transfer.Request, _ transfer.Part, progress func(done, total int64)) (transfer.Result, error) {
+			progress(0, 10)
+			time.Sleep(3 * time.Second)
+			return transfer.Result{}, failure(transfer.Network, 200, errors.New("connection reset"))
+		})
+		w.add("run1", "cut", "https://cdn/cut", hour)
+		w.addMany("run1", "a", "https://cdn/a", 100, 6*hour)
+		w.start()
+		w.pass(time.Minute)
+		if got := len(w.told(run.HostSlowed)); got != 0 {
+			t.Errorf("the host was closed %d times", got)
+		}
+		if got := len(w.told(run.AssetKept)); got != 100 {
+			t.Errorf("%d of 100 stored", got)
+		}
+	})
+}
+
+func TestPartThatIsGoneOnWithIsNoAnswerOfTheHost(t *testing.T) {
+	live(t, func(w *world) {
+		k := w.add("run1", "a", "https://cdn/a", hour)
+		w.add("run1", "b", "https://cdn/b", 6*hour)
+		w.v.parts[k] = &fakePart{v: w.v, key: k, data: []byte("01234"), mark: run.PartMark{ETag: `"e"`, Total: 10}}
+		w.s.rule("https://cdn/a", func(ctx context.Context, r transfer.Request, p transfer.Part, progress func(done, total int64)) (transfer.Result, error) {
+			progress(5, 10) // as transfer does before it asks
+			return hang(time.Hour)(ctx, r, p, progress)
+		})
+		w.start()
+		w.pass(time.Minute)
+		if got := w.s.of("https://cdn/b"); len(got) != 0 {
+			t.Errorf("%d more requests to a host that has answered nothing", len(got))
+		}
+	})
+}
+
+// The four cases of 403.
+
+func TestRefusalAfterDeathAsksForFreshURLsOnceForTheRun(t *testing.T) {
+	live(t, func(w *world) {
+		w.cfg.Workers = 16
+		w.clk.skew["cdn"] = 0
+		w.s.rule("https://cdn/old", refuse(transfer.Refused, 403))
+		fresh := map[run.Key]run.Listed{}
+		for n := range 100 {
+			k := w.add("run1", fmt.Sprint("a", n), fmt.Sprintf("https://cdn/old%d?token=x", n), time.Second)
+			fresh[k] = w.listed(k, fmt.Sprintf("https://cdn/new%d?token=y", n), 12*hour)
+		}
+		w.pass(2 * time.Second) // all are dead
+		w.start()
+		w.pass(30 * time.Second)
+		if asked := w.asked(); len(asked) != 1 || asked[0].id != "run1" || asked[0].spacing != 30*time.Second {
+			t.Errorf("fresh URLs asked for: %v", asked)
+		}
+		if got := len(w.s.of("https://cdn/old")); got > 16 {
+			t.Errorf("%d requests in vain", got)
+		}
+		if got := len(w.told(run.HostSlowed)); got != 0 {
+			t.Errorf("an expired URL closed the host %d times", got)
+		}
+		w.answer("run1", fresh)
+		w.pass(time.Minute)
+		if got := len(w.told(run.AssetKept)); got != 100 {
+			t.Errorf("%d of 100 stored", got)
+		}
+		if got := len(w.s.of("https://cdn/new")); got != 100 {
+			t.Errorf("%d requests with fresh URLs", got)
+		}
+	})
+}
+
+func TestRefusalOfAnUnknownExpiryAsksForFreshURLs(t *testing.T) {
+	live(t, func(w *world) {
+		w.s.rule("https://cdn/old", refuse(transfer.Refused, 403))
+		k := w.add("run1", "a", "https://cdn/old", 0)
+		w.start()
+		w.pass(9 * time.Minute)
+		if asked := w.asked(); len(asked) != 1 || asked[0].spacing != 30*time.Second {
+			t.Errorf("fresh URLs asked for: %v", asked)
+		}
+		if got := len(w.s.of("")); got != 1 {
+			t.Errorf("%d requests while fresh URLs are waited for", got)
+		}
+		w.pass(2 * time.Minute) // the answer does not come: it is tried all the same
+		if got := len(w.s.of("")); got != 2 {
+			t.Errorf("%d requests after the patience is over", got)
+		}
+		w.answer("run1", map[run.Key]run.Listed{k: w.listed(k, "https://cdn/new", 0)})
+		w.pass(time.Second)
+		w.expect(k, run.AssetStored)
+	})
+}
+
+func TestRefusalBeforeDeathSlowsTheHostAndAsksForNoFreshURL(t *testing.T) {
+	live(t, func(w *world) {
+		w.clk.skew["cdn"] = 0
+		w.s.rule("https://cdn/", refuse(transfer.Refused, 403))
+		w.addMany("run1", "a", "https://cdn/a", 50, 12*hour)
+		w.start()
+		w.pass(3 * time.Minute)
+		if asked := w.asked(); len(asked) != 0 {
+			t.Errorf("a throttling host made us ask for fresh URLs: %v", asked)
+		}
+		if d := cmp.Diff(seconds(0, 1, 3, 7, 15, 31, 63, 123), w.s.times("")); d != "" {
+			t.Errorf("requests at (-want +got):\n%s", d)
+		}
+		w.s.rule("https://cdn/", serve("body", 0))
+		w.pass(3 * time.Minute)
+		if got := len(w.told(run.AssetKept)); got != 50 {
+			t.Errorf("%d of 50 stored", got)
+		}
+	})
+}
+
+func TestAssetRefusedThriceWhileOthersAreAnsweredGetsFreshURLsOnceAnHour(t *testing.T) {
+	live(t, func(w *world) {
+		w.cfg.Workers = 2
+		w.clk.skew["cdn"] = 0
+		w.s.rule("https://cdn/bad", refuse(transfer.Refused, 401))
+		w.s.rule("https://cdn/a", serve("body", 10*time.Second))
+		bad := w.add("run1", "bad", "https://cdn/bad", 10*hour)
+		w.addMany("run2", "a", "https://cdn/a", 700, 12*hour)
+		w.onRenew = func(id run.ID) {
+			go func() {
+				time.Sleep(time.Second)
+				w.again(id) // the same URL
+			}()
+		}
+		w.start()
+		w.pass(time.Minute)
+		asked := w.asked()
+		if len(asked) == 0 || asked[0].id != "run1" || asked[0].spacing != time.Hour {
+			t.Fatalf("fresh URLs asked for: %v", asked)
+		}
+		if got := len(w.q.trials[bad]); got < 3 {
+			t.Errorf("asked for after %d refusals", got)
+		}
+		w.mu.Lock()
+		w.onRenew = nil
+		w.mu.Unlock()
+		w.pass(50 * time.Minute)
+		for _, r := range w.asked() {
+			if r.spacing != time.Hour {
+				t.Errorf("fresh URLs with a spacing of %v", r.spacing)
+			}
+		}
+		if got := len(w.asked()); got > 1 {
+			t.Errorf("asked %d times in an hour", got)
+		}
+		w.answer("run1", map[run.Key]run.Listed{bad: w.listed(bad, "https://cdn/good", 9*hour)})
+		w.pass(time.Minute)
+		w.expect(bad, run.AssetStored)
+	})
+}
+
+func TestURLThatIsExpiredByTheLocalClockIsTriedAll(t *testing.T) {
+	live(t, func(w *world) {
+		k := w.add("run1", "a", "https://cdn/a", time.Second)
+		w.pass(10 * hour)
+		w.start()
+		w.pass(time.Second)
+		w.expect(k, run.AssetStored)
+		if asked := w.asked(); len(asked) != 0 {
+			t.Errorf("fresh URLs asked for: %v", asked)
+		}
+	})
+}
+
+func TestRefusalIsJudgedByTheHostsClock(t *testing.T) {
+	for name, c := range map[string]struct {
+		skew  time.Duration // of the host
+		date  time.Duration // of the answer; 0: none
+		renew bool
+	}{
+		"host is ahead":              {skew: 2 * hour, renew: true},
+		"host is behind":             {skew: -2 * hour},
+		"only this answer's Date":    {date: 2 * hour, renew: true},
+		"nothing but the local time": {},
+	} {
+		t.Run(name, func(t *testing.T) {
+			live(t, func(w *world) {
+				if c.skew != 0 {
+					w.clk.skew["cdn"] = c.skew
+				}
+				w.add("run1", "a", "https://cdn/a", hour)
+				w.s.rule("https://cdn/", func(context.Context, transfer.Request, transfer.Part, func(int64, int64)) (transfer.Result, error) {
+					f := failure(transfer.Refused, 403, errors.New("no"))
+					f.Host = "cdn"
+					if c.date != 0 {
+						f.Date = time.Now().Add(c.date)
+					}
+					return transfer.Result{}, f
+				})
+				w.start()
+				w.pass(time.Millisecond)
+				if got := len(w.asked()) == 1; got != c.renew {
+					t.Errorf("asked for fresh URLs: %v, want %v", got, c.renew)
+				}
+			})
+		})
+	}
+}
+
+func TestAnswerThatIsNotAtHandIsAskedForOnceMore(t *testing.T) {
+	live(t, func(w *world) {
+		k := w.add("run1", "a", "https://cdn/a", hour)
+		delete(w.q.urls, k)
+		w.start()
+		w.pass(time.Minute)
+		if asked := w.asked(); len(asked) != 1 || asked[0].id != "run1" {
+			t.Errorf("asked for: %v", asked)
+		}
+		w.answer("run1", map[run.Key]run.Listed{k: w.listed(k, "https://cdn/a", hour)})
+		w.pass(time.Second)
+		w.expect(k, run.AssetStored)
+	})
+}
