@@ -22,7 +22,7 @@ ARG TARGETARCH
 RUN CGO_ENABLED=0 GOOS=$TARGETOS GOARCH=$TARGETARCH go build -trimpath -tags timetzdata \
       -ldflags="-s -w -X main.version=$VERSION" -o /out/assetd ./cmd/assetd
 # A volume takes owner and mode from the directory that it covers: each of these can be one.
-RUN install -d -m 0750 /out/data /out/data/state /out/data/assets && install -d -m 2770 /out/data/drop
+RUN install -d /out/data && install -d -m 0750 /out/data/state /out/data/assets && install -d -m 2770 /out/data/drop
 
 FROM scratch
 COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/

@@ -245,6 +245,33 @@ func TestErrorsOfAllPlacesAreToldAtOnce(t *testing.T) {
 	}
 }
 
+func TestTwoKeysThatDoNotFitAreToldWhereOneWasSet(t *testing.T) {
+	_, _, err := Load(Options{File: "/dev/null", Environ: []string{"ASSETD_POLL_MIN_INTERVAL=2m"}})
+	want := "environment ASSETD_POLL_MIN_INTERVAL: poll.max_interval = 1m is less than poll.min_interval, 2m; write at least 2m"
+	if err == nil || err.Error() != want {
+		t.Errorf("%v\nwant %s", err, want)
+	}
+}
+
+func TestLongAndStrangeValuesAreQuotedBriefly(t *testing.T) {
+	for set, want := range map[string]string{
+		"log.level=" + strings.Repeat("x", 500):          `--set: log.level = "` + strings.Repeat("x", 80) + `..." is not one of the choices; write debug, info, warn or error`,
+		"log.level=a\nb\x1b[31m":                         `--set: log.level = "a\nb\x1b[31m" is not one of the choices; write debug, info, warn or error`,
+		"drop.dir=/a\x00b":                               `--set: drop.dir = "/a\x00b" is not a path; remove the NUL byte`,
+		"hook.command=/a\x00b":                           `--set: hook.command = "/a\x00b" is not a command; remove the NUL byte`,
+		"server.listen=a b:80":                           `--set: server.listen = "a b:80" has no host before port 80; write host:port, like 127.0.0.1:7433`,
+		"server.listen=127.0.0.1:+80":                    `--set: server.listen = "127.0.0.1:+80" has no port from 0 to 65535; write host:port, like 127.0.0.1:7433`,
+		"download.max_rate=1xB":                          `--set: download.max_rate = "1xB" is not a size; write it in bytes a second, like 20MiB, or 0 for no limit`,
+		"storage.min_free=99999999999999999999999999EiB": `--set: storage.min_free = "99999999999999999999999999EiB" is out of range; write less than 8EiB`,
+		strings.Repeat("y", 500) + "=1":                  "--set: " + strings.Repeat("y", 80) + `... = "1" is not a key; configs/assetd.yaml holds all keys`,
+	} {
+		_, _, err := Load(Options{File: "/dev/null", Set: []string{set}})
+		if err == nil || err.Error() != want {
+			t.Errorf("%v\nwant %s", err, want)
+		}
+	}
+}
+
 func TestAFileOfSomethingElseDoesNotFloodTheTerminal(t *testing.T) {
 	_, _, err := Load(Options{File: write(t, "other.yaml", strings.Repeat("- x\n", 3)+"a: 1"), UID: 0})
 	if err == nil || strings.Count(err.Error(), "\n") > 0 {
