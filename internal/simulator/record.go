@@ -79,8 +79,11 @@ func (l *record) happened() {
 	l.news = make(chan struct{})
 }
 
-// begin puts the request on record. The caller holds s.mu.
-func (s *Sim) begin(x *exchange) {
+// begin makes the answer and puts the request on record.
+func (s *Sim) begin(x *exchange, plan func(*exchange)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	plan(x)
 	rec, h := x.rec, x.r.Header
 	s.log.last++
 	s.log.running++

@@ -27,7 +27,10 @@ type fetcher struct {
 
 // run returns the SHA-256 of each of the run's assets by its URL's path.
 func (f *fetcher) run(t *testing.T, id run.ID) (map[string]string, error) {
-	for range 12 {
+	again := time.NewTicker(20 * time.Millisecond)
+	defer again.Stop()
+	for range 100 { // two seconds: ten times what any run lasts
+		<-again.C
 		req, _ := http.NewRequestWithContext(t.Context(), http.MethodGet, f.sim.APIURL()+AppsPath+"/"+string(id), nil)
 		req.Header.Set(keyHeader, f.sim.Key())
 		resp, err := f.http.Do(req)
@@ -60,7 +63,7 @@ func (f *fetcher) run(t *testing.T, id run.ID) (map[string]string, error) {
 			return sums, nil
 		}
 	}
-	return nil, errors.New("not had in 12 polls")
+	return nil, errors.New("not had in 100 polls")
 }
 
 func (f *fetcher) asset(t *testing.T, u string) (string, error) {

@@ -135,7 +135,8 @@ func EmptyPolls(n int) RunOption {
 	return repeating(Phase{Status: run.Completed, Polls: n, Empty: true})
 }
 
-// Ends is the status with which the run ends.
+// Ends is the status with which the run ends, or stays for ever; empty: the API
+// forgets it.
 func Ends(status run.Status) RunOption { return Timeline(Phase{Status: status}) }
 
 // FromFirstPoll lets the run's life begin with its first poll, not when it is

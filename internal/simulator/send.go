@@ -107,7 +107,7 @@ func (x *exchange) sendOdd(w http.ResponseWriter) {
 	defer x.sim.release(conn)
 	defer conn.Close()
 	if !x.dies.IsZero() {
-		_ = conn.SetWriteDeadline(x.dies)
+		_ = conn.SetDeadline(x.dies) // for reading, too: a stalled answer is cut like the others
 	}
 	n := x.n
 	if x.wire.ends != whole {

@@ -188,11 +188,8 @@ func (s *Sim) handler(plan func(*exchange)) http.Handler {
 		}
 		defer s.working.Done()
 		x := newExchange(s, r)
-		defer func() { s.finish(x) }()
-		s.mu.Lock()
-		plan(x)
-		s.begin(x)
-		s.mu.Unlock()
+		s.begin(x, plan)
+		defer s.finish(x)
 		x.send(w)
 	})
 }

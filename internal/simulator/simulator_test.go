@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"encoding/json"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -209,6 +210,61 @@ func TestHandlersCanBeMountedElsewhere(t *testing.T) {
 			t.Errorf("whole %v: %v", whole, err)
 		}
 	}
+}
+
+// pipes is a network within a bubble, where real sockets do not work.
+type pipes struct {
+	conns chan net.Conn
+	done  chan struct{}
+}
+
+func newPipes() pipes { return pipes{make(chan net.Conn), make(chan struct{})} }
+
+func (p pipes) Accept() (net.Conn, error) {
+	select {
+	case c := <-p.conns:
+		return c, nil
+	case <-p.done:
+		return nil, net.ErrClosed
+	}
+}
+
+func (p pipes) dial(context.Context, string, string) (net.Conn, error) {
+	near, far := net.Pipe()
+	p.conns <- far
+	return near, nil
+}
+
+func (p pipes) Close() error   { close(p.done); return nil }
+func (p pipes) Addr() net.Addr { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 1} }
+
+func TestTheWholeOfItRunsInABubble(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		today()
+		api, cdn := newPipes(), newPipes()
+		s := start(t, WithListeners(api, cdn), Signing{Life: time.Minute}, WithCutAtExpiry())
+		add(t, s, "runs1", Image("stalls", objectSize, Stall(100)), Image("hangs", objectSize, Silent()), Image("crawls", objectSize, Slow(100, time.Second)))
+		c := client(t)
+		c.Transport.(*http.Transport).DialContext = cdn.dial
+		for _, image := range []string{"stalls", "hangs", "crawls"} {
+			begun := time.Now() // each asset's URL is signed when it is first asked for
+			u, _ := s.URL(key("runs1", run.Images, image))
+			resp, err := c.Get(u)
+			if err == nil {
+				_, err = io.Copy(io.Discard, resp.Body)
+				_ = resp.Body.Close()
+			}
+			if took := time.Since(begun); err == nil || took > time.Minute || took < 59*time.Second {
+				t.Errorf("%s: cut after %v, want its token's minute: %v", image, took, err)
+			}
+		}
+		c.Transport.(*http.Transport).DialContext = api.dial
+		resp, err := c.Get(s.APIURL() + AppsPath + "/runs1")
+		if err != nil || resp.StatusCode != http.StatusUnauthorized {
+			t.Errorf("%v, %v", resp, err)
+		}
+		_ = resp.Body.Close()
+	})
 }
 
 func TestLatencyIsARoundTripMoreOnANewConnection(t *testing.T) {
