@@ -96,7 +96,7 @@ func (f *fetcher) asset(t *testing.T, u string) (string, error) {
 		case resp.StatusCode == http.StatusOK && err == nil && media && len(body) > 0 && unread != nil:
 			sum := sha256.Sum256(body)
 			return hex.EncodeToString(sum[:]), nil
-		case resp.StatusCode == http.StatusPartialContent && unread == nil && from == int64(len(have)) && (total < 0 || all == total) && (resp.ContentLength < 0 || resp.ContentLength == to-from+1):
+		case resp.StatusCode == http.StatusPartialContent && unread == nil && from == int64(len(have)) && (total < 0 || all == total && resp.Header.Get("ETag") == etag) && (resp.ContentLength < 0 || resp.ContentLength == to-from+1):
 			have = append(have, body...)
 			etag, total = resp.Header.Get("ETag"), all
 			if int64(len(have)) == total && err == nil {
