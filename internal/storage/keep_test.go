@@ -410,6 +410,78 @@ func TestSymbolicLinksAreRefusedAndTheirTargetsUntouched(t *testing.T) {
 	}
 }
 
+func TestADirectoryExchangedForALinkWhileItIsOpenedIsRefused(t *testing.T) {
+	r := newRig(t)
+	r.running()
+	must(t, os.MkdirAll(filepath.Join(r.dir, "app/run1"), 0o755))
+	must(t, os.MkdirAll(filepath.Join(r.dir, "app/elsewhere"), 0o755))
+	real, swapped := r.sys.lstat, false
+	r.sys.lstat = func(root *os.Root, name string) (fs.FileInfo, error) {
+		info, err := real(root, name)
+		if name == "run1" && !swapped {
+			swapped = true
+			must(t, os.Rename(filepath.Join(r.dir, "app/run1"), filepath.Join(r.dir, "app/was")))
+			must(t, os.Symlink("elsewhere", filepath.Join(r.dir, "app/run1")))
+		}
+		return info, err
+	}
+	key := r.asset("run1", run.Images, "i")
+	if err := r.keep(key, []byte("picture")); err == nil || !strings.Contains(err.Error(), "exchanged") {
+		t.Errorf("err = %v", err)
+	}
+	if entries, _ := os.ReadDir(filepath.Join(r.dir, "app/elsewhere")); len(entries) != 0 || !swapped {
+		t.Errorf("written through the link: %v", entries)
+	}
+}
+
+func TestAFileWithTheSameBytesIsMadeDurableBeforeItCounts(t *testing.T) {
+	r := newRig(t)
+	d := faulty(r)
+	plantFile(t, filepath.Join(r.dir, "app/run1/images/id.png"), "picture") // not synced by anybody
+	r.running()
+	key := r.asset("run1", run.Images, "id")
+	seen := false
+	r.q.stored = func(_ run.Key, s run.Stored) {
+		seen = true
+		if why := d.durable("app/run1/"+s.File, []byte("picture")); why != "" {
+			t.Errorf("told stored, but %s", why)
+		}
+	}
+	r.mustKeep(key, []byte("picture"))
+	if got := r.q.file(key); got != "app/run1/images/id.png" || !seen {
+		t.Errorf("stored as %q", got)
+	}
+}
+
+func TestSyncFSGoesThroughTheDescriptorThatWasOpenedFirst(t *testing.T) {
+	r := newRig(t)
+	var used []string
+	r.sys.syncTold = true
+	r.sys.syncFS = func(f *os.File) error { used = append(used, filepath.Base(f.Name())); return nil }
+	r.sys.statfs = func(*os.File) (unix.Statfs_t, error) {
+		return unix.Statfs_t{Type: unix.EXT4_SUPER_MAGIC, Blocks: 1 << 40, Bavail: 1 << 40, Frsize: 1}, nil
+	}
+	parts := make([]*Part, filesForSyncFS)
+	for i := range parts {
+		p, err := r.write(r.asset("run1", run.Images, fmt.Sprint(i)), run.PartMark{Total: -1}, []byte("x"))
+		must(t, err)
+		parts[i] = p
+	}
+	for _, p := range slices.Backward(parts) {
+		p.Keep(whole(p.key, []byte("x")), func(err error) {
+			if err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	must(t, r.Run(ctx))
+	if len(used) == 0 || used[0] != parts[0].hash+partExt {
+		t.Errorf("through %q, want first the part that was opened first", used)
+	}
+}
+
 func TestAHardLinkedPartIsNotWrittenThrough(t *testing.T) {
 	r := newRig(t)
 	key := r.asset("run1", run.Images, "id")

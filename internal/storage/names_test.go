@@ -67,6 +67,9 @@ func TestHostileNamesBecomeSafeOnesThatDiffer(t *testing.T) {
 	n := parse(t, "{app_id}/{run_id}", "{kind}/{asset_id}{ext}")
 	seen := map[string]string{}
 	for _, id := range hostile {
+		if s := safe(id); s == id || len(s) > longestValue {
+			t.Errorf("%q stands as %q", id, s)
+		}
 		a := run.Asset{Key: run.Key{Kind: run.Images, ID: id}}
 		name := n.fileFor(a, ".png", 0)
 		checkPath(t, name, 2)

@@ -151,6 +151,32 @@ func TestAnOldCardBesideNewerBytesIsNotBelieved(t *testing.T) {
 	}
 }
 
+func TestBytesOfAnEarlierDescriptorAreSyncedBeforeTheyCount(t *testing.T) {
+	for _, failing := range []bool{false, true} {
+		r := newRig(t)
+		key := r.asset("run1", run.Videos, "v")
+		p, err := r.write(key, strong, body(1000, "v"))
+		must(t, err)
+		defer p.Close() // killed before it could sync
+		later := openRig(t, r.Config, r.q)
+		later.boot = r.boot
+		syncs := 0
+		later.sys.sync = func(*os.File) error {
+			syncs++
+			if failing {
+				return unix.EIO
+			}
+			return nil
+		}
+		q, err := later.Part(key)
+		must(t, err)
+		if n, _ := q.Have(); syncs != 1 || (n == 0) != failing {
+			t.Errorf("failing %v: %d bytes count after %d syncs", failing, n, syncs)
+		}
+		must(t, q.Close())
+	}
+}
+
 func TestAPartWithoutAStrongETagIsGoneWhenItIsClosed(t *testing.T) {
 	r := newRig(t)
 	key := r.asset("run1", run.Videos, "v")

@@ -31,7 +31,7 @@ func (v *Volume) Sweep(ctx context.Context, keep func(hash string) bool) (remove
 	}
 	more, err := m.sweep(ctx, partsDir, func(name string) bool {
 		hash, _, _ := strings.Cut(name, ".")
-		return !v.using(hash) && !keep(hash)
+		return !keep(hash)
 	})
 	return n + more, err
 }
