@@ -390,3 +390,13 @@ func TestLaterStepsNamesWhatHasNoEffectYet(t *testing.T) {
 		t.Errorf("%s\nwant %s", got, want)
 	}
 }
+
+func TestSlipsCountsLettersInsertedRemovedReplacedAndExchanged(t *testing.T) {
+	for pair, want := range map[[2]string]int{
+		{"workers", "workers"}: 0, {"worker", "workers"}: 1, {"workerss", "workers"}: 1, {"wurkers", "workers"}: 1, {"wrokers", "workers"}: 1, {"", "abc"}: 3, {"ca", "abc"}: 3,
+	} {
+		if got := slips(pair[0], pair[1]); got != want {
+			t.Errorf("%v: %d, want %d", pair, got, want)
+		}
+	}
+}
