@@ -18,6 +18,7 @@ func TestMain(m *testing.M) {
 }
 
 func TestFiveThousandImagesHandedInAsOneFileAreStored(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, []string{"api.rate=100000", "api.burst=100000", "log.level=info"})
 	ids, err := simulator.Images(r.sim, 500, 10, 64<<10)
 	if err != nil {
@@ -35,6 +36,7 @@ func TestFiveThousandImagesHandedInAsOneFileAreStored(t *testing.T) {
 }
 
 func TestEveryFaultHealsAndEveryFaultFired(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, []string{"download.stall_timeout=1s", "download.give_up_after=30s"})
 	ids, err := simulator.Faults(r.sim)
 	if err != nil {
@@ -56,6 +58,7 @@ func TestEveryFaultHealsAndEveryFaultFired(t *testing.T) {
 // that come in all the time; after each restart nothing wrong may be visible, and
 // in the end everything must be there.
 func TestKilledAtRandomMomentsNothingIsLostAndNothingWrongIsStored(t *testing.T) {
+	t.Parallel()
 	loops := 12
 	if os.Getenv("ASSETD_TEST_FULL") == "1" {
 		loops = 40

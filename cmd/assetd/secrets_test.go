@@ -18,8 +18,9 @@ import (
 var token = regexp.MustCompile(`(?i)hmac([=_]|%3d)[0-9a-f]{6}|signature=[0-9a-f]{6}|PLANTEDTOKEN`)
 
 func TestNoKeyAndNoTokenIsFoundAnywhere(t *testing.T) {
+	t.Parallel()
 	const key = "PLANTEDKEY0123456789abcdef"
-	r := newRig(t, []string{"download.stall_timeout=1s", "download.give_up_after=2s"}, simulator.WithKey(key))
+	r := newRig(t, []string{"download.stall_timeout=1s", "download.give_up_after=2s", "shutdown_grace=2s"}, simulator.WithKey(key))
 	settling, err := simulator.Demo(r.sim, 10)
 	if err != nil {
 		t.Fatal(err)

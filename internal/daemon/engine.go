@@ -107,7 +107,10 @@ func (e *engine) run(ctx, hard context.Context) error {
 }
 
 // close gives back what the stages held. The queue is its owner's to close.
-func (e *engine) close() { e.fetcher.Close() }
+func (e *engine) close() {
+	e.fetcher.Close()
+	e.api.Close()
+}
 
 // saveService records the service clock, so that the next start goes on from it.
 func (e *engine) saveService(ctx context.Context) error {

@@ -10,7 +10,9 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
+	"github.com/assetd/assetd/internal/inbox"
 	"github.com/assetd/assetd/internal/run"
+	"github.com/assetd/assetd/internal/storage"
 )
 
 // The keys of log fields.
@@ -180,7 +182,7 @@ func (t *teller) pass(kind run.EventKind) (leftOut int, ok bool) {
 func repeats(k run.EventKind) bool {
 	switch k {
 	case run.PollRefused, run.AssetRetry, run.APIRefused, run.APIDown, run.RateLowered, run.HostSlowed, run.HostBack,
-		run.DropTrouble, run.FileSkipped, run.QueueTrouble, run.ManifestTrouble, run.ClockSkewed, run.StageRecovered:
+		run.DropTrouble, run.FileSkipped, inbox.FileTrouble, run.QueueTrouble, run.ManifestTrouble, storage.NameTrouble, run.ClockSkewed, run.StageRecovered:
 		return true
 	}
 	return false
@@ -194,6 +196,7 @@ func level(k run.EventKind) zapcore.Level {
 		run.StageRecovered, run.RunGivenUp, run.DropTrouble:
 		return zapcore.ErrorLevel
 	case run.PollRefused, run.AssetRetry, run.APIDown, run.RateLowered, run.HostSlowed, run.FileRejected, run.FileSkipped,
+		inbox.FileTrouble, inbox.WatchLost, storage.SyncUnsupported, storage.NameTrouble,
 		run.StatusUnknown, run.ListIgnored, run.Quarantined, run.LabelsLate, run.ClockSkewed, run.AssetAgain:
 		return zapcore.WarnLevel
 	}

@@ -165,7 +165,7 @@ func Faults(s *Sim) ([]run.ID, error) {
 		c.add(append(met, Image(c.id(), 8*kib))...)
 	}
 	for _, met := range downloadFaults() {
-		c.add(Signing{Renewal: RenewAlways}, Image(c.id(), 256*kib, met...))
+		c.add(Signing{Renewal: RenewAlways}, Image(c.id(), 768*kib, met...)) // large enough to be resumed
 	}
 	return c.ids, c.err
 }
@@ -209,7 +209,7 @@ func pollFaults() [][]RunOption {
 // downloadFaults are the sets of faults that an asset's downloads meet in Faults.
 // Those of a resumed download need a first one that was cut.
 func downloadFaults() [][]AssetOption {
-	half := Cut(100 * kib).Times(1)
+	half := Cut(400 * kib).Times(1)
 	return [][]AssetOption{
 		{Status(http.StatusInternalServerError).Times(1)},
 		{Status(http.StatusForbidden).Times(1)},
@@ -221,17 +221,17 @@ func downloadFaults() [][]AssetOption {
 		{JSON().Times(1)},
 		{Empty().Times(1)},
 		{half},
-		{Reset(100 * kib).Times(1)},
-		{Stall(100 * kib).Times(1)},
+		{Reset(400 * kib).Times(1)},
+		{Stall(400 * kib).Times(1)},
 		{Silent().Times(1)},
 		{WrongLength(1000).Times(1)},
 		{WrongLength(-1000).Times(1)},
 		{RawHeader("Content-Length", "12").Times(1)},
-		{BadChunk(100 * kib).Times(1)},
+		{BadChunk(400 * kib).Times(1)},
 		{Chunked()},
 		{CloseDelimited()},
 		{half, NoRange()},
-		{half, WrongRange(-1000).After(1).Times(1)},
+		{half, WrongRange(-1000).Times(1)},
 		{half, WrongTotal(1000).After(1).Times(1)},
 		{half, ShortRange(64 * kib).After(1).Times(1)},
 		{half, NoContentRange().After(1).Times(1)},
