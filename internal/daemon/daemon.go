@@ -88,11 +88,12 @@ type daemon struct {
 	engine  *engine
 	inbox   *inbox.Inbox
 	server  *server.Server
+	look    chan struct{} // at the volume
 }
 
 // open takes the state directory and builds the stages. Nothing runs yet.
 func open(o Options) (*daemon, error) {
-	d := &daemon{Options: o, cfg: o.Config, current: o.Config, log: o.Log, teller: newTeller(o.Log)}
+	d := &daemon{Options: o, cfg: o.Config, current: o.Config, log: o.Log, teller: newTeller(o.Log), look: make(chan struct{}, 1)}
 	c := o.Config
 	if err := makeStateDir(c.State.Dir); err != nil {
 		return nil, err
@@ -118,8 +119,8 @@ func open(o Options) (*daemon, error) {
 
 // tell is the one stream of events: health and log are made from it.
 func (d *daemon) tell(e run.Event) {
-	if d.status != nil { // the queue tells what it found while it opens
-		d.status.note(e)
+	if d.status != nil && !d.status.note(e) { // the queue tells what it found while it opens
+		return
 	}
 	d.teller.Tell(e)
 }
@@ -179,6 +180,7 @@ func (d *daemon) run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return d.inbox.Run(ctx) })
 	g.Go(func() error { return d.reloads(ctx) })
+	g.Go(func() error { return d.watchVolume(ctx) })
 	g.Go(func() error { return d.server.Run(serving, listener) })
 	g.Go(func() error { return d.notify.watchdog(serving, func() bool { return d.status.Alive().OK }) })
 	g.Go(func() error { d.announce(ctx); return nil })
@@ -232,6 +234,32 @@ func (d *daemon) useVolume(ctx context.Context) error {
 	return nil
 }
 
+// watchVolume looks at the volume at each tick, so that its state is known also
+// while nothing waits for it. It may hang, which a tick must not.
+func (d *daemon) watchVolume(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-d.look:
+		}
+		switch err := d.engine.volume.Check(); {
+		case err == nil:
+			d.tell(run.Event{Kind: run.VolumeBack, File: d.cfg.Storage.Dir})
+		case errors.Is(err, run.ErrVolumeOffline):
+			d.tell(run.Event{Kind: run.VolumeOffline, File: d.cfg.Storage.Dir, Err: err})
+		}
+	}
+}
+
+// signal wakes who waits for c, if anybody does.
+func signal(c chan<- struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
 // announce says that the daemon is up, once what lay in the drop directory at the
 // start has been looked at.
 func (d *daemon) announce(ctx context.Context) {
@@ -250,6 +278,7 @@ func (d *daemon) announce(ctx context.Context) {
 func (d *daemon) jobs() []job {
 	return append(d.engine.jobs(d.log),
 		job{"alive", time.Second, func(context.Context) { d.status.ticked() }},
+		job{"marker", 5 * time.Second, func(context.Context) { signal(d.look) }},
 		job{"rescan", d.cfg.Drop.Rescan, func(context.Context) { d.inbox.Wake() }},
 	)
 }

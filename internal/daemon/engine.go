@@ -240,7 +240,7 @@ func storageConfig(c *config.Config) storage.Config {
 func (e *engine) jobs(log *zap.Logger) []job {
 	return []job{
 		{"poll", time.Second, func(context.Context) { e.poller.Tick() }},
-		{"room and marker", 5 * time.Second, func(context.Context) { e.pool.Wake(); e.volume.Wake(); e.settler.Wake() }},
+		{"room", 5 * time.Second, func(context.Context) { e.pool.Wake(); e.volume.Wake(); e.settler.Wake() }},
 		{"statistics", saveEvery, func(ctx context.Context) {
 			if err := e.saveService(ctx); err != nil && ctx.Err() == nil {
 				log.Warn("service clock not saved", zap.Error(err))

@@ -51,16 +51,20 @@ func ends(k run.EventKind) run.EventKind {
 }
 
 // note takes what an event says of the daemon's health. A dead API makes it
-// neither dead nor unready: it waits and goes on by itself.
-func (s *status) note(e run.Event) {
+// neither dead nor unready: it waits and goes on by itself. It reports whether the
+// event is news: several stages find out that the volume is offline, or back.
+func (s *status) note(e run.Event) (news bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch e.Kind {
 	case run.APIRefused, run.VolumeOffline, run.DiskLow, run.DropTrouble:
+		_, known := s.faults[e.Kind]
 		s.faults[e.Kind] = reason(e)
-	default:
-		delete(s.faults, ends(e.Kind))
+		return !known || e.Kind != run.VolumeOffline
 	}
+	_, known := s.faults[ends(e.Kind)]
+	delete(s.faults, ends(e.Kind))
+	return known || e.Kind != run.VolumeBack
 }
 
 func reason(e run.Event) string {
