@@ -437,6 +437,7 @@ func TestADirectoryExchangedForALinkWhileItIsOpenedIsRefused(t *testing.T) {
 func TestAFileWithTheSameBytesIsMadeDurableBeforeItCounts(t *testing.T) {
 	r := newRig(t)
 	d := faulty(r)
+	r.sys.syncTold = false
 	plantFile(t, filepath.Join(r.dir, "app/run1/images/id.png"), "picture") // not synced by anybody
 	r.running()
 	key := r.asset("run1", run.Images, "id")
