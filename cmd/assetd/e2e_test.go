@@ -3,6 +3,7 @@ package main
 import (
 	"math/rand/v2"
 	"os"
+	"path/filepath"
 	"strconv"
 	"testing"
 	"time"
@@ -102,5 +103,86 @@ func pause(t *testing.T, d time.Duration) {
 	select {
 	case <-time.After(d):
 	case <-t.Context().Done():
+	}
+}
+
+// A stop and a kill in the middle of a large asset cost nothing that was written:
+// the next start asks for the rest, on condition that the object is the same.
+func TestALargeAssetGoesOnWhereAStopAndAKillLeftIt(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, []string{"shutdown_grace=500ms"})
+	const size = 24 << 20
+	err := r.sim.AddRun("large00001", simulator.Video("v", size, simulator.Slow(256<<10, 40*time.Millisecond)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	key := run.Key{Run: "large00001", Kind: run.Videos, ID: "v"}
+	ids := []run.ID{"large00001"}
+	part := filepath.Join(r.dir, "assets", ".assetd", "parts", key.Hash()+".part")
+	arrived := func(n int64) {
+		t.Helper()
+		for range 600 {
+			if info, err := os.Stat(part); err == nil && info.Size() >= n {
+				return
+			}
+			pause(t, 50*time.Millisecond)
+		}
+		t.Fatalf("%s has not %d bytes\n%s", part, n, tail(r.log.String(), 3000))
+	}
+	p := r.start().ready()
+	r.handIn(ids)
+	arrived(4 << 20)
+	if code := p.stop(); code != 0 {
+		t.Errorf("exit %d after SIGTERM", code)
+	}
+	p = r.start()
+	arrived(8 << 20)
+	p.kill()
+	p = r.start()
+	r.waitSettled(1, time.Minute)
+	if code := p.stop(); code != 0 {
+		t.Errorf("exit %d", code)
+	}
+	r.judgeEnd(ids)
+	downloads := r.sim.Downloads(key)
+	if len(downloads) != 3 {
+		t.Fatalf("%d requests, want one a start: %v", len(downloads), downloads)
+	}
+	for _, d := range downloads[1:] {
+		if d.Status != 206 || d.IfRange == "" || d.Range == "bytes=0-" {
+			t.Errorf("begun anew: %v", d)
+		}
+	}
+	// What was on its way in buffers is fetched twice; nothing else is.
+	if sent := r.sim.Served(key).Bytes; sent > size+8<<20 {
+		t.Errorf("%d bytes sent for %d", sent, size)
+	}
+}
+
+// One budget bounds a stop, whatever hangs.
+func TestAStopEndsThoughATransferAndAPollHang(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, []string{"shutdown_grace=1s"})
+	for id, opts := range map[run.ID][]simulator.RunOption{
+		"stall00001": {simulator.Image("a", 1<<20, simulator.Stall(1000))},
+		"silent0001": {simulator.Silent()},
+	} {
+		if err := r.sim.AddRun(id, opts...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p := r.start().ready()
+	r.handIn([]run.ID{"stall00001", "silent0001"})
+	key := run.Key{Run: "stall00001", Kind: run.Images, ID: "a"}
+	err := r.sim.Await(t.Context(), func() bool { return len(r.sim.Downloads(key)) > 0 && len(r.sim.Polls("silent0001")) > 0 })
+	if err != nil {
+		t.Fatal(err)
+	}
+	begin := time.Now()
+	if code := p.stop(); code != 0 {
+		t.Errorf("exit %d\n%s", code, tail(r.log.String(), 2000))
+	}
+	if took := time.Since(begin); took > 20*time.Second { // 3 s by the budget; far above it, the machine is shared
+		t.Errorf("stopped after %v with a grace of 1 s", took)
 	}
 }

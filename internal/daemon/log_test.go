@@ -1,0 +1,129 @@
+package daemon
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"go.uber.org/goleak"
+	"go.uber.org/zap"
+
+	"github.com/assetd/assetd/internal/run"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// told renders events as JSON lines.
+func told(t *testing.T, level zap.AtomicLevel, events func(tell run.Tell)) []map[string]any {
+	t.Helper()
+	var out bytes.Buffer
+	log, flush := NewLogger(&out, level, true)
+	events(newTeller(log).Tell)
+	flush()
+	var lines []map[string]any
+	for line := range strings.Lines(out.String()) {
+		var m map[string]any
+		if err := json.Unmarshal([]byte(line), &m); err != nil {
+			t.Fatalf("%q: %v", line, err)
+		}
+		lines = append(lines, m)
+	}
+	return lines
+}
+
+func TestASettledRunIsOneLineWithItsFigures(t *testing.T) {
+	lines := told(t, zap.NewAtomicLevel(), func(tell run.Tell) {
+		tell(run.Event{Kind: run.RunSettled, Run: "abcd", State: run.PartialRun, Count: 2, Lost: 1, Bytes: 30, Took: 1500 * time.Millisecond})
+		tell(run.Event{Kind: run.AssetGone, Asset: run.Key{Run: "abcd", Kind: run.Images, ID: "x"}, Err: errors.New("410"), Hint: "do"})
+		tell(run.Event{Kind: run.AssetKept, Asset: run.Key{Run: "abcd", Kind: run.Images, ID: "y"}}) // debug
+	})
+	if len(lines) != 2 {
+		t.Fatalf("%d lines: %v", len(lines), lines)
+	}
+	for key, want := range map[string]any{
+		"msg": "run settled", "run_id": "abcd", "state": "partial", "stored": 2.0, "lost": 1.0, "bytes": 30.0, "seconds": 1.5, "level": "info",
+	} {
+		if lines[0][key] != want {
+			t.Errorf("%s is %v, want %v", key, lines[0][key], want)
+		}
+	}
+	for key, want := range map[string]any{"run_id": "abcd", "kind": "images", "asset_id": "x", "error": "410", "hint": "do", "level": "error"} {
+		if lines[1][key] != want {
+			t.Errorf("%s is %v, want %v", key, lines[1][key], want)
+		}
+	}
+}
+
+func TestWhatRepeatsIsToldAtABoundedRateWithACount(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		lines := told(t, zap.NewAtomicLevel(), func(tell run.Tell) {
+			for range 1000 {
+				tell(run.Event{Kind: run.PollRefused, Run: "abcd"})
+				tell(run.Event{Kind: run.RunSettled, Run: "abcd"})
+			}
+			time.Sleep(time.Minute)
+			tell(run.Event{Kind: run.PollRefused, Run: "abcd"})
+		})
+		refused, settled := 0, 0
+		for _, l := range lines {
+			switch l["msg"] {
+			case string(run.PollRefused):
+				refused++
+			case string(run.RunSettled):
+				settled++
+			}
+		}
+		if refused != linesAMinute+1 || settled != 1000 {
+			t.Errorf("%d refusals and %d settled runs told, want %d and 1000", refused, settled, linesAMinute+1)
+		}
+		if last := lines[len(lines)-1]; last[keyLeftOut] != float64(1000-linesAMinute) {
+			t.Errorf("the last line says %v left out", last[keyLeftOut])
+		}
+	})
+}
+
+// blocked takes nothing until it is let go.
+type blocked struct {
+	free chan struct{}
+	bytes.Buffer
+}
+
+func (b *blocked) Write(p []byte) (int, error) {
+	<-b.free
+	return b.Buffer.Write(p)
+}
+
+func TestALogThatNobodyReadsStopsNobodyAndItsLossIsCounted(t *testing.T) {
+	w := &blocked{free: make(chan struct{})}
+	log, flush := NewLogger(w, zap.NewAtomicLevel(), false)
+	for range linesWaiting + 100 {
+		log.Info("line")
+	}
+	close(w.free)
+	l := strings.Count(waitFlush(flush, w), "line\n")
+	if l < linesWaiting || l > linesWaiting+1 {
+		t.Errorf("%d lines written, want %d or one more", l, linesWaiting)
+	}
+	if !strings.Contains(w.String(), "log lines dropped: whoever reads the log was too slow") {
+		t.Error("what was dropped is not told")
+	}
+}
+
+func waitFlush(flush func(), w *blocked) string {
+	flush()
+	return w.String()
+}
+
+func TestAClosedLogIsNoError(t *testing.T) {
+	r, w := io.Pipe()
+	r.Close()
+	log, flush := NewLogger(w, zap.NewAtomicLevel(), true)
+	log.Info("nobody reads")
+	flush()
+	log.Info("nobody reads this either")
+}
