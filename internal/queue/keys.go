@@ -89,8 +89,7 @@ func untimed(key []byte) (ms int64, rest []byte, ok bool) {
 }
 
 // oneCase is a name as a file system without regard to case sees it. Upper
-// first: some letters (the long s, the Kelvin sign) have no lower case of their
-// own but share an upper one.
+// first: the long s, for one, is its own lower case but shares its upper one.
 func oneCase(name string) string { return strings.ToLower(strings.ToUpper(name)) }
 
 // nameKey is where a run's file name is claimed.

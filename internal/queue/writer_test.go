@@ -312,41 +312,39 @@ func TestACommitOfUnknownOutcomeEndsTheQueue(t *testing.T) {
 	}
 }
 
-func TestAQueueThatReachedItsSizeGoesOnReading(t *testing.T) {
-	var mu sync.Mutex
+func TestAQueueThatReachedItsSizeGoesOn(t *testing.T) {
 	told := 0
 	q := opened(t, t.TempDir(), Options{MaxSize: 256 << 10, Tell: func(e run.Event) {
-		mu.Lock()
-		defer mu.Unlock()
 		if e.Kind == run.QueueTrouble && errors.Is(e.Err, ErrFull) {
 			told++
 		}
 	}})
-	taken := 0
-	for i := 0; ; i++ {
-		_, err := q.Add(t.Context(), []run.HandIn{{ID: run.ID(fmt.Sprintf("run-%08d", i)), Labels: map[string]string{"l": strings.Repeat("x", 8000)}}})
-		if errors.Is(err, ErrFull) {
-			break
-		}
-		if err != nil {
+	taken, refused, began := 0, 0, 0 // began: a refusal after a success
+	for i, was := 0, error(nil); i < 100; i++ {
+		// A large one is refused where a small one may still do.
+		label := map[string]string{"l": strings.Repeat("x", 12_000*(i%2))}
+		_, err := q.Add(t.Context(), []run.HandIn{{ID: run.ID(fmt.Sprintf("run-%08d", i)), Labels: label}})
+		switch {
+		case err == nil:
+			taken++
+		case !errors.Is(err, ErrFull):
 			t.Fatal(err)
+		case was == nil:
+			began++
+			fallthrough
+		default:
+			refused++
 		}
-		taken++
+		was = err
 	}
-	if err := q.Err(); err != nil || taken == 0 {
-		t.Fatalf("%d taken, dead: %v", taken, err)
+	if taken < 10 || refused < 10 || q.Err() != nil {
+		t.Fatalf("%d taken, %d refused, dead: %v", taken, refused, q.Err())
+	}
+	if told != began {
+		t.Errorf("told %d times, it began %d times", told, began)
 	}
 	if c := must(q.Counts(t.Context()))(t); c.Runs[run.Waiting] != taken {
 		t.Errorf("%v, want %d", c, taken)
-	}
-	if err := q.Remove(t.Context(), "run-00000000", true); err != nil {
-		t.Errorf("making room: %v", err)
-	}
-	add(t, q, "small") // there is room again
-	mu.Lock()
-	defer mu.Unlock()
-	if told != 1 {
-		t.Errorf("told %d times", told)
 	}
 }
 
