@@ -79,6 +79,9 @@ func (w *attempt) run(ctx context.Context) {
 	req := transfer.Request{Key: w.key, URL: url, Width: w.asset.Width, Height: w.asset.Height}
 	w.p.Tell(run.Event{Kind: run.AssetStarted, Asset: w.key, Host: w.flight.host})
 	res, err := w.p.Fetcher.Fetch(ctx, req, w.part, w.progress())
+	if w.part.reset {
+		w.rescue = nil // its bytes are gone
+	}
 	var f *transfer.Failure
 	switch {
 	case err == nil && res.Proven:

@@ -48,9 +48,6 @@ func (w *attempt) keep(whole run.Whole) {
 	}
 	part := w.part
 	w.part, w.rescue, w.given = nil, nil, true
-	p.mu.Lock()
-	p.backlog.Hold(t)
-	p.mu.Unlock()
 	part.Keep(whole, func(err error) {
 		if err == nil {
 			p.stored(t)
@@ -66,7 +63,6 @@ func (p *Pool) stored(t *plan.Ticket) {
 	p.drop(t)
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	clear(p.volume.bad)
 	p.Service.Resume(pauseStorage)
 }
 

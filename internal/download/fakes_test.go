@@ -36,6 +36,7 @@ type fakeQueue struct {
 	urls   map[run.Key]run.Listed
 	fail   error // of every call
 	losses map[run.Key]run.Loss
+	onLoss func()
 	trials map[run.Key][]run.Trial
 }
 
@@ -90,11 +91,13 @@ func (q *fakeQueue) VerifiedAssets(_ context.Context, cursor string, limit int) 
 	return q.page(run.AssetVerified, cursor, limit)
 }
 
-func (q *fakeQueue) Tried(_ context.Context, key run.Key, t run.Trial) (run.Asset, error) {
+func (q *fakeQueue) Tried(ctx context.Context, key run.Key, t run.Trial) (run.Asset, error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	a, ok := q.assets[key]
 	switch {
+	case ctx.Err() != nil:
+		return a, ctx.Err()
 	case q.fail != nil:
 		return a, q.fail
 	case !ok:
@@ -121,6 +124,9 @@ func (q *fakeQueue) Lose(_ context.Context, key run.Key, loss run.Loss) (bool, e
 		return false, run.ErrUnknown
 	case a.State != run.AssetWaiting:
 		return false, run.ErrStale
+	}
+	if q.onLoss != nil {
+		q.onLoss()
 	}
 	a.State, a.Loss = run.AssetLost, &loss
 	q.assets[key] = a
@@ -615,6 +621,11 @@ func (w *world) stop() error {
 	w.halt()
 	err := <-w.done
 	w.v.wg.Wait()
+	for k, p := range w.v.parts {
+		if p.open {
+			w.t.Errorf("the part of %s was left open", k)
+		}
+	}
 	w.mu.Lock()
 	w.pool = nil
 	w.mu.Unlock()

@@ -73,24 +73,27 @@ func TestFailingAssetDoesNotKeepItsHostClosed(t *testing.T) {
 func TestRetryAfterIsObeyedUpToTheDeadline(t *testing.T) {
 	for name, c := range map[string]struct {
 		asked, life, want time.Duration
+		start             time.Duration // so long after the URL was first seen
 	}{
-		"in full":                     {7 * time.Minute, 12 * hour, 7 * time.Minute},
-		"shorter than the own wait":   {time.Millisecond, 12 * hour, time.Second},
-		"beyond the deadline":         {10 * 365 * 24 * hour, 12 * hour, (12*hour - 2*time.Minute) / 2},
-		"in the margin":               {hour, time.Minute, 60 * time.Second * 3 / 4 / 2},
-		"unknown expiry, ten minutes": {10 * time.Minute, 0, 10 * time.Minute},
-		"unknown expiry, ten years":   {10 * 365 * 24 * hour, 0, 15 * time.Minute},
+		"in full":                           {7 * time.Minute, 12 * hour, 7 * time.Minute, 0},
+		"shorter than the own wait":         {time.Millisecond, 12 * hour, time.Second, 0},
+		"beyond the deadline":               {10 * 365 * 24 * hour, 12 * hour, (12*hour - 2*time.Minute) / 2, 0},
+		"short of a short life":             {hour, time.Minute, 60 * time.Second * 3 / 4 / 2, 0},
+		"unknown expiry, ten minutes":       {10 * time.Minute, 0, 10 * time.Minute, 0},
+		"unknown expiry, ten years":         {10 * 365 * 24 * hour, 0, 15 * time.Minute, 0},
+		"in the margin, after the deadline": {hour, time.Minute, 5 * time.Second, 50 * time.Second},
 	} {
 		t.Run(name, func(t *testing.T) {
 			live(t, func(w *world) {
 				w.add("run1", "a", "https://cdn/a", c.life)
 				w.s.rule("https://cdn/", retryAfter(transfer.Throttled, 429, c.asked))
+				w.pass(c.start)
 				w.start()
 				w.pass(time.Millisecond)
 				w.s.rule("https://cdn/", serve("body", 0))
 				w.pass(12 * hour)
 				at := w.s.times("")
-				if len(at) != 2 || at[1] < c.want || at[1] > c.want+50*time.Millisecond {
+				if len(at) != 2 || at[1]-at[0] < c.want || at[1]-at[0] > c.want+50*time.Millisecond {
 					t.Errorf("requests at %v, the second is due at %v", at, c.want)
 				}
 			})
@@ -184,6 +187,24 @@ func TestRefusalAfterDeathAsksForFreshURLsOnceForTheRun(t *testing.T) {
 		}
 		if got := len(w.s.of("https://cdn/new")); got != 100 {
 			t.Errorf("%d requests with fresh URLs", got)
+		}
+	})
+}
+
+func TestRefusalOfAFreshURLIsAskedAboutAgain(t *testing.T) {
+	live(t, func(w *world) {
+		w.poll()
+		w.s.rule("https://cdn/", refuse(transfer.Refused, 403))
+		w.add("run1", "a", "https://cdn/a", 0)
+		w.start()
+		w.pass(95 * time.Second)
+		var at []time.Duration
+		for _, r := range w.asked() {
+			at = append(at, r.at)
+		}
+		// Each answer comes a second after, or as the spacing is over, and is refused.
+		if d := cmp.Diff(seconds(0, 1, 31, 61, 91), at); d != "" {
+			t.Errorf("asked at (-want +got):\n%s", d)
 		}
 	})
 }

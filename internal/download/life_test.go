@@ -140,6 +140,16 @@ func TestHardStopKeepsThePartsAndCountsNoFailure(t *testing.T) {
 		if len(w.q.trials[k]) != 0 || len(w.told(run.AssetRetry)) != 0 {
 			t.Errorf("counted %v", w.q.trials[k])
 		}
+		w.s.rule("https://cdn/", func(ctx context.Context, _ transfer.Request, _ transfer.Part, _ func(int64, int64)) (transfer.Result, error) {
+			<-ctx.Done()
+			return transfer.Result{}, failure(transfer.Server, 500, errors.New("in the same moment"))
+		})
+		w.start()
+		w.pass(time.Second)
+		w.stop()
+		if got := w.told(run.QueueTrouble); len(got) != 0 {
+			t.Errorf("told %v", got)
+		}
 	})
 }
 

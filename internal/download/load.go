@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/assetd/assetd/internal/plan"
 	"github.com/assetd/assetd/internal/run"
 )
 
@@ -54,27 +55,34 @@ func (p *Pool) readPages(ctx context.Context, read pages, take func(context.Cont
 // is newer and stays.
 func (p *Pool) take(ctx context.Context, page []run.Asset) error {
 	for _, a := range page {
-		p.mu.Lock()
-		known := p.backlog.Waits(a.Key.Run)
-		p.mu.Unlock()
-		var r run.Run
-		if !known {
-			var err error
-			if r, err = p.Queue.Get(ctx, a.Key.Run); errors.Is(err, run.ErrUnknown) {
-				continue
-			} else if err != nil {
-				return err
-			}
+		if p.addToKnown(a) {
+			continue
+		}
+		r, err := p.Queue.Get(ctx, a.Key.Run)
+		switch {
+		case errors.Is(err, run.ErrUnknown):
+			continue
+		case err != nil:
+			return err
 		}
 		p.mu.Lock()
-		if !known || p.backlog.Waits(a.Key.Run) {
-			p.backlog.Add(planRun(r), p.planAsset(a))
-		}
+		p.backlog.Add(planRun(r), p.planAsset(a))
 		p.mu.Unlock()
 	}
 	signal(p.wake)
 	signal(p.nudge)
 	return nil
+}
+
+// addToKnown adds the asset if its run is in the backlog already.
+func (p *Pool) addToKnown(a run.Asset) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.backlog.Waits(a.Key.Run) {
+		return false
+	}
+	p.backlog.Add(plan.Run{}, p.planAsset(a))
+	return true
 }
 
 // resume hands an asset that is verified back to the store.

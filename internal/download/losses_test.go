@@ -3,6 +3,7 @@ package download_test
 import (
 	"context"
 	"fmt"
+	"io"
 	"strings"
 	"testing"
 	"time"
@@ -242,6 +243,55 @@ func TestAssetIsLostByTimeWhateverItWaitsFor(t *testing.T) {
 	})
 }
 
+func TestOverdueAssetsKeepTheirPaceWhileTheAPICannotBeAsked(t *testing.T) {
+	live(t, func(w *world) {
+		w.cfg.LostAfter = hour
+		k := w.add("run1", "a", "https://cdn/a", 1000*hour)
+		w.s.rule("https://cdn/", refuse(transfer.Server, 500))
+		w.start()
+		w.pass(hour - time.Second)
+		w.q.mu.Lock()
+		r := w.q.runs["run1"]
+		r.EndedService = 0
+		w.q.runs["run1"] = r
+		w.q.mu.Unlock()
+		requests := len(w.s.of(""))
+		w.v.keepErr = nil
+		w.svc.Pause("api")
+		cfg := w.cfg
+		cfg.LostAfter = time.Minute // overdue by now
+		w.pool.Configure(cfg)
+		w.pass(10 * time.Minute)
+		w.expect(k, run.AssetWaiting)
+		if got := len(w.s.of("")) - requests; got > 11 {
+			t.Errorf("%d requests in ten minutes", got)
+		}
+		w.svc.Resume("api")
+		w.pass(31 * time.Second)
+		w.lost(k, run.LossTime)
+	})
+}
+
+func TestOutageInTheMiddleOfALookLosesNoFurtherAsset(t *testing.T) {
+	live(t, func(w *world) {
+		w.cfg.LostAfter = hour
+		keys := w.addMany("run1", "a", "https://cdn/a", 10, 1000*hour)
+		w.s.rule("https://cdn/", hang(10*time.Second))
+		w.q.onLoss = func() { w.svc.Pause("api") }
+		w.start()
+		w.pass(2 * hour)
+		lost := 0
+		for _, k := range keys {
+			if w.q.state(k) == run.AssetLost {
+				lost++
+			}
+		}
+		if lost != 1 {
+			t.Errorf("%d lost, want the one before the outage", lost)
+		}
+	})
+}
+
 func TestNewSettingsHoldAtOnce(t *testing.T) {
 	live(t, func(w *world) {
 		k := w.add("run1", "a", "https://cdn/a", 1000*hour)
@@ -291,6 +341,12 @@ func TestNotMediaIsPutAsideOnce(t *testing.T) {
 		if len(w.v.parts) != 0 {
 			t.Errorf("%d parts left", len(w.v.parts))
 		}
+		w.q.set(k, func(a *run.Asset) { *a = a.Again() })
+		w.again("run1")
+		w.pass(hour)
+		if got := w.v.aside[k]; got != 2 {
+			t.Errorf("put aside %d times with a retry", got)
+		}
 	})
 }
 
@@ -303,14 +359,15 @@ func TestUnprovenBodyIsStoredWhereItWouldBeLost(t *testing.T) {
 	for name, c := range map[string]struct {
 		before, then fetchFunc
 		life         time.Duration
-		stored       bool
+		lost         run.LossRule // empty: stored
 	}{
-		"by final answers":                  {unproven, unproven, 200 * hour, true},
-		"by final answers, the last is 404": {unproven, refuse(transfer.Gone, 404), 200 * hour, true},
-		"by expiry":                         {unproven, refuse(transfer.Refused, 403), 10 * time.Minute, true},
-		"by time":                           {unproven, refuse(transfer.Server, 500), 200 * hour, true},
-		"by time, the host is dead":         {unproven, hang(10 * time.Second), 200 * hour, true},
-		"cut":                               {send(gif[:20], 0, false), send(gif[:20], 0, false), 200 * hour, false},
+		"by final answers":                  {unproven, unproven, 200 * hour, ""},
+		"by final answers, the last is 404": {unproven, refuse(transfer.Gone, 404), 200 * hour, ""},
+		"by expiry":                         {unproven, refuse(transfer.Refused, 403), 10 * time.Minute, ""},
+		"by time":                           {unproven, refuse(transfer.Server, 500), 200 * hour, ""},
+		"by time, the host is dead":         {unproven, hang(10 * time.Second), 200 * hour, ""},
+		"cut":                               {send(gif[:20], 0, false), send(gif[:20], 0, false), 200 * hour, run.LossFinal},
+		"refused by the rules":              {unproven, refuse(transfer.Rule, 0), 200 * hour, run.LossRefused},
 	} {
 		t.Run(name, func(t *testing.T) {
 			live(t, func(w *world) {
@@ -323,8 +380,8 @@ func TestUnprovenBodyIsStoredWhereItWouldBeLost(t *testing.T) {
 				w.expect(k, run.AssetWaiting)
 				w.s.rule("https://cdn/", c.then)
 				w.pass(169 * hour)
-				if !c.stored {
-					w.lost(k, run.LossFinal)
+				if c.lost != "" {
+					w.lost(k, c.lost)
 					return
 				}
 				w.expect(k, run.AssetStored)
@@ -394,4 +451,73 @@ func TestOverdueAssetIsFetchedOnceMoreForTheSakeOfAnUnprovenBody(t *testing.T) {
 			w.lost(k, run.LossTime)
 		})
 	}
+}
+
+func TestUnprovenBodyIsNotStoredOnceItsPartWasBegunAnew(t *testing.T) {
+	late := 59*time.Minute + 50*time.Second
+	for name, c := range map[string]struct {
+		at    time.Duration
+		class transfer.Class
+	}{
+		"before the loss": {10 * time.Minute, transfer.Network},
+		"at the loss":     {late, transfer.Network},
+		"without room":    {10 * time.Minute, transfer.NoRoom},
+	} {
+		t.Run(name, func(t *testing.T) {
+			live(t, func(w *world) {
+				w.cfg.LostAfter = hour
+				w.cfg.GiveUpAfter = 10 * hour
+				k := w.add("run1", "a", "https://cdn/a", 200*hour)
+				w.s.rule("https://cdn/", send(gif, 0, false))
+				w.start()
+				w.until(c.at)
+				w.s.rule("https://cdn/", func(_ context.Context, _ transfer.Request, p transfer.Part, progress func(done, total int64)) (transfer.Result, error) {
+					p.Reset(run.PartMark{Total: -1})
+					progress(0, -1)
+					io.WriteString(p, "cut")
+					time.Sleep(2 * time.Minute)
+					w.v.mu.Lock()
+					w.v.free = 0
+					w.v.mu.Unlock()
+					return transfer.Result{}, failure(c.class, 200, run.ErrNoRoom)
+				})
+				w.again("run1") // tried at once
+				w.until(2 * hour)
+				w.lost(k, run.LossTime)
+			})
+		})
+	}
+}
+
+func TestOverdueAssetGetsNoSecondLastTry(t *testing.T) {
+	live(t, func(w *world) {
+		w.cfg.LostAfter = hour
+		w.v.free = 10
+		k := w.add("run1", "a", "https://cdn/a", 200*hour)
+		w.q.set(k, func(a *run.Asset) { a.Evidence.Finals, a.Evidence.UnprovenSum = 1, sum(gif) })
+		w.s.rule("https://cdn/", send(gif, 0, false))
+		w.start()
+		w.pass(hour + 3*time.Second)
+		w.lost(k, run.LossTime)
+		if got := len(w.s.of("")); got != 2 {
+			t.Errorf("%d requests", got)
+		}
+	})
+}
+
+func TestPartHeldForARescueIsClosedAtTheEnd(t *testing.T) {
+	live(t, func(w *world) {
+		k := w.add("run1", "a", "https://cdn/a", 200*hour)
+		w.s.rule("https://cdn/", send(gif, 0, false))
+		w.start()
+		w.pass(2 * time.Minute)
+		if p := w.v.parts[k]; p == nil || !p.open {
+			t.Fatal("nothing is held")
+		}
+		w.stop()
+		w.s.rule("https://cdn/", send(gif, 0, true))
+		w.start()
+		w.pass(time.Second)
+		w.expect(k, run.AssetStored)
+	})
 }

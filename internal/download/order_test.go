@@ -237,3 +237,29 @@ func TestInFlightShowsWhatRuns(t *testing.T) {
 		}
 	})
 }
+
+func TestRunThatAnOlderManifestHasIsLeftAlone(t *testing.T) {
+	live(t, func(w *world) {
+		w.prepare = func(run.ID) (bool, error) { return true, nil }
+		w.addMany("run1", "a", "https://cdn/a", 10, hour)
+		w.start()
+		w.pass(hour)
+		if len(w.s.of("")) != 0 || len(w.prepared) != 1 {
+			t.Errorf("%d requests, prepared %d times", len(w.s.of("")), len(w.prepared))
+		}
+	})
+}
+
+func TestAnotherURLBeginsItsWaitsAnew(t *testing.T) {
+	live(t, func(w *world) {
+		k := w.add("run1", "a", "https://cdn/a", 12*hour)
+		w.s.rule("https://cdn/", refuse(transfer.Server, 500))
+		w.start()
+		w.pass(10 * time.Minute)
+		w.answer("run1", map[run.Key]run.Listed{k: w.listed(k, "https://cdn/b", 12*hour)})
+		w.pass(4 * time.Second)
+		if d := cmp.Diff(seconds(600, 601, 603), w.s.times("https://cdn/b")); d != "" {
+			t.Errorf("tried at (-want +got):\n%s", d)
+		}
+	})
+}

@@ -33,9 +33,6 @@ func (w *attempt) failed(ctx context.Context, f *transfer.Failure, sum string) {
 	case transfer.NotMedia:
 		w.quarantine()
 	}
-	if w.part != nil && w.part.reset {
-		w.rescue = nil // its bytes are gone
-	}
 	m := w.moment(f)
 	hostWait := w.heed(f, m)
 	after, err := p.Queue.Tried(ctx, w.key, trial(f, sum, m.service))

@@ -191,7 +191,7 @@ type caseNotes struct {
 	refused     time.Duration // when it was last refused; meaningless before
 	wasRefused  bool
 	need        int64 // bytes it needs room for
-	parted      bool  // a part of it was kept
+	parted      bool  // a part of it was kept, and may still be there
 	quarantined bool
 	lastTry     bool // the one before a loss by time
 	rescue      *rescue

@@ -46,7 +46,6 @@ func (r *rescue) close() {
 // unproven takes a body without proof of its end as a final-looking answer, after
 // looking whether it is worth a rescue.
 func (w *attempt) unproven(ctx context.Context, res transfer.Result) {
-	w.rescue, w.part.reset = nil, false
 	if res.SHA256 == w.asset.Evidence.UnprovenSum && transfer.ContainerWhole(w.part, res.Size) {
 		whole := res.Whole
 		whole.Warnings = append(slices.Clone(whole.Warnings), warningUnproven)
@@ -97,7 +96,7 @@ func (w *attempt) closePart() {
 		return
 	}
 	p.mu.Lock()
-	if w.rescue != nil && !part.reset && p.rescues < mostRescues {
+	if w.rescue != nil && p.rescues < mostRescues {
 		p.notes(w.key).rescue = w.rescue
 		p.rescues++
 		p.mu.Unlock()

@@ -184,7 +184,7 @@ func (p *Pool) evict(key run.Key, need, free int64) bool {
 	p.scan(sizes)
 	var parted []run.Key
 	for k, c := range p.cases {
-		if c.parted {
+		if c.parted && sizes[k.Hash()] > 0 {
 			parted = append(parted, k)
 		}
 	}
@@ -198,9 +198,6 @@ func (p *Pool) evict(key run.Key, need, free int64) bool {
 		if err := p.Volume.RemovePart(k); err != nil {
 			return false
 		}
-		p.mu.Lock()
-		p.notes(k).parted = false
-		p.mu.Unlock()
 		p.Tell(run.Event{Kind: run.AssetRetry, Asset: k, Note: "its part was deleted to make room for " + key.String()})
 	}
 	return ok

@@ -103,6 +103,9 @@ func TestAssetThatCannotBeKeptIsFetchedAgain(t *testing.T) {
 				if got := w.svc.Paused(); len(got) != 0 {
 					t.Errorf("service clock still paused by %v", got)
 				}
+				if got := len(w.told(run.VolumeOffline)) > 0; got != (name == "offline") {
+					t.Errorf("offline told: %v", got)
+				}
 			})
 		})
 	}
@@ -121,6 +124,10 @@ func TestAssetThatTheQueueNoLongerWantsIsForgotten(t *testing.T) {
 		w.q.mu.Lock()
 		delete(w.q.assets, gone)
 		w.q.mu.Unlock()
+		w.until(10*time.Second + 20*time.Millisecond)
+		if got := w.svc.Paused(); len(got) != 0 {
+			t.Errorf("service clock paused by %v", got)
+		}
 		w.pass(hour)
 		if got := len(w.s.of("")); got != 2 {
 			t.Errorf("%d requests", got)
@@ -147,6 +154,21 @@ func TestTroubleOfOneAssetsFilesIsNotCountedButDoesNotHoldOthers(t *testing.T) {
 		w.expect(good, run.AssetStored)
 		if got := w.svc.Paused(); len(got) != 0 {
 			t.Errorf("service clock paused by %v though assets are stored", got)
+		}
+		w.q.set(bad, func(a *run.Asset) { a.State = run.AssetLost })
+		w.pass(time.Minute) // and it is forgotten
+		w.v.mu.Lock()
+		w.v.keepErr = func(run.Key) error { return errors.New("operation not permitted") }
+		w.v.mu.Unlock()
+		other := w.add("run3", "other", "https://cdn/other", hour)
+		w.pass(120 * time.Millisecond)
+		if got := w.svc.Paused(); len(got) != 1 {
+			t.Errorf("service clock paused by %v, want storage", got)
+		}
+		w.s.rule("https://cdn/other", refuse(transfer.Server, 500))
+		w.pass(2 * time.Second)
+		if got := w.svc.Paused(); len(got) != 0 {
+			t.Errorf("service clock paused by %v though %s got as far as its server", got, other)
 		}
 	})
 }
@@ -238,12 +260,23 @@ func TestLeastUrgentPartsMakeRoomForTheMostUrgentAsset(t *testing.T) {
 			if d := cmp.Diff([]run.Key{parts[3], parts[2]}, w.v.tookOut); d != "" {
 				t.Errorf("deleted (-want +got):\n%s", d)
 			}
+			parts = append(parts, w.add("run1", "p9", "https://cdn/p9", 10*hour))
+			w.pass(2 * time.Minute) // they come again
+			w.v.tookOut = nil
+			w.s.rule("https://cdn2/more", serve(strings.Repeat("x", 1000), 0))
+			more := w.add("run2", "more", "https://cdn2/more", hour)
+			w.pass(10 * time.Second)
+			w.expect(more, run.AssetStored)
+			if d := cmp.Diff([]run.Key{parts[4], parts[3], parts[2], parts[1], parts[0]}, w.v.tookOut); d != "" {
+				t.Errorf("deleted (-want +got):\n%s", d)
+			}
+			w.v.tookOut = nil
 			w.s.rule("https://cdn2/huge", serve(strings.Repeat("x", 1001), 0))
 			huge := w.add("run3", "huge", "https://cdn2/huge", hour)
 			w.pass(time.Minute)
 			w.expect(huge, run.AssetWaiting)
-			if got := len(w.v.tookOut); got != 2 {
-				t.Errorf("%d parts deleted for what can never fit", got-2)
+			if got := len(w.v.tookOut); got != 0 {
+				t.Errorf("%d parts deleted for what can never fit", got)
 			}
 		})
 	}
@@ -272,5 +305,35 @@ func TestAssetOfUnknownSizeWaitsForAStep(t *testing.T) {
 		if got := len(w.q.trials[k]); got == 0 {
 			t.Error("not tried though there is room")
 		}
+	})
+}
+
+func TestRoomIsGivenToAsManyAsItSuffices(t *testing.T) {
+	live(t, func(w *world) {
+		w.v.free = 700
+		body := strings.Repeat("x", 800)
+		w.s.rule("https://cdn/", serve(body, 20*time.Second))
+		first := w.add("run1", "a", "https://cdn/a", hour)
+		second := w.add("run1", "b", "https://cdn/b", 2*hour)
+		w.start()
+		w.until(time.Second)
+		if low := w.told(run.DiskLow); len(low) != 1 {
+			t.Fatalf("low told %d times", len(low))
+		}
+		w.until(11 * time.Second) // both have been found to need it
+		before := len(w.s.of("https://cdn/b"))
+		w.v.mu.Lock()
+		w.v.free = 1000
+		w.v.mu.Unlock()
+		w.until(30 * time.Second)
+		if got := len(w.s.of("https://cdn/b")); got != before {
+			t.Errorf("%s was asked for %d times where there is room for %s alone", second, got-before, first)
+		}
+		w.v.mu.Lock()
+		w.v.free = 2000
+		w.v.mu.Unlock()
+		w.until(2 * time.Minute)
+		w.expect(first, run.AssetStored)
+		w.expect(second, run.AssetStored)
 	})
 }
