@@ -37,6 +37,7 @@ type group struct {
 // bytes on disk, queue `verified`, final names, directories on disk, queue
 // `stored`. An item's failure is its own; the error is the queue's.
 func (v *Volume) store(ctx context.Context, batch []*item) error {
+	whole := context.WithoutCancel(ctx) // a batch that has begun is finished
 	groups := v.groups(batch)
 	defer func() {
 		for _, g := range groups {
@@ -54,7 +55,7 @@ func (v *Volume) store(ctx context.Context, batch []*item) error {
 			return err
 		}
 		for _, it := range well(batch, func(it *item) bool { return it.verified && !it.placed }) {
-			v.guard(it, func() error { return v.place(ctx, it) })
+			v.guard(it, func() error { return v.place(whole, it) })
 		}
 		if len(well(batch, func(it *item) bool { return !it.placed })) == 0 {
 			break
@@ -66,7 +67,7 @@ func (v *Volume) store(ctx context.Context, batch []*item) error {
 	for _, g := range groups {
 		v.syncDirs(g)
 	}
-	if err := v.undo(ctx, batch); err != nil {
+	if err := v.undo(whole, batch); err != nil {
 		return err
 	}
 	return v.tellStored(ctx, well(batch, func(it *item) bool { return it.placed }))
@@ -201,7 +202,7 @@ func (v *Volume) name(ctx context.Context, items []*item) error {
 		if err := v.lookUp(ctx, it); err != nil {
 			return err
 		}
-		v.guard(it, func() error { return v.choose(ctx, it) })
+		v.guard(it, func() error { return v.choose(context.WithoutCancel(ctx), it) })
 	}
 	items = well(items, func(*item) bool { return true })
 	if len(items) == 0 {
@@ -248,20 +249,17 @@ func (v *Volume) lookUp(ctx context.Context, it *item) error {
 }
 
 // ask is an asset with its run's directory, which is chosen where none is.
-func (v *Volume) ask(ctx context.Context, key run.Key) (a run.Asset, dir string, err error) {
-	err = v.record(ctx, func(ctx context.Context) error {
-		if a, err = v.deps.Ledger.Asset(ctx, key); err != nil {
-			return err
-		}
-		r, err := v.deps.Ledger.Get(ctx, key.Run)
-		if err != nil {
-			return err
-		}
-		if dir = r.Dir; dir == "" {
-			dir, err = v.deps.Ledger.Place(ctx, r.ID, v.DirFor(r))
-		}
-		return err
-	})
+func (v *Volume) ask(ctx context.Context, key run.Key) (run.Asset, string, error) {
+	ctx = context.WithoutCancel(ctx)
+	a, err := v.deps.Ledger.Asset(ctx, key)
+	if err != nil {
+		return a, "", err
+	}
+	r, err := v.deps.Ledger.Get(ctx, key.Run)
+	if err != nil || r.Dir != "" {
+		return a, r.Dir, err
+	}
+	dir, err := v.deps.Ledger.Place(ctx, r.ID, v.DirFor(r))
 	return a, dir, err
 }
 
@@ -308,10 +306,7 @@ func (v *Volume) undo(ctx context.Context, batch []*item) error {
 
 // again sets a verified item back to waiting. Its own error says why.
 func (v *Volume) again(ctx context.Context, it *item) error {
-	err := v.record(ctx, func(ctx context.Context) error {
-		_, err := v.deps.Ledger.Again(ctx, it.key, it.err.Error())
-		return err
-	})
+	_, err := v.deps.Ledger.Again(context.WithoutCancel(ctx), it.key, it.err.Error())
 	if err != nil && !gone(err) {
 		return v.fatal(err) // it stays verified and is looked at later
 	}
@@ -356,9 +351,10 @@ func (v *Volume) tellStored(ctx context.Context, items []*item) error {
 	return v.fatal(err)
 }
 
-// record does something with the queue. What has begun is not cut off by the end
-// of ctx; while the queue cannot be written (its disk is full) it is tried again
-// until ctx ends.
+// record has the queue note something for a whole batch. What has begun is not cut
+// off by the end of ctx; while the queue cannot be written (its disk is full) it is
+// tried again until ctx ends: these bytes are whole, and nothing can go on without
+// the queue.
 func (v *Volume) record(ctx context.Context, do func(context.Context) error) error {
 	for wait := firstWait; ; wait = min(2*wait, longSleep) {
 		err := do(context.WithoutCancel(ctx))

@@ -62,6 +62,9 @@ func (p *Part) readCard(d *folder) error {
 		return nil
 	}
 	p.carded = true
+	if errors.Is(err, errNotRegular) {
+		return err
+	}
 	if err != nil {
 		return p.v.unusable(p.m.path(p.name(cardExt)), err)
 	}

@@ -79,9 +79,10 @@ type item struct {
 	stored   bool   // the queue has it as stored
 	distrust bool   // its bytes must be written anew
 
-	err  error
-	wait time.Duration // since it was put off; 0: never
-	due  time.Time
+	err    error
+	wait   time.Duration // since it was put off; 0: never
+	due    time.Time
+	volume bool // it waits for the volume, or for room there
 }
 
 // Keep ends the part and hands the asset to the keeper: its bytes are whole, as w
@@ -127,11 +128,14 @@ func (v *Volume) Resume(a run.Asset, done func(error)) {
 	v.postpone(it)
 }
 
-// Wake looks at once at assets that had to wait for the volume.
+// Wake looks at once at the assets that wait for the volume or for room. Others,
+// whose own names make trouble, keep their pace: each look reads a whole file.
 func (v *Volume) Wake() {
 	v.keeper.mu.Lock()
 	for _, it := range v.keeper.later {
-		it.due = time.Time{}
+		if it.volume {
+			it.due = time.Time{}
+		}
 	}
 	v.keeper.mu.Unlock()
 	signal(v.keeper.again)
@@ -271,7 +275,8 @@ func (v *Volume) finish(it *item) {
 
 // putOff lets a verified item wait, longer each time.
 func (v *Volume) putOff(it *item) {
-	if it.wait == 0 && !errors.Is(it.err, run.ErrVolumeOffline) {
+	it.volume = errors.Is(it.err, run.ErrVolumeOffline) || errors.Is(it.err, run.ErrNoRoom)
+	if it.wait == 0 && !it.volume && !errors.Is(it.err, context.Canceled) {
 		v.deps.Tell(run.Event{
 			Kind: NameTrouble, Run: it.key.Run, Asset: it.key, File: it.dir + "/" + it.file, Err: it.err,
 			Hint: "its bytes are whole and on disk; it is tried again until this is mended",

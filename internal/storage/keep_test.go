@@ -370,6 +370,7 @@ func TestSymbolicLinksAreRefusedAndTheirTargetsUntouched(t *testing.T) {
 		{"the app's directory", "app"},
 		{"the run's directory", "app/run1"},
 		{"the kind's directory", "app/run1/images"},
+		{"the card", partsDir + "/" + run.Key{Run: "run1", Kind: run.Images, ID: "id"}.Hash() + cardExt},
 		{"the part", partsDir + "/" + run.Key{Run: "run1", Kind: run.Images, ID: "id"}.Hash() + partExt},
 		{"the directory of parts", partsDir},
 	} {
@@ -381,7 +382,7 @@ func TestSymbolicLinksAreRefusedAndTheirTargetsUntouched(t *testing.T) {
 				if outside {
 					target = filepath.Join(t.TempDir(), "elsewhere")
 				}
-				if strings.HasSuffix(c.link, partExt) {
+				if filepath.Ext(c.link) != "" {
 					plantFile(t, target, "precious")
 				} else {
 					must(t, os.MkdirAll(target, 0o755))
@@ -395,7 +396,7 @@ func TestSymbolicLinksAreRefusedAndTheirTargetsUntouched(t *testing.T) {
 				if err := <-ended; err == nil || !strings.Contains(err.Error(), "symbolic link") {
 					t.Errorf("err = %v, want one that names the link", err)
 				}
-				if strings.HasSuffix(c.link, partExt) {
+				if filepath.Ext(c.link) != "" {
 					if data, err := os.ReadFile(target); err != nil || string(data) != "precious" {
 						t.Errorf("target now %q, %v", data, err)
 					}
@@ -615,10 +616,15 @@ func TestAFailingDirectorySyncIsNeverToldStored(t *testing.T) {
 		mu.Lock()
 		bad = false
 		mu.Unlock()
-		r.Wake()
+		r.Wake() // not for this one
+		synctest.Wait()
+		if len(done) != 0 {
+			t.Error("a file is read at every Wake")
+		}
+		time.Sleep(mostWait)
 		synctest.Wait()
 		if len(done) != 1 || r.q.state(key) != run.AssetStored {
-			t.Errorf("after Wake: state %s", r.q.state(key))
+			t.Errorf("after it was mended: state %s", r.q.state(key))
 		}
 		must(t, stop())
 	})
@@ -679,6 +685,25 @@ func TestAPassingTroubleOfTheQueueHoldsAssetsAndLosesNone(t *testing.T) {
 		}
 		must(t, stop())
 	})
+}
+
+func TestARunWithoutADirectoryKeepsNobodyElseWaiting(t *testing.T) {
+	r := newRig(t)
+	r.running()
+	r.q.fault = func(op string) error {
+		if op == "place" {
+			return run.ErrNameTaken // with every suffix
+		}
+		return nil
+	}
+	bad := r.asset("run1", run.Images, "bad")
+	if err := r.keep(bad, []byte("x")); !errors.Is(err, run.ErrNameTaken) {
+		t.Errorf("err = %v", err)
+	}
+	r.q.mu.Lock()
+	r.q.fault = nil
+	r.q.mu.Unlock()
+	r.mustKeep(r.asset("run2", run.Images, "good"), []byte("y"))
 }
 
 func TestABrokenQueueEndsTheKeeperAndEveryWaitingAssetIsTold(t *testing.T) {

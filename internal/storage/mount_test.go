@@ -195,7 +195,6 @@ func TestAnImmutableDirectoryHoldsItsOwnAssetsOnly(t *testing.T) {
 		t.Errorf("state %s, told %d times", r.q.state(key), r.told(NameTrouble))
 	}
 	must(t, unix.IoctlSetPointerInt(int(d.Fd()), unix.FS_IOC_SETFLAGS, 0))
-	r.Wake()
 	must(t, <-done)
 	if r.content("app/run1/images/i.png") != "picture" {
 		t.Error("other bytes")

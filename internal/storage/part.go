@@ -10,6 +10,8 @@ import (
 	"path"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/assetd/assetd/internal/run"
 )
 
@@ -119,12 +121,14 @@ func (p *Part) open() error {
 		return p.resume(info.Size())
 	case errors.Is(err, errNotRegular):
 		return err
-	case !errors.Is(err, fs.ErrNotExist):
+	case errors.Is(err, unix.EPERM), errors.Is(err, unix.EINVAL), errors.Is(err, unix.ENOTSUP):
 		// Some file systems (rclone without a cache) never open a written file for
 		// writing again: begin anew there.
 		if p.v.sys.remove(d.root, p.hash+partExt) != nil {
 			return p.v.unusable(p.path(), err)
 		}
+	case !errors.Is(err, fs.ErrNotExist):
+		return p.v.unusable(p.path(), err)
 	}
 	if err := p.dropCard(); err != nil {
 		return err

@@ -211,6 +211,32 @@ func TestADamagedOrForeignCardMeansBeginAnew(t *testing.T) {
 	}
 }
 
+func FuzzWhateverTheCardSaysNothingIsBelievedThatIsNotThere(f *testing.F) {
+	f.Add([]byte(`{"mark":{"etag":"x","total":5},"boot":"b","synced":3,"crc32c":1}`), []byte("abc"))
+	f.Add([]byte(`{"mark":{"etag":"x","total":-1},"boot":"","synced":9223372036854775807}`), []byte("abc"))
+	f.Add([]byte(`{"mark":{"etag":"x"},"boot":"b","synced":-9223372036854775808}`), []byte{})
+	f.Fuzz(func(t *testing.T, card, data []byte) {
+		r := newRig(t)
+		r.boot = "b"
+		key := run.Key{Run: "run1", Kind: run.Images, ID: "i"}
+		plantFile(t, filepath.Join(r.dir, partsDir, key.Hash()+cardExt), string(card))
+		plantFile(t, filepath.Join(r.dir, partsDir, key.Hash()+partExt), string(data))
+		p, err := r.Part(key)
+		must(t, err)
+		if got := partBytes(t, p); !bytes.HasPrefix(data, got) {
+			t.Errorf("%d bytes are believed of %d", len(got), len(data))
+		}
+		must(t, p.Reset(strong))
+		if _, err := p.Write([]byte("new")); err != nil {
+			t.Fatal(err)
+		}
+		if got := partBytes(t, p); string(got) != "new" {
+			t.Errorf("after Reset %q", got)
+		}
+		must(t, p.Close())
+	})
+}
+
 func TestAnAssetsPartHasOneUserAtATime(t *testing.T) {
 	r := newRig(t)
 	key := r.asset("run1", run.Videos, "v")
@@ -399,6 +425,31 @@ func TestQuarantineKeepsOneBoundedCopyAnAsset(t *testing.T) {
 	}
 	if n := r.room.total(); n != 0 || len(r.inUse) != 0 {
 		t.Errorf("%d bytes and %v are still held", n, r.inUse)
+	}
+}
+
+func TestMissingDescriptorsDoNotCostAPart(t *testing.T) {
+	r := newRig(t)
+	key := r.asset("run1", run.Videos, "v")
+	p, err := r.write(key, strong, []byte("much"))
+	must(t, err)
+	must(t, p.Close())
+	open := r.sys.open
+	r.sys.open = func(root *os.Root, name string, flag int, perm fs.FileMode) (*os.File, error) {
+		if strings.HasSuffix(name, partExt) {
+			return nil, &fs.PathError{Op: "openat", Path: name, Err: unix.EMFILE}
+		}
+		return open(root, name, flag, perm)
+	}
+	if _, err := r.Part(key); !errors.Is(err, unix.EMFILE) {
+		t.Errorf("err = %v", err)
+	}
+	r.sys.open = open
+	p, err = r.Part(key)
+	must(t, err)
+	defer p.Close()
+	if n, _ := p.Have(); n != 4 {
+		t.Errorf("%d bytes are left of 4", n)
 	}
 }
 

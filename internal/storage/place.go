@@ -106,7 +106,7 @@ func (v *Volume) place(ctx context.Context, it *item) error {
 	}
 	// P4.1: an NFS call that was sent twice tells of the second, which found the
 	// work of the first.
-	there, lookErr := d.same(context.WithoutCancel(ctx), name, it.whole.Size, it.whole.SHA256)
+	there, lookErr := d.same(ctx, name, it.whole.Size, it.whole.SHA256)
 	switch {
 	case lookErr != nil:
 		return errors.Join(fmt.Errorf("asset %s: %w", it.key, v.explain("renaming to", it.m.path(full), err)), lookErr)
