@@ -11,7 +11,10 @@ import (
 	"testing"
 	"time"
 
+	"pgregory.net/rapid"
+
 	"github.com/assetd/assetd/internal/run"
+	"github.com/assetd/assetd/internal/signedurl"
 )
 
 func TestAHundredThousandRunsAreTakenInAFewCommits(t *testing.T) {
@@ -266,5 +269,26 @@ func TestNoTokenReachesTheFile(t *testing.T) {
 	})
 	if err != nil {
 		t.Error(err)
+	}
+}
+
+func TestWhatIsTakenForHarmlessIs(t *testing.T) {
+	word := rapid.SampledFrom([]string{
+		"https://", "HTTP://", "cdn.example", "user", ":", ":443", "secret", "/", "//", "\\/\\/", "?", "#", "@", "%3a%2f%2f", "%3F",
+		"token", "=", "hmac", "_", "abc", " ", "\"", "\\u003f", "data:", "\n", "sig",
+	})
+	rapid.Check(t, func(t *rapid.T) {
+		text := strings.Join(rapid.SliceOfN(word, 0, 12).Draw(t, "words"), "")
+		if harmless(text) && signedurl.Redact(text) != text {
+			t.Fatalf("%q: %q", text, signedurl.Redact(text))
+		}
+	})
+	for text, want := range map[string]bool{
+		"https://pikaso.cdnpk.net/private/render.png": true, "2026-02-25T12:02:00.000Z": true, "text-to-image": true,
+		"https://cdn.example/?token": false, "https://user:secret/": false, "hmac_abc": false,
+	} {
+		if harmless(text) != want {
+			t.Errorf("%q", text)
+		}
 	}
 }

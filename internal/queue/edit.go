@@ -34,7 +34,7 @@ func (t *txn) edit(id run.ID) (*edit, error) {
 // create begins a run that is new.
 func (t *txn) create(rec record) *edit { return &edit{t: t, rec: rec} }
 
-// save writes the run as rec has it. What follows from its assets is set here:
+// save writes the run as rec has it, and ends the edit. What follows from its assets is set here:
 // an ended run with open assets is downloading, a settled one is not polled.
 func (e *edit) save() error {
 	r := &e.rec
@@ -245,14 +245,18 @@ func cleanAsset(a, was *run.Asset) {
 }
 
 func clean(text *string, was string) {
-	if *text != was && strings.ContainsAny(*text, suspicious) {
+	if *text != was && !harmless(*text) {
 		*text = signedurl.Redact(*text)
 	}
 }
 
-// suspicious are the bytes without one of which no text holds a query, a
-// password or a token. Most texts have none, and Redact takes its time.
-const suspicious = `?#=%@_\`
+// harmless reports that Redact would leave a text as it is: most are, and it
+// takes its time. Queries, tokens and passwords come with one of these bytes, or
+// with a colon behind a host.
+func harmless(text string) bool {
+	_, rest, _ := strings.Cut(text, "://")
+	return !strings.ContainsAny(text, `?#=%@_\`) && !strings.Contains(rest, ":")
+}
 
 // byIndex orders a run's assets as people and manifests see them: by kind, by
 // index (those without one last), by id.

@@ -117,3 +117,20 @@ func TestAQueueIsFoundAgainAsItWasLeft(t *testing.T) {
 		t.Fatalf("%+v", r)
 	}
 }
+
+func TestStatsTellOfCommits(t *testing.T) {
+	q := fresh(t)
+	before := must(q.Stats(t.Context()))(t)
+	if before.Commits != 0 || !before.LastCommit.IsZero() || before.Size == 0 || before.Free >= before.Size {
+		t.Errorf("%+v", before)
+	}
+	add(t, q, "abcd")
+	if s := must(q.Stats(t.Context()))(t); s.Commits != 1 || !s.LastCommit.Equal(noon()) {
+		t.Errorf("%+v", s)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := q.Watch(ctx); err != nil {
+		t.Errorf("a sound queue: %v", err)
+	}
+}

@@ -1,7 +1,6 @@
 package queue
 
 import (
-	"bytes"
 	"fmt"
 	"maps"
 	"slices"
@@ -202,10 +201,7 @@ func open(value []byte, states int) (*decoder, int, error) {
 // broken is a record that the file's pages carried whole and that is garbage all
 // the same.
 func broken(what string, key []byte, err error) error {
-	if i := bytes.IndexByte(key, 0); i >= 0 {
-		key = key[:i]
-	}
-	return &DamageError{Finding: fmt.Sprintf("%s %q: %v", what, key, err), Mend: mend, Err: err}
+	return &DamageError{Finding: fmt.Sprintf("%s %.100q: %v", what, key, err), Mend: mend, Err: err}
 }
 
 // at is a time from a key.
