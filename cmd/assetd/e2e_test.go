@@ -62,7 +62,7 @@ func TestKilledAtRandomMomentsNothingIsLostAndNothingWrongIsStored(t *testing.T)
 	t.Parallel()
 	loops := 12
 	if os.Getenv("ASSETD_TEST_FULL") == "1" {
-		loops = 40
+		loops = 30
 	}
 	seed := uint64(time.Now().UnixNano())
 	if text := os.Getenv("KILL_SEED"); text != "" { // to see a failure again

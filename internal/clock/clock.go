@@ -65,7 +65,7 @@ func (c *Clock) Observe(hostname string, sent, received time.Time, h http.Header
 	if err != nil {
 		return
 	}
-	middle := received.Round(0).Add(-rtt / 2)
+	middle := received.Round(0).Add(rtt/2 - rtt) // sent + rtt/2, also where that halves a nanosecond
 	// A Date has lost its fraction: the host's clock was up to a second further.
 	skew := ceilSecond(date.Sub(middle))
 	if skew.Abs() > maxSkew {

@@ -214,9 +214,9 @@ func sleep(ctx context.Context, d time.Duration) {
 }
 
 // useVolume takes the volume into use. One that is offline is told, and work for
-// it waits.
+// it waits. The error is a setting to mend.
 func (d *daemon) useVolume(ctx context.Context) error {
-	err := d.engine.volume.Use(ctx)
+	err := d.engine.volume.Check() // which goes on with the start, and does not hang
 	if errors.Is(err, run.ErrVolumeOffline) {
 		d.tell(run.Event{Kind: run.VolumeOffline, File: d.cfg.Storage.Dir, Err: err, Hint: "runs are taken and polled; downloads wait until it is back"})
 		return nil
@@ -224,14 +224,20 @@ func (d *daemon) useVolume(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	d.sweep(ctx)
+	return nil
+}
+
+// sweep clears the volume of what nobody needs, once it is there.
+func (d *daemon) sweep(ctx context.Context) {
+	d.swept = true
 	n, err := d.engine.sweep(ctx)
-	if err != nil {
+	if err != nil && ctx.Err() == nil {
 		d.log.Warn("parts that nobody needs could not be removed", zap.Error(err))
 	}
 	if n > 0 {
 		d.log.Info("parts that nobody needs were removed", zap.Int(keyCount, n))
 	}
-	return nil
 }
 
 // watchVolume looks at the volume at each tick, so that its state is known also
@@ -246,6 +252,9 @@ func (d *daemon) watchVolume(ctx context.Context) error {
 		switch err := d.engine.volume.Check(); {
 		case err == nil:
 			d.tell(run.Event{Kind: run.VolumeBack, File: d.cfg.Storage.Dir})
+			if !d.swept {
+				d.sweep(ctx)
+			}
 		case errors.Is(err, run.ErrVolumeOffline):
 			d.tell(run.Event{Kind: run.VolumeOffline, File: d.cfg.Storage.Dir, Err: err})
 		}

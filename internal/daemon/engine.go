@@ -120,18 +120,19 @@ func (e *engine) saveService(ctx context.Context) error {
 	return nil
 }
 
-// sweep removes parts that belong to no open or lost asset, left by a crash at the
-// wrong moment or by a run that was removed.
+// sweep removes what belongs to no open or lost asset, left by a crash at the wrong
+// moment or by a run that was removed. Which assets those are is looked up only
+// where something lies there. What the queue does not tell is kept.
 func (e *engine) sweep(ctx context.Context) (int, error) {
-	parts, err := e.volume.Parts()
-	if err != nil || len(parts) == 0 {
-		return 0, err
-	}
-	wanted, err := e.wantedParts(ctx)
-	if err != nil {
-		return 0, err
-	}
-	return e.volume.Sweep(ctx, func(hash string) bool { return wanted[hash] })
+	var wanted map[string]bool
+	var unknown error
+	n, err := e.volume.Sweep(ctx, func(hash string) bool {
+		if wanted == nil && unknown == nil {
+			wanted, unknown = e.wantedParts(ctx)
+		}
+		return unknown != nil || wanted[hash]
+	})
+	return n, errors.Join(err, unknown)
 }
 
 // sweepStored removes what a crash at the wrong moment left of stored assets'

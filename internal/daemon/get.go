@@ -138,7 +138,7 @@ func (g *getter) next() <-chan struct{} {
 func (g *getter) run(ctx context.Context) (runs []run.Run, settled bool, err error) {
 	ctx, g.cancel = context.WithCancelCause(ctx)
 	defer g.cancel(nil)
-	if err := g.engine.volume.Use(ctx); err != nil {
+	if err := g.engine.volume.Check(); err != nil { // which takes it into use
 		return nil, false, err
 	}
 	if _, err := g.queue.Add(ctx, g.IDs); err != nil {
