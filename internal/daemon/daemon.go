@@ -89,6 +89,7 @@ type daemon struct {
 	inbox   *inbox.Inbox
 	server  *server.Server
 	look    chan struct{} // at the volume
+	swept   bool          // useVolume\'s, then watchVolume\'s alone
 }
 
 // open takes the state directory and builds the stages. Nothing runs yet.
