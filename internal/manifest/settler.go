@@ -395,14 +395,22 @@ func (s *Settler) write(ctx context.Context, batch []draft) error {
 	if len(done) == 0 {
 		return nil
 	}
-	if err := s.Ledger.Settle(ctx, done); err != nil {
+	err := s.Ledger.Settle(ctx, done)
+	if err != nil && !errors.Is(err, run.ErrStale) && !errors.Is(err, run.ErrUnknown) {
 		return err
 	}
 	for _, d := range told {
-		s.tell(d)
+		if err == nil || s.settled(ctx, d.run.ID) { // one that was refused leaves the others settled
+			s.tell(d)
+		}
 	}
 	s.Done(ctx, stored)
-	return nil
+	return err
+}
+
+func (s *Settler) settled(ctx context.Context, id run.ID) bool {
+	r, err := s.Queue.Get(ctx, id)
+	return err == nil && r.State.Settled()
 }
 
 func (s *Settler) tell(d draft) {
