@@ -41,20 +41,19 @@ func (p *Pool) drop(t *plan.Ticket) {
 
 // keep hands the whole part to the store's keeper, and the worker is free.
 func (w *attempt) keep(whole run.Whole) {
-	p, t, host, took := w.p, w.t, hostOf(w.asset), time.Duration(0)
+	p, t, a, part := w.p, w.t, w.asset, w.part
+	var took time.Duration
 	if w.flight != nil {
 		took = time.Since(w.flight.since)
-		host = w.flight.host
 	}
-	part := w.part
 	w.part, w.rescue, w.given = nil, nil, true
 	part.Keep(whole, func(err error) {
 		if err == nil {
 			p.stored(t)
-			p.Tell(run.Event{Kind: run.AssetKept, Asset: whole.Key, Host: host, Bytes: whole.Size, Took: took})
+			p.Tell(run.Event{Kind: run.AssetKept, Asset: a.Key, Host: hostOf(a), Bytes: whole.Size, Took: took})
 			return
 		}
-		p.notKept(t, whole.Size, err)
+		p.notKept(t, a, whole.Size, err)
 	})
 }
 
@@ -67,8 +66,7 @@ func (p *Pool) stored(t *plan.Ticket) {
 }
 
 // notKept is called where a whole asset could not be stored: it is fetched again.
-func (p *Pool) notKept(t *plan.Ticket, size int64, err error) {
-	key := t.Key()
+func (p *Pool) notKept(t *plan.Ticket, a run.Asset, size int64, err error) {
 	switch {
 	case errors.Is(err, run.ErrUnknown), errors.Is(err, run.ErrStale):
 		p.drop(t)
@@ -80,11 +78,11 @@ func (p *Pool) notKept(t *plan.Ticket, size int64, err error) {
 	case errors.Is(err, run.ErrNoRoom):
 		p.noRoom(t, size, err)
 	default:
-		wait := p.trouble(key)
+		wait := p.trouble(a)
 		p.mu.Lock()
 		p.backlog.Back(t, p.now()+wait)
 		p.mu.Unlock()
-		p.Tell(run.Event{Kind: run.AssetRetry, Asset: key, Err: err, Note: "again in " + wait.Round(time.Millisecond).String()})
+		p.Tell(run.Event{Kind: run.AssetRetry, Asset: a.Key, Err: err, Note: "again in " + wait.Round(time.Millisecond).String()})
 	}
 	signal(p.wake)
 }
@@ -92,17 +90,17 @@ func (p *Pool) notKept(t *plan.Ticket, size int64, err error) {
 // trouble notes that something on the volume could not be used for the asset, and
 // returns how long it waits. Until that is over, or another asset is stored, the
 // service clock stands still: none of it is the asset's fault.
-func (p *Pool) trouble(key run.Key) (wait time.Duration) {
+func (p *Pool) trouble(a run.Asset) (wait time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.volume.bad == nil {
 		p.volume.bad = map[run.Key]struct{}{}
 	}
-	p.volume.bad[key] = struct{}{}
+	p.volume.bad[a.Key] = struct{}{}
 	p.Service.Pause(pauseStorage)
-	c := p.notes(key)
+	c := p.notes(a.Key)
 	c.tries++
-	return plan.Wait(c.tries, 0, p.Random())
+	return plan.Wait(c.tries, p.life(a), p.Random())
 }
 
 // usable notes that the volume can be used for the asset. The pool is locked.

@@ -10,6 +10,7 @@ import (
 
 	"github.com/assetd/assetd/internal/plan"
 	"github.com/assetd/assetd/internal/run"
+	"github.com/assetd/assetd/internal/transfer"
 )
 
 // Changed takes in what a poll changed: assets that are new, have fresh URLs, or
@@ -27,10 +28,44 @@ func (p *Pool) Changed(c run.Change) {
 	for _, a := range c.Assets {
 		if a.State == run.AssetWaiting {
 			p.backlog.Put(r, p.planAsset(a))
+			p.hurry(a)
 		}
 	}
 	p.mu.Unlock()
 	p.Wake()
+}
+
+// hurry has the asset's host asked in time for it, if it was told to be left alone
+// for the sake of less urgent ones. The pool is locked.
+func (p *Pool) hurry(a run.Asset) {
+	p.backlog.Hurry(a.Key, func() time.Duration {
+		return p.now() + plan.Obey(transfer.MaxRetryAfter, p.left(a))
+	})
+}
+
+// left is the time that a server's Retry-After may take of: until the asset's
+// deadline, or in the margin until its death; 0 where neither is known. The pool is
+// locked.
+func (p *Pool) left(a run.Asset) time.Duration {
+	return timeLeft(a, p.config.Margin, p.Clock.Server(hostOf(a)))
+}
+
+func timeLeft(a run.Asset, margin time.Duration, now time.Time) time.Duration {
+	if a.Expiry.IsZero() {
+		return 0
+	}
+	if left := a.Deadline(margin).Sub(now); left > 0 {
+		return left
+	}
+	return a.Expiry.Sub(now)
+}
+
+// life is how long the asset's URL lives on; 0 where none is known.
+func (p *Pool) life(a run.Asset) time.Duration {
+	if a.FirstSeen.IsZero() {
+		return 0
+	}
+	return a.Death().Sub(p.Clock.Server(hostOf(a)))
 }
 
 func planRun(r run.Run) plan.Run {

@@ -101,6 +101,35 @@ func TestRetryAfterIsObeyedUpToTheDeadline(t *testing.T) {
 	}
 }
 
+func TestRetryAfterForOneAssetIsNotObeyedBeyondAnothersDeadline(t *testing.T) {
+	for name, when := range map[string]string{"ready": "ready", "in backoff": "backoff", "arriving later": "later"} {
+		t.Run(name, func(t *testing.T) {
+			live(t, func(w *world) {
+				w.cfg.Workers = 1
+				far := w.add("run1", "far", "https://cdn/far", 12*hour)
+				w.s.rule("https://cdn/far", slowly(time.Second, retryAfter(transfer.Throttled, 429, 6*hour)))
+				w.s.rule("https://cdn/near", refuse(transfer.Server, 500))
+				if when == "backoff" {
+					w.add("run2", "near", "https://cdn/near", 20*time.Minute)
+				}
+				w.start()
+				w.pass(500 * time.Millisecond)
+				if when == "ready" {
+					w.add("run2", "near", "https://cdn/near", 20*time.Minute)
+				}
+				w.pass(2 * time.Second)
+				if when == "later" {
+					w.add("run2", "near", "https://cdn/near", 20*time.Minute)
+				}
+				w.s.rule("https://cdn/near", serve("body", 0))
+				w.pass(10 * time.Minute)
+				w.expect(key("run2", "near"), run.AssetStored)
+				w.expect(far, run.AssetWaiting)
+			})
+		})
+	}
+}
+
 func TestRetryAfterOfABrokenServerIsTheAssetsAlone(t *testing.T) {
 	live(t, func(w *world) {
 		w.cfg.Workers = 1

@@ -67,6 +67,7 @@ func (p *Pool) take(ctx context.Context, page []run.Asset) error {
 		}
 		p.mu.Lock()
 		p.backlog.Add(planRun(r), p.planAsset(a))
+		p.hurry(a)
 		p.mu.Unlock()
 	}
 	signal(p.wake)
@@ -82,6 +83,7 @@ func (p *Pool) addToKnown(a run.Asset) bool {
 		return false
 	}
 	p.backlog.Add(plan.Run{}, p.planAsset(a))
+	p.hurry(a)
 	return true
 }
 

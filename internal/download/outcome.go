@@ -95,7 +95,7 @@ func (w *attempt) notice(f *transfer.Failure, m moment) (wait time.Duration, slo
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	now := p.now()
-	pause := plan.Pause{Least: p.obey(w.asset, f, m), Left: w.asset.Death().Sub(m.server), Random: p.Random()}
+	pause := plan.Pause{Least: w.obeyForAll(f, m), Left: w.asset.Death().Sub(m.server), Random: p.Random()}
 	switch mannerOf(w.asset, f, m) {
 	case answers:
 		p.backlog.Answered(w.t, now)
@@ -111,15 +111,23 @@ func (w *attempt) notice(f *transfer.Failure, m moment) (wait time.Duration, slo
 	return 0, false
 }
 
-// obey is how long the server's Retry-After is obeyed. The pool is locked.
+// obey is how long the server's Retry-After is obeyed for the asset's sake. The
+// pool is locked.
 func (p *Pool) obey(a run.Asset, f *transfer.Failure, m moment) time.Duration {
-	var left time.Duration
-	if !a.Expiry.IsZero() {
-		if left = a.Deadline(p.config.Margin).Sub(m.server); left <= 0 {
-			left = a.Expiry.Sub(m.server) // in the margin
-		}
+	return plan.Obey(f.RetryAfter, timeLeft(a, p.config.Margin, m.server))
+}
+
+// obeyForAll is the same for the sake of all that wait for the host. The pool is
+// locked.
+func (w *attempt) obeyForAll(f *transfer.Failure, m moment) time.Duration {
+	least := w.p.obey(w.asset, f, m)
+	if least <= time.Minute {
+		return least // not longer than any wait may be
 	}
-	return plan.Obey(f.RetryAfter, left)
+	if deadline, ok := w.p.backlog.Soonest(w.t); ok {
+		least = min(least, plan.Obey(f.RetryAfter, deadline.Sub(m.server)))
+	}
+	return least
 }
 
 // waitUntil gives the asset back and returns how long it waits.
@@ -162,7 +170,7 @@ func (w *attempt) retry(least time.Duration) {
 	p.mu.Lock()
 	c := p.notes(w.key)
 	c.tries++
-	wait := max(plan.Wait(c.tries, 0, p.Random()), least)
+	wait := max(plan.Wait(c.tries, p.life(w.asset), p.Random()), least)
 	p.mu.Unlock()
 	w.back(p.now() + wait)
 }
@@ -183,7 +191,7 @@ func (w *attempt) local(ctx context.Context, err error) {
 		w.given = true
 		p.noRoom(w.t, need, err)
 	default:
-		wait := p.trouble(w.key)
+		wait := p.trouble(w.asset)
 		w.back(p.now() + wait)
 		w.p.Tell(run.Event{Kind: run.AssetRetry, Asset: w.key, Err: err, Note: "again in " + wait.Round(time.Millisecond).String()})
 	}
@@ -242,6 +250,12 @@ func (w *attempt) lose(ctx context.Context, a run.Asset, rule run.LossRule, reas
 	p := w.p
 	if rule != run.LossRefused && w.rescued() {
 		return
+	}
+	if w.flight == nil { // the volume was not asked for a part: it may be offline
+		if err := p.Volume.Check(); err != nil {
+			w.local(ctx, err)
+			return
+		}
 	}
 	w.rescue = nil
 	w.closePart()

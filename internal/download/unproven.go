@@ -49,7 +49,7 @@ func (w *attempt) unproven(ctx context.Context, res transfer.Result) {
 	if res.SHA256 == w.asset.Evidence.UnprovenSum && transfer.ContainerWhole(w.part, res.Size) {
 		whole := res.Whole
 		whole.Warnings = append(slices.Clone(whole.Warnings), warningUnproven)
-		w.rescue = &rescue{w.part, whole}
+		w.rescue, w.part.reset = &rescue{w.part, whole}, false
 	}
 	f := &transfer.Failure{
 		Class: unproven, Status: http.StatusOK, Host: res.Host,
@@ -96,7 +96,7 @@ func (w *attempt) closePart() {
 		return
 	}
 	p.mu.Lock()
-	if w.rescue != nil && p.rescues < mostRescues {
+	if w.rescue != nil && !part.reset && p.rescues < mostRescues {
 		p.notes(w.key).rescue = w.rescue
 		p.rescues++
 		p.mu.Unlock()

@@ -111,20 +111,20 @@ func (p *Pool) lookAtVolume() (sleep time.Duration) {
 func (p *Pool) lookAtRoom() (sleep time.Duration) {
 	p.mu.Lock()
 	_, waits := p.backlog.NeedsRoom()
-	if !waits {
-		back := p.volume.low
-		p.volume.low, p.volume.full = false, false
-		p.mu.Unlock()
-		if back {
-			p.Tell(run.Event{Kind: run.DiskBack})
-			signal(p.wake)
-		}
-		return longestSleep
-	}
 	due := p.volume.checked + lookAgain - p.now()
-	if p.volume.checked > 0 && due > 0 {
+	switch {
+	case !waits && !p.volume.low:
+		p.mu.Unlock()
+		return longestSleep
+	case p.volume.checked > 0 && due > 0: // also before what was let start is believed to fit
 		p.mu.Unlock()
 		return due
+	case !waits:
+		p.volume.low, p.volume.full = false, false
+		p.mu.Unlock()
+		p.Tell(run.Event{Kind: run.DiskBack})
+		signal(p.wake)
+		return longestSleep
 	}
 	p.volume.checked = max(p.now(), 1)
 	p.volume.full = true // nothing opens a part while some may be deleted

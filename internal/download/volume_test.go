@@ -308,6 +308,50 @@ func TestAssetOfUnknownSizeWaitsForAStep(t *testing.T) {
 	})
 }
 
+func TestRoomThatIsOnlySaidToBeThereIsNotToldAgainAndAgain(t *testing.T) {
+	live(t, func(w *world) { // as under a quota, which statfs knows nothing of
+		w.s.rule("https://cdn/", func(context.Context, transfer.Request, transfer.Part, func(int64, int64)) (transfer.Result, error) {
+			return transfer.Result{}, failure(transfer.NoRoom, 200, run.ErrNoRoom)
+		})
+		w.add("run1", "a", "https://cdn/a", hour)
+		w.start()
+		w.pass(10 * time.Minute)
+		if low, back := len(w.told(run.DiskLow)), len(w.told(run.DiskBack)); low != 1 || back != 0 {
+			t.Errorf("low told %d times, back %d times", low, back)
+		}
+		if got := len(w.s.of("")); got < 100 || got > 121 {
+			t.Errorf("%d requests in ten minutes, want one every 5 s", got)
+		}
+	})
+}
+
+func TestTroubleWithTheVolumeIsTriedAgainInTimeForADyingURL(t *testing.T) {
+	for name, fail := range map[string]func(w *world){
+		"part": func(w *world) { w.v.openErr = errors.New("too many open files") },
+		"keep": func(w *world) { w.v.keepErr = func(run.Key) error { return errors.New("input/output error") } },
+		"panic": func(w *world) {
+			w.s.rule("https://cdn/", func(context.Context, transfer.Request, transfer.Part, func(int64, int64)) (transfer.Result, error) {
+				panic("")
+			})
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			live(t, func(w *world) {
+				k := w.add("run1", "a", "https://cdn/a", 10*time.Minute)
+				fail(w)
+				w.start()
+				w.pass(9*time.Minute + 30*time.Second)
+				w.v.mu.Lock()
+				w.v.openErr, w.v.keepErr = nil, nil
+				w.v.mu.Unlock()
+				w.s.rule("https://cdn/", serve("body", 0))
+				w.pass(4 * time.Second)
+				w.expect(k, run.AssetStored)
+			})
+		})
+	}
+}
+
 func TestRoomIsGivenToAsManyAsItSuffices(t *testing.T) {
 	live(t, func(w *world) {
 		w.v.free = 700

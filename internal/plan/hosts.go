@@ -1,6 +1,10 @@
 package plan
 
-import "time"
+import (
+	"time"
+
+	"github.com/assetd/assetd/internal/run"
+)
 
 // host is where assets come from. It is open while it answers; else it gets one
 // probe at a time, after a time to wait that grows with each in vain.
@@ -224,6 +228,35 @@ func (b *Backlog) Slow(t *Ticket, now time.Duration, p Pause) (wait time.Duratio
 	h.until = max(h.until, now+wait)
 	b.place(h)
 	return h.until - now
+}
+
+// Soonest is the earliest deadline of the assets that wait for the ticket's host.
+// It looks through all that wait for their time.
+func (b *Backlog) Soonest(t *Ticket) (deadline time.Time, ok bool) {
+	var first *item
+	if !t.host.ready.empty() {
+		first = t.host.ready.head()
+	}
+	for _, it := range b.later.all {
+		if it.host == t.host && (first == nil || urgent(it, first)) {
+			first = it
+		}
+	}
+	if first == nil {
+		return time.Time{}, false
+	}
+	return time.UnixMilli(first.deadline), true
+}
+
+// Hurry has an asset's host, if it is closed, get its next request at that time at
+// the latest.
+func (b *Backlog) Hurry(key run.Key, at func() time.Duration) {
+	it := b.find(key)
+	if it == nil || it.host.until == 0 {
+		return
+	}
+	it.host.until = min(it.host.until, at())
+	b.place(it.host)
 }
 
 // Silent notes that the host answered nothing at all. It is closed as by Slow

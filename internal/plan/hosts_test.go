@@ -1,0 +1,259 @@
+package plan_test
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/assetd/assetd/internal/plan"
+)
+
+func TestUnknownHostGetsOneProbeUntilItAnswers(t *testing.T) {
+	b := plan.New(4)
+	for n := range 4 {
+		b.Put(one, asset(n, "cdn", n))
+	}
+	probe, id := next(t, b, 0)
+	if id != "a0" {
+		t.Fatalf("%q first", id)
+	}
+	if _, id := next(t, b, 0); id != "" {
+		t.Fatalf("%s started beside the probe", id)
+	}
+	if b.Answered(probe, 1) {
+		t.Error("a host that was never closed was told to be back")
+	}
+	expectOrder(t, b, 1, "a1", "a2", "a3")
+}
+
+func TestClosedHostGetsOneProbeAtATimeAndTheFirstSuccessOpensIt(t *testing.T) {
+	b := opened(t, 4, "cdn", "other")
+	for n := range 4 {
+		b.Put(one, asset(n, "cdn", n))
+	}
+	first, _ := next(t, b, 0)
+	second, _ := next(t, b, 0)
+	if wait := b.Slow(first, 0, plan.Pause{Random: 1}); wait != time.Second {
+		t.Fatalf("first wait %v", wait)
+	}
+	b.Back(first, time.Hour)
+	if wait := b.Slow(second, 0, plan.Pause{Random: 1}); wait != time.Second {
+		t.Errorf("a request from before the closing made the wait %v", wait)
+	}
+	b.Back(second, time.Hour)
+	if _, id := next(t, b, time.Second-1); id != "" {
+		t.Fatalf("%s started on a closed host", id)
+	}
+	probe, id := next(t, b, time.Second)
+	if id != "a2" {
+		t.Fatalf("probe %q", id)
+	}
+	if _, id := next(t, b, time.Second); id != "" {
+		t.Fatalf("%s started beside the probe", id)
+	}
+	if wait := b.Slow(probe, time.Second, plan.Pause{Random: 1}); wait != 2*time.Second {
+		t.Errorf("second wait %v", wait)
+	}
+	b.Back(probe, time.Hour)
+	probe, _ = next(t, b, 3*time.Second)
+	if !b.Answered(probe, 3*time.Second) {
+		t.Error("the host was not told to be back")
+	}
+	b.Drop(probe)
+	b.Put(one, asset(7, "cdn", 7))
+	b.Put(one, asset(8, "cdn", 8))
+	expectOrder(t, b, 3*time.Second, "a7", "a8")
+}
+
+func TestAnswerToARequestFromBeforeTheClosingOpensNothing(t *testing.T) {
+	b := opened(t, 4, "cdn")
+	for n := range 3 {
+		b.Put(one, asset(n, "cdn", n))
+	}
+	first, _ := next(t, b, 0)
+	second, _ := next(t, b, 0)
+	b.Slow(first, 0, plan.Pause{Random: 1})
+	if b.Answered(second, 0) {
+		t.Error("it opened the host")
+	}
+	if _, id := next(t, b, 0); id != "" {
+		t.Errorf("%s started", id)
+	}
+}
+
+func TestRetryAfterOfAnyRequestIsWaitedFor(t *testing.T) {
+	b := opened(t, 4, "cdn")
+	for n := range 3 {
+		b.Put(one, asset(n, "cdn", n))
+	}
+	first, _ := next(t, b, 0)
+	second, _ := next(t, b, 0)
+	if wait := b.Slow(first, 0, plan.Pause{Least: 7 * time.Second, Random: 1}); wait != 7*time.Second {
+		t.Errorf("wait %v", wait)
+	}
+	if wait := b.Slow(second, 0, plan.Pause{Least: 20 * time.Second, Random: 1}); wait != 20*time.Second {
+		t.Errorf("wait %v", wait)
+	}
+	if at, _ := b.NextAt(); at != 20*time.Second {
+		t.Errorf("next at %v", at)
+	}
+}
+
+func TestSilenceClosesAHostOnlyWhereNobodyWasAnswered(t *testing.T) {
+	b := opened(t, 4, "cdn")
+	for n := range 3 {
+		b.Put(one, asset(n, "cdn", n))
+	}
+	first, _ := next(t, b, time.Second)
+	second, _ := next(t, b, time.Second)
+	b.Answered(second, 2*time.Second)
+	if _, closed := b.Silent(first, 3*time.Second, plan.Pause{Random: 1}); closed {
+		t.Error("closed though another request was answered meanwhile")
+	}
+	b.Back(first, 0)
+	first, _ = next(t, b, 3*time.Second)
+	if wait, closed := b.Silent(first, 13*time.Second, plan.Pause{Random: 1}); !closed || wait != time.Second {
+		t.Errorf("closed %v for %v", closed, wait)
+	}
+}
+
+func TestSoonestIsTheEarliestDeadlineThatWaitsForAHost(t *testing.T) {
+	b := opened(t, 9, "cdn", "other")
+	for n := range 4 {
+		b.Put(one, asset(n, "cdn", n))
+	}
+	b.Put(one, asset(9, "other", 0))
+	var tickets []*plan.Ticket
+	for range 5 {
+		ticket, _ := next(t, b, 0)
+		tickets = append(tickets, ticket)
+	}
+	second := tickets[2]
+	if _, ok := b.Soonest(second); ok {
+		t.Error("nothing waits, but has a deadline")
+	}
+	b.Back(tickets[4], 0) // a3 is ready
+	if at, ok := b.Soonest(second); !ok || !at.Equal(day.Add(3*time.Second)) {
+		t.Errorf("soonest %v, %v", at, ok)
+	}
+	b.Back(tickets[3], time.Hour) // a2 waits
+	if at, ok := b.Soonest(second); !ok || !at.Equal(day.Add(2*time.Second)) {
+		t.Errorf("soonest %v, %v", at, ok)
+	}
+}
+
+func TestHurryShortensTheWaitForAHostAndNeverMakesItLonger(t *testing.T) {
+	b := opened(t, 4, "cdn")
+	b.Put(one, asset(1, "cdn", 1))
+	never := func() time.Duration { t.Error("asked when, though the host is open"); return 0 }
+	b.Hurry(key("r001", 1), never)
+	b.Hurry(key("none", 1), never)
+	ticket, _ := next(t, b, 0)
+	b.Put(one, asset(2, "cdn", 2))
+	b.Slow(ticket, 0, plan.Pause{Least: time.Hour, Random: 1})
+	b.Hurry(key("r001", 2), func() time.Duration { return 2 * time.Hour })
+	if at, _ := b.NextAt(); at != time.Hour {
+		t.Errorf("next at %v", at)
+	}
+	b.Hurry(key("r001", 2), func() time.Duration { return time.Minute })
+	if at, _ := b.NextAt(); at != time.Minute {
+		t.Errorf("next at %v", at)
+	}
+	expectOrder(t, b, time.Minute-1)
+	expectOrder(t, b, time.Minute, "a2")
+}
+
+func TestHostThatSpeaksWithErrorsIsOpenedOnlyIfNothingElseSpokeAgainstIt(t *testing.T) {
+	b := plan.New(4)
+	for n := range 4 {
+		b.Put(one, asset(n, "cdn", n))
+	}
+	ticket, _ := next(t, b, 0)
+	if wait := b.Spoke(ticket, 0, plan.Pause{Random: 1}); wait != 0 {
+		t.Errorf("waits %v for a host that lives", wait)
+	}
+	ticket, id := next(t, b, 0)
+	if id != "a1" {
+		t.Fatal("not opened")
+	}
+	b.Slow(ticket, 0, plan.Pause{Random: 1})
+	probe, _ := next(t, b, time.Second)
+	if wait := b.Spoke(probe, time.Second, plan.Pause{Random: 1}); wait != 2*time.Second {
+		t.Errorf("after another error the closed host waits %v", wait)
+	}
+}
+
+func TestHostThatWasLongSilentIsProbedAgain(t *testing.T) {
+	b := opened(t, 4, "cdn")
+	for n := range 4 {
+		b.Put(one, asset(n, "cdn", n))
+	}
+	ticket, _ := next(t, b, time.Minute+1)
+	if _, id := next(t, b, time.Minute+1); id != "" {
+		t.Error("several workers for a host that has said nothing for long")
+	}
+	b.Answered(ticket, time.Minute+2)
+	if _, id := next(t, b, time.Minute+2); id == "" {
+		t.Error("not opened by its answer")
+	}
+}
+
+func TestOneHostLeavesAWorkerToAnotherOne(t *testing.T) {
+	b := opened(t, 4, "slow", "fast")
+	for n := range 9 {
+		b.Put(one, asset(n, "slow", n))
+	}
+	b.Put(one, asset(100, "fast", 100))
+	b.Put(one, asset(101, "fast", 101))
+	var got []string
+	for range 4 {
+		_, id := next(t, b, 0)
+		got = append(got, id)
+	}
+	if d := cmp.Diff([]string{"a0", "a1", "a2", "a100"}, got); d != "" {
+		t.Errorf("started (-want +got):\n%s", d)
+	}
+}
+
+func TestHostAloneGetsAllWorkers(t *testing.T) {
+	b := opened(t, 4, "cdn")
+	for n := range 4 {
+		b.Put(one, asset(n, "cdn", n))
+	}
+	expectOrder(t, b, 0, "a0", "a1", "a2", "a3")
+}
+
+func TestHostsThatMayBeDeadGetHalfTheWorkers(t *testing.T) {
+	b := opened(t, 4, "cdn")
+	for n := range 8 {
+		b.Put(one, asset(n, fmt.Sprint("dead", n), n))
+	}
+	for n := range 4 {
+		b.Put(one, asset(100+n, "cdn", 100+n))
+	}
+	var got []string
+	for range 4 {
+		_, id := next(t, b, 0)
+		got = append(got, id)
+	}
+	if d := cmp.Diff([]string{"a0", "a1", "a100", "a101"}, got); d != "" {
+		t.Errorf("started (-want +got):\n%s", d)
+	}
+}
+
+func TestOneWorkerFollowsTheDeadlines(t *testing.T) {
+	b := plan.New(1)
+	b.Put(one, asset(1, "slow", 1))
+	b.Put(one, asset(2, "fast", 2))
+	b.Put(one, asset(3, "slow", 3))
+	for _, want := range []string{"a1", "a2", "a3"} {
+		ticket, id := next(t, b, 0)
+		if id != want {
+			t.Fatalf("%q, want %q", id, want)
+		}
+		b.Answered(ticket, 0)
+		b.Drop(ticket)
+	}
+}
