@@ -106,6 +106,10 @@ func (w *attempt) read(ctx context.Context) bool {
 		return false
 	}
 	w.asset = a
+	if w.p.numbered() && a.Index == 0 {
+		w.back(w.p.now() + lookAgain) // Changed brings it earlier
+		return false
+	}
 	return true
 }
 
@@ -170,6 +174,10 @@ func (w *attempt) url() (string, bool) {
 	_, known := p.Clock.Skew(host)
 	p.mu.Lock()
 	asked := w.state.spacing == renewSpacing && !w.state.answered && p.now()-w.state.asked < patience
+	vain := asked && known && !w.asset.Expiry.IsZero() && !w.asset.Evidence.NoLaterURL && p.Clock.Server(host).After(w.asset.Expiry)
+	if vain {
+		p.notes(w.asset).asking = true
+	}
 	p.mu.Unlock()
 	switch {
 	case !ok:
@@ -177,7 +185,7 @@ func (w *attempt) url() (string, bool) {
 		w.back(p.now() + patience)
 		p.Tell(run.Event{Kind: run.AssetRetry, Asset: w.key, Host: host, Note: "the answer with its URL is not at hand: asked for once more"})
 		return "", false
-	case asked && known && !w.asset.Expiry.IsZero() && !w.asset.Evidence.NoLaterURL && p.Clock.Server(host).After(w.asset.Expiry):
+	case vain:
 		w.back(p.now() + patience) // another asset of the run has found out that this is in vain
 		return "", false
 	}

@@ -15,6 +15,7 @@ func (w *attempt) back(at time.Duration) {
 	defer w.p.mu.Unlock()
 	w.given = true
 	w.p.backlog.Back(w.t, at)
+	signal(w.p.wake)
 }
 
 // drop takes the asset out of the backlog: there is nothing more to do for it.
@@ -76,7 +77,7 @@ func (p *Pool) notKept(t *plan.Ticket, a run.Asset, size int64, err error) {
 		p.backlog.Back(t, 0)
 		p.mu.Unlock()
 	case errors.Is(err, run.ErrNoRoom):
-		p.noRoom(t, size, err)
+		p.noRoom(t, a, size, err)
 	default:
 		wait := p.trouble(a)
 		p.mu.Lock()
@@ -98,7 +99,7 @@ func (p *Pool) trouble(a run.Asset) (wait time.Duration) {
 	}
 	p.volume.bad[a.Key] = struct{}{}
 	p.Service.Pause(pauseStorage)
-	c := p.notes(a.Key)
+	c := p.notes(a)
 	c.tries++
 	return plan.Wait(c.tries, p.life(a), p.Random())
 }
@@ -114,12 +115,16 @@ func (p *Pool) usable(key run.Key) {
 	}
 }
 
-// notes is what is remembered of an asset that failed. The pool is locked.
-func (p *Pool) notes(key run.Key) *caseNotes {
-	c := p.cases[key]
+// notes is what is remembered of an asset that failed; of another URL than the one
+// at hand the waits are forgotten. The pool is locked.
+func (p *Pool) notes(a run.Asset) *caseNotes {
+	c := p.cases[a.Key]
 	if c == nil {
 		c = &caseNotes{}
-		p.cases[key] = c
+		p.cases[a.Key] = c
+	}
+	if c.url != a.URLHash {
+		c.url, c.tries, c.wasRefused, c.asking = a.URLHash, 0, false, false
 	}
 	return c
 }

@@ -13,8 +13,9 @@ import (
 	"github.com/assetd/assetd/internal/transfer"
 )
 
-// Changed takes in what a poll changed: assets that are new, have fresh URLs, or
-// are waiting once more may start at once.
+// Changed takes in what a poll changed. Assets that are new, have another URL, or
+// for which a fresh one was asked for may start at once; what others wait for has
+// nothing to do with the API.
 func (p *Pool) Changed(c run.Change) {
 	p.mu.Lock()
 	r := planRun(c.Run)
@@ -26,10 +27,19 @@ func (p *Pool) Changed(c run.Change) {
 		}
 	}
 	for _, a := range c.Assets {
-		if a.State == run.AssetWaiting {
-			p.backlog.Put(r, p.planAsset(a))
-			p.hurry(a)
+		if a.State != run.AssetWaiting {
+			continue
 		}
+		notes := p.cases[a.Key]
+		if notes == nil || notes.asking || notes.url != a.URLHash {
+			p.backlog.Put(r, p.planAsset(a))
+		} else {
+			p.backlog.Update(r, p.planAsset(a))
+		}
+		if notes != nil {
+			notes.asking = false
+		}
+		p.hurry(a)
 	}
 	p.mu.Unlock()
 	p.Wake()

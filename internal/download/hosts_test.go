@@ -220,6 +220,28 @@ func TestRefusalAfterDeathAsksForFreshURLsOnceForTheRun(t *testing.T) {
 	})
 }
 
+func TestAnswerFreesAlsoAssetsThatWereNotTriedForTheSakeOfAnother(t *testing.T) {
+	live(t, func(w *world) {
+		w.cfg.Workers = 1
+		w.clk.skew["cdn"] = 0
+		w.s.rule("https://cdn/", refuse(transfer.Refused, 403))
+		w.s.rule("https://cdn/b", refuse(transfer.Server, 500))
+		w.add("run1", "a", "https://cdn/a", time.Minute)
+		b := w.add("run1", "b", "https://cdn/b", 90*time.Second)
+		w.start()
+		w.pass(5 * time.Minute) // b failed before, and is dead now
+		requests := len(w.s.of("https://cdn/b"))
+		w.s.rule("https://cdn/b", serve("body", 0))
+		w.pass(2 * time.Minute)
+		if got := len(w.s.of("https://cdn/b")); got != requests {
+			t.Errorf("%d requests with a URL that is dead", got-requests)
+		}
+		w.again("run1")
+		w.pass(70 * time.Second) // the host may be closed for a minute
+		w.expect(b, run.AssetStored)
+	})
+}
+
 func TestRefusalOfAFreshURLIsAskedAboutAgain(t *testing.T) {
 	live(t, func(w *world) {
 		w.poll()

@@ -103,6 +103,26 @@ func TestAssetWaitsASecondDoublingToAMinute(t *testing.T) {
 	})
 }
 
+func TestPollsThatBringNothingNewShortenNoWait(t *testing.T) {
+	live(t, func(w *world) {
+		w.v.free = 5
+		w.add("run1", "a", "https://cdn/a", 12*hour)
+		w.add("run1", "room", "https://room/a", 12*hour)
+		w.s.rule("https://cdn/a", refuse(transfer.Server, 500))
+		w.start()
+		for range 40 { // as of a run that goes on
+			w.pass(time.Second)
+			w.again("run1")
+		}
+		if d := cmp.Diff(seconds(0, 1, 3, 7, 15, 31), w.s.times("https://cdn/a")); d != "" {
+			t.Errorf("tried at (-want +got):\n%s", d)
+		}
+		if got := len(w.s.of("https://room/")); got != 1 {
+			t.Errorf("asked %d times for what has no room", got)
+		}
+	})
+}
+
 func TestAssetIsTriedCloserTogetherAsItsDeathComesNear(t *testing.T) {
 	live(t, func(w *world) {
 		w.add("run1", "a", "https://cdn/a", 16*time.Minute)

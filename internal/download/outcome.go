@@ -135,10 +135,7 @@ func (w *attempt) waitUntil(a run.Asset, f *transfer.Failure, m moment, v verdic
 	p := w.p
 	p.mu.Lock()
 	p.usable(w.key)
-	c := p.notes(w.key)
-	if c.url != a.URLHash {
-		c.tries, c.wasRefused, c.url = 0, false, a.URLHash
-	}
+	c := p.notes(a)
 	c.tries++
 	if f.Class == transfer.Refused {
 		c.refused, c.wasRefused = p.now(), true
@@ -168,7 +165,7 @@ func (w *attempt) tellRetry(f *transfer.Failure, v verdict, wait time.Duration) 
 func (w *attempt) retry(least time.Duration) {
 	p := w.p
 	p.mu.Lock()
-	c := p.notes(w.key)
+	c := p.notes(w.asset)
 	c.tries++
 	wait := max(plan.Wait(c.tries, p.life(w.asset), p.Random()), least)
 	p.mu.Unlock()
@@ -189,7 +186,7 @@ func (w *attempt) local(ctx context.Context, err error) {
 		need := w.need()
 		w.closePart()
 		w.given = true
-		p.noRoom(w.t, need, err)
+		p.noRoom(w.t, w.asset, need, err)
 	default:
 		wait := p.trouble(w.asset)
 		w.back(p.now() + wait)
@@ -233,6 +230,7 @@ func (w *attempt) queueFailed(ctx context.Context, doing string, err error) bool
 func (p *Pool) renew(a run.Asset, spacing time.Duration) {
 	s := p.state(a.Key.Run)
 	p.mu.Lock()
+	p.notes(a).asking = true // before the answer can come
 	now := p.now()
 	asked := s.spacing > 0 && now-s.asked < spacing && (s.spacing <= spacing && !s.answered || spacing == refusedSpacing)
 	if !asked {
@@ -248,14 +246,14 @@ func (p *Pool) renew(a run.Asset, spacing time.Duration) {
 // although two fetches agreed on them.
 func (w *attempt) lose(ctx context.Context, a run.Asset, rule run.LossRule, reason string, cause error) {
 	p := w.p
-	if rule != run.LossRefused && w.rescued() {
-		return
-	}
 	if w.flight == nil { // the volume was not asked for a part: it may be offline
 		if err := p.Volume.Check(); err != nil {
 			w.local(ctx, err)
 			return
 		}
+	}
+	if rule != run.LossRefused && w.rescued() {
+		return
 	}
 	w.rescue = nil
 	w.closePart()
@@ -282,9 +280,7 @@ func (w *attempt) lose(ctx context.Context, a run.Asset, rule run.LossRule, reas
 func (w *attempt) quarantine() {
 	p := w.p
 	p.mu.Lock()
-	c := p.notes(w.key)
-	first := !c.quarantined
-	c.quarantined = true
+	first := !p.notes(w.asset).quarantined
 	p.mu.Unlock()
 	part := w.part
 	w.part, w.rescue = nil, nil
@@ -292,5 +288,12 @@ func (w *attempt) quarantine() {
 		part.Discard() //nolint:errcheck // it is begun anew anyway
 		return
 	}
-	p.Tell(run.Event{Kind: run.Quarantined, Asset: w.key, Host: w.flight.host, Err: part.Quarantine()})
+	if err := part.Quarantine(); err != nil {
+		p.Tell(run.Event{Kind: run.AssetRetry, Asset: w.key, Err: fmt.Errorf("putting what is not media aside: %w", err)})
+		return
+	}
+	p.mu.Lock()
+	p.notes(w.asset).quarantined = true
+	p.mu.Unlock()
+	p.Tell(run.Event{Kind: run.Quarantined, Asset: w.key, Host: w.flight.host})
 }

@@ -63,7 +63,7 @@ func (w *attempt) giveUp(ctx context.Context) {
 	}
 	m := moment{ended: r.Ended(), endedAt: r.EndedService, service: p.Service.Now()}
 	p.mu.Lock()
-	late, c := overdue(p.config, m), p.notes(w.key)
+	late, c := overdue(p.config, m), p.notes(w.asset)
 	again := late && w.asset.Evidence.UnprovenSum != "" && c.rescue == nil && !c.lastTry
 	switch {
 	case again:

@@ -33,6 +33,7 @@ type Config struct {
 	Margin      time.Duration // a deadline is so long before death, see run.Asset.Deadline
 	GiveUpAfter time.Duration // how long answers must look final: loss rule (b)
 	LostAfter   time.Duration // from the run's end on: loss rule (d)
+	Numbered    bool          // files are named by index, which an asset gets when its run ends: it waits for that
 }
 
 // Records is what the pool reads of the queue. Get and Asset fail with
@@ -186,8 +187,9 @@ type runState struct {
 // caseNotes are what is remembered of an asset that failed, until it is stored or
 // lost. After a restart it starts anew, which costs a few early tries.
 type caseNotes struct {
+	url         string        // hash of the URL that all this is about
 	tries       int           // failures in a row
-	url         string        // hash of the URL these were of
+	asking      bool          // a fresh one was asked for
 	refused     time.Duration // when it was last refused; meaningless before
 	wasRefused  bool
 	need        int64 // bytes it needs room for
@@ -220,6 +222,12 @@ func (p *Pool) Configure(c Config) {
 	p.config = c
 	p.mu.Unlock()
 	signal(p.nudge)
+}
+
+func (p *Pool) numbered() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.config.Numbered
 }
 
 // Wake looks at once whether something may start.

@@ -97,7 +97,7 @@ func (w *attempt) closePart() {
 	}
 	p.mu.Lock()
 	if w.rescue != nil && !part.reset && p.rescues < mostRescues {
-		p.notes(w.key).rescue = w.rescue
+		p.notes(w.asset).rescue = w.rescue
 		p.rescues++
 		p.mu.Unlock()
 		return
@@ -108,6 +108,6 @@ func (w *attempt) closePart() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if have > 0 && err == nil {
-		p.notes(w.key).parted = true
+		p.notes(w.asset).parted = true
 	}
 }

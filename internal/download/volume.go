@@ -24,13 +24,13 @@ const (
 
 // volumeState is how the volume stands.
 type volumeState struct {
-	offline bool // nothing starts
-	full    bool // nothing starts until the next look at the room
-	low     bool // an asset waits for room
-	bad     map[run.Key]struct{}
-	looked  time.Duration // at the volume
-	checked time.Duration // at the room
-	scanned bool          // the parts of an earlier life are known
+	offline bool                 // nothing starts
+	full    bool                 // nothing starts until the next look at the room
+	low     bool                 // an asset waits for room
+	bad     map[run.Key]struct{} // assets whose files could not be used
+	looked  time.Duration        // at the volume
+	checked time.Duration        // at the room
+	scanned bool                 // the parts of an earlier life are known
 }
 
 // goneOffline makes everything wait for the volume.
@@ -57,15 +57,15 @@ func (p *Pool) paused() bool {
 
 // noRoom makes the asset wait for room. Nothing else starts until the next look:
 // with a full volume every request would be in vain.
-func (p *Pool) noRoom(t *plan.Ticket, need int64, err error) {
+func (p *Pool) noRoom(t *plan.Ticket, a run.Asset, need int64, err error) {
 	p.mu.Lock()
-	p.notes(t.Key()).need = max(need, 1)
+	p.notes(a).need = max(need, 1)
 	p.backlog.Room(t)
 	first := !p.volume.low
 	p.volume.low, p.volume.full = true, true
 	p.mu.Unlock()
 	if first {
-		p.Tell(run.Event{Kind: run.DiskLow, Asset: t.Key(), Err: err, Hint: "free some space or lower storage.min_free"})
+		p.Tell(run.Event{Kind: run.DiskLow, Asset: a.Key, Err: err, Hint: "free some space or lower storage.min_free"})
 	}
 	signal(p.nudge)
 }
@@ -151,7 +151,10 @@ func (p *Pool) share(free int64) {
 			p.mu.Unlock()
 			break
 		}
-		need := p.notes(key).need
+		need := int64(1)
+		if c := p.cases[key]; c != nil {
+			need = c.need
+		}
 		p.mu.Unlock()
 		if free < need && p.evict(key, need, free) {
 			left, err := p.Volume.Free() // a file system may give back less than it said
@@ -164,7 +167,7 @@ func (p *Pool) share(free int64) {
 			break
 		}
 		p.mu.Lock()
-		p.backlog.HasRoom()
+		p.backlog.HasRoom(key)
 		p.mu.Unlock()
 		free -= need
 		started = true
@@ -211,8 +214,12 @@ func (p *Pool) scan(sizes map[string]int64) {
 	}
 	p.volume.scanned = p.loaded
 	p.backlog.Keys(func(k run.Key) {
-		if sizes[k.Hash()] > 0 {
-			p.notes(k).parted = true
+		if sizes[k.Hash()] == 0 {
+			return
 		}
+		if p.cases[k] == nil {
+			p.cases[k] = &caseNotes{}
+		}
+		p.cases[k].parted = true
 	})
 }

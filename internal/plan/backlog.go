@@ -136,6 +136,29 @@ func (b *Backlog) Put(r Run, a Asset) {
 	b.wait(it, 0)
 }
 
+// Update takes an asset in, or what has changed about one that is known and about
+// its run: what it waits for stays.
+func (b *Backlog) Update(r Run, a Asset) {
+	g := b.group(a.Key.Run, r)
+	b.update(g, r)
+	it := g.find(a.Key)
+	if it == nil {
+		b.insert(g, a)
+		return
+	}
+	b.detach(it)
+	b.assign(it, a)
+	switch it.state {
+	case ready:
+		b.wait(it, 0)
+	case later:
+		b.later.push(it)
+	case room:
+		b.room.push(it)
+	case taken:
+	}
+}
+
 func (b *Backlog) insert(g *group, a Asset) {
 	it := &item{id: a.Key.ID, kind: a.Key.Kind, run: g, seq: b.seq}
 	b.seq++
@@ -292,10 +315,11 @@ func (b *Backlog) NeedsRoom() (run.Key, bool) {
 	return b.room.head().key(), true
 }
 
-// HasRoom lets the most urgent asset that waits for room start.
-func (b *Backlog) HasRoom() {
-	if !b.room.empty() {
-		b.wait(b.room.pop(), 0)
+// HasRoom lets an asset start, if it waits for room.
+func (b *Backlog) HasRoom(key run.Key) {
+	if it := b.find(key); it != nil && it.state == room {
+		b.detach(it)
+		b.wait(it, 0)
 	}
 }
 

@@ -157,7 +157,9 @@ func TestRoomIsWaitedForByUrgency(t *testing.T) {
 	if d := cmp.Diff([]run.Key{key("r001", 2)}, b.LessUrgent(key("r001", 1), keys)); d != "" {
 		t.Errorf("less urgent and idle (-want +got):\n%s", d)
 	}
-	b.HasRoom()
+	b.HasRoom(key("r001", 1))
+	b.HasRoom(key("r001", 1)) // it does not wait for it any more
+	b.HasRoom(key("none", 1))
 	expectOrder(t, b, 0, "a1")
 }
 

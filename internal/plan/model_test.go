@@ -61,11 +61,18 @@ func (m *model) find(k run.Key) *modelAsset {
 	return nil
 }
 
-func (m *model) put(r plan.Run, a plan.Asset, known bool) {
+// How an asset is put in.
+const (
+	add = iota
+	update
+	put
+)
+
+func (m *model) put(r plan.Run, a plan.Asset, how int) {
 	for _, other := range m.assets { // what is known of a run is known for all its assets
 		switch {
 		case other.a.Key.Run != a.Key.Run:
-		case known:
+		case how == add:
 			r = other.run
 		default:
 			other.run = r
@@ -76,7 +83,9 @@ func (m *model) put(r plan.Run, a plan.Asset, known bool) {
 	case x == nil:
 		m.assets = append(m.assets, &modelAsset{run: r, a: a, seq: m.seq})
 		m.seq++
-	case known:
+	case how == add:
+	case how == update:
+		x.a = a
 	default:
 		x.a, x.fresh = a, x.ticket != nil
 		if x.ticket == nil {
@@ -211,11 +220,14 @@ func (m *machine) put(t *rapid.T) {
 		Host:     rapid.SampledFrom([]string{"a", "b", "c"}).Draw(t, "host"),
 		Deadline: day.Add(time.Duration(rapid.IntRange(0, 9).Draw(t, "deadline")) * time.Second),
 	}
-	known := rapid.Bool().Draw(t, "add only")
-	m.model.put(r, a, known)
-	if known {
+	how := rapid.SampledFrom([]int{add, update, put}).Draw(t, "how")
+	m.model.put(r, a, how)
+	switch how {
+	case add:
 		m.b.Add(r, a)
-	} else {
+	case update:
+		m.b.Update(r, a)
+	default:
 		m.b.Put(r, a)
 	}
 }
@@ -356,7 +368,7 @@ func (m *machine) room(*rapid.T) {
 	if k, ok := m.b.NeedsRoom(); ok {
 		a := m.find(k)
 		a.room, a.at = false, 0
-		m.b.HasRoom()
+		m.b.HasRoom(k)
 	}
 }
 
