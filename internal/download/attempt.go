@@ -202,6 +202,7 @@ func (w *attempt) open(ctx context.Context) bool {
 	p.mu.Lock()
 	w.flight = &flight{key: w.key, host: host, since: time.Now()}
 	p.flights[w.t] = w.flight
+	p.notes(w.asset) // a poll that comes now can tell whether it brings another URL
 	if w.rescue = p.takeRescue(w.key); w.rescue != nil {
 		w.part = w.rescue.part
 	}

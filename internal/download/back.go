@@ -115,7 +115,7 @@ func (p *Pool) usable(key run.Key) {
 	}
 }
 
-// notes is what is remembered of an asset that failed; of another URL than the one
+// notes is what is remembered of an asset that was begun; of another URL than the one
 // at hand the waits are forgotten. The pool is locked.
 func (p *Pool) notes(a run.Asset) *caseNotes {
 	c := p.cases[a.Key]

@@ -108,17 +108,34 @@ func TestPollsThatBringNothingNewShortenNoWait(t *testing.T) {
 		w.v.free = 5
 		w.add("run1", "a", "https://cdn/a", 12*hour)
 		w.add("run1", "room", "https://room/a", 12*hour)
-		w.s.rule("https://cdn/a", refuse(transfer.Server, 500))
+		w.s.rule("https://cdn/a", slowly(900*time.Millisecond, refuse(transfer.Server, 500)))
 		w.start()
-		for range 40 { // as of a run that goes on
-			w.pass(time.Second)
+		for range 80 { // as of a run that goes on
+			w.pass(500 * time.Millisecond)
 			w.again("run1")
 		}
-		if d := cmp.Diff(seconds(0, 1, 3, 7, 15, 31), w.s.times("https://cdn/a")); d != "" {
+		if d := cmp.Diff(seconds(0, 1.9, 4.8, 9.7, 18.6, 35.5), w.s.times("https://cdn/a")); d != "" {
 			t.Errorf("tried at (-want +got):\n%s", d)
 		}
 		if got := len(w.s.of("https://room/")); got != 1 {
 			t.Errorf("asked %d times for what has no room", got)
+		}
+	})
+}
+
+func TestOnlyTheFirstAnswerAfterARefusalShortensAWait(t *testing.T) {
+	live(t, func(w *world) {
+		w.add("run1", "a", "https://cdn/a", 0)
+		w.s.rule("https://cdn/a", refuse(transfer.Refused, 403))
+		w.start()
+		w.pass(500 * time.Millisecond)
+		w.s.rule("https://cdn/a", refuse(transfer.Server, 500))
+		for range 60 {
+			w.again("run1")
+			w.pass(500 * time.Millisecond)
+		}
+		if d := cmp.Diff(seconds(0, 0.5, 2.5, 6.5, 14.5, 30.5), w.s.times("")); d != "" {
+			t.Errorf("tried at (-want +got):\n%s", d)
 		}
 	})
 }

@@ -163,7 +163,7 @@ type Pool struct {
 	backlog *plan.Backlog
 	busy    int
 	runs    map[run.ID]*runState   // of which an asset was started
-	cases   map[run.Key]*caseNotes // assets that have failed since the start
+	cases   map[run.Key]*caseNotes // assets that were begun and are not home
 	flights map[*plan.Ticket]*flight
 	reload  []resumed // to be taken into the backlog anew
 	loaded  bool      // the queue was read to its end
@@ -184,8 +184,8 @@ type runState struct {
 	answered  bool          // since
 }
 
-// caseNotes are what is remembered of an asset that failed, until it is stored or
-// lost. After a restart it starts anew, which costs a few early tries.
+// caseNotes are what is remembered of an asset that was begun, until it is stored
+// or lost. After a restart it starts anew, which costs a few early tries.
 type caseNotes struct {
 	url         string        // hash of the URL that all this is about
 	tries       int           // failures in a row

@@ -366,8 +366,7 @@ func (m *machine) spoke(t *rapid.T) {
 
 func (m *machine) room(*rapid.T) {
 	if k, ok := m.b.NeedsRoom(); ok {
-		a := m.find(k)
-		a.room, a.at = false, 0
+		m.find(k).room, m.find(k).at = false, 0
 		m.b.HasRoom(k)
 	}
 }
