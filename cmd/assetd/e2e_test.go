@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -184,5 +185,29 @@ func TestAStopEndsThoughATransferAndAPollHang(t *testing.T) {
 	}
 	if took := time.Since(begin); took > 20*time.Second { // 3 s by the budget; far above it, the machine is shared
 		t.Errorf("stopped after %v with a grace of 1 s", took)
+	}
+}
+
+// An asset that is listed before its run has ended gets the number that the first
+// terminal answer gives it.
+func TestNumberedNamesFollowTheFirstTerminalAnswer(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, []string{"storage.run_dir={date}/{label.NAME}-{run_id}", "storage.file_name={kind}-{index}{ext}"})
+	err := r.sim.AddRun("number0001",
+		simulator.Timeline(simulator.Phase{Status: run.Running, Polls: 3, Lists: true}, simulator.Phase{Status: run.Completed}),
+		simulator.Image("zzz", 9000), simulator.Image("aaa", 9000), simulator.Image("AAA", 9000))
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := r.start().ready()
+	plant(t, filepath.Join(r.dir, "drop", "x.json"), `{"run_id": "number0001", "labels": {"NAME": "shot/12"}}`)
+	r.waitSettled(1, time.Minute)
+	p.stop()
+	r.judgeEnd([]run.ID{"number0001"})
+	for i, id := range []string{"zzz", "aaa", "AAA"} {
+		a := r.stored("number0001", id)
+		if want := fmt.Sprintf("images-%03d.png", i+1); a != want {
+			t.Errorf("%s is %s, want %s", id, a, want)
+		}
 	}
 }

@@ -378,6 +378,22 @@ func (r *rig) judgeRun(q *queue.Queue, id run.ID, want simulator.ExpectedRun) in
 	return files
 }
 
+// stored is the name of an asset's file below its run's directory.
+func (r *rig) stored(id run.ID, asset string) string {
+	r.t.Helper()
+	out, _, _ := r.output("show", "--json", string(id))
+	var v server.Run
+	if err := json.Unmarshal([]byte(out), &v); err != nil {
+		r.t.Fatalf("%q: %v", out, err)
+	}
+	for _, a := range v.AssetList {
+		if a.ID == asset {
+			return a.File
+		}
+	}
+	return ""
+}
+
 func contains(list []string, s string) bool {
 	for _, l := range list {
 		if l == s {

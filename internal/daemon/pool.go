@@ -1,6 +1,8 @@
 package daemon
 
 import (
+	"strings"
+
 	"github.com/assetd/assetd/internal/config"
 	"github.com/assetd/assetd/internal/download"
 	"github.com/assetd/assetd/internal/run"
@@ -31,5 +33,8 @@ func (s shelves) Part(key run.Key) (download.Part, error) {
 
 func poolConfig(c *config.Config) download.Config {
 	d := c.Download
-	return download.Config{Workers: d.Workers, Margin: d.Margin, GiveUpAfter: d.GiveUpAfter, LostAfter: d.LostAfter}
+	return download.Config{
+		Workers: d.Workers, Margin: d.Margin, GiveUpAfter: d.GiveUpAfter, LostAfter: d.LostAfter,
+		Numbered: strings.Contains(c.Storage.FileName, "{index}"),
+	}
 }
