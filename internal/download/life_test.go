@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -51,6 +52,30 @@ func TestStartResumesWhatIsVerifiedWithoutAsking(t *testing.T) {
 		}
 		if got := w.told(run.AssetAgain); len(got) != 1 || got[0].Asset != bad {
 			t.Errorf("told %v", got)
+		}
+	})
+}
+
+func TestWhatStaysVerifiedIsHandedToTheStoreAgain(t *testing.T) {
+	live(t, func(w *world) {
+		k := w.add("run1", "a", "https://cdn/a", hour)
+		w.q.set(k, func(a *run.Asset) { a.State, a.Stored = run.AssetVerified, &run.Stored{Size: 7} })
+		var tries atomic.Int64
+		w.v.resume = func(run.Asset) error {
+			if tries.Add(1) < 4 {
+				return errors.New("its part is still in use")
+			}
+			return nil
+		}
+		w.start()
+		w.pass(time.Second)
+		if got := tries.Load(); got != 1 {
+			t.Errorf("tried %d times in a second", got)
+		}
+		w.pass(20 * time.Second)
+		w.expect(k, run.AssetStored)
+		if tries.Load() != 4 || len(w.s.of("")) != 0 {
+			t.Errorf("tried %d times, %d requests", tries.Load(), len(w.s.of("")))
 		}
 	})
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/assetd/assetd/internal/plan"
 	"github.com/assetd/assetd/internal/run"
@@ -12,15 +13,20 @@ import (
 // pageSize is how many assets are read at a time.
 const pageSize = 1000
 
-// load takes all open assets in. Those that wait come in the order of their
-// deadlines, so that the first page is what a start begins with.
-func (p *Pool) load(ctx context.Context) {
+// resumeAll hands what is verified back to the store. It comes before the first
+// transfer, so that nothing which this life has verified is among it.
+func (p *Pool) resumeAll(ctx context.Context) {
 	p.readPages(ctx, p.Queue.VerifiedAssets, func(_ context.Context, page []run.Asset) error {
 		for _, a := range page {
 			p.resume(a)
 		}
 		return nil
 	})
+}
+
+// load takes all assets in that wait. They come in the order of their deadlines,
+// so that the first page is what a start begins with.
+func (p *Pool) load(ctx context.Context) {
 	p.readPages(ctx, p.Queue.Waiting, p.take)
 	p.mu.Lock()
 	p.loaded = ctx.Err() == nil
@@ -99,46 +105,62 @@ func (p *Pool) resume(a run.Asset) {
 			p.Tell(e)
 		case errors.Is(err, run.ErrUnknown):
 		default:
-			p.mu.Lock()
-			p.reload = append(p.reload, resumed{a.Key, err})
-			p.mu.Unlock()
+			p.lookInto(resumed{key: a.Key, why: err})
 			signal(p.nudge)
 		}
 	})
 }
 
-// resumed is an asset that could not be resumed, and why.
+// resumed is an asset that could not be resumed.
 type resumed struct {
 	key run.Key
 	why error
+	due time.Duration // not to be looked into before
 }
 
-// reloadAll takes assets in that could not be resumed, if they wait now.
-func (p *Pool) reloadAll(ctx context.Context) {
+func (p *Pool) lookInto(x resumed) {
 	p.mu.Lock()
-	again := p.reload
+	defer p.mu.Unlock()
+	p.reload = append(p.reload, x)
+}
+
+// reloadAll looks into what could not be resumed, and says when to do so again.
+func (p *Pool) reloadAll(ctx context.Context) (sleep time.Duration) {
+	p.mu.Lock()
+	all := p.reload
 	p.reload = nil
 	p.mu.Unlock()
-	for i, x := range again {
-		a, err := p.Queue.Asset(ctx, x.key)
-		var r run.Run
-		if err == nil {
-			r, err = p.Queue.Get(ctx, x.key.Run)
+	sleep = longestSleep
+	for _, x := range all {
+		left := x.due - p.now()
+		if left <= 0 {
+			left = p.reloadOne(ctx, x)
+		} else {
+			p.lookInto(x)
 		}
-		switch {
-		case errors.Is(err, run.ErrUnknown):
-		case ctx.Err() != nil || p.broken(err):
-			return
-		case err != nil:
-			p.mu.Lock()
-			p.reload = append(p.reload, again[i:]...)
-			p.mu.Unlock()
-			return
-		case a.State == run.AssetWaiting:
-			p.Tell(run.Event{Kind: run.AssetAgain, Asset: x.key, Err: x.why})
-			p.Changed(run.Change{Run: r, Assets: []run.Asset{a}})
-		case a.State == run.AssetVerified:
-			p.resume(a)
-		}
+		sleep = min(sleep, left)
 	}
+	return sleep
+}
+
+// reloadOne takes the asset in if it waits now.
+func (p *Pool) reloadOne(ctx context.Context, x resumed) (sleep time.Duration) {
+	a, err := p.Queue.Asset(ctx, x.key)
+	var r run.Run
+	if err == nil {
+		r, err = p.Queue.Get(ctx, x.key.Run)
+	}
+	switch {
+	case errors.Is(err, run.ErrUnknown), ctx.Err() != nil, p.broken(err):
+	case err == nil && a.State == run.AssetWaiting:
+		p.Tell(run.Event{Kind: run.AssetAgain, Asset: x.key, Err: x.why})
+		p.Changed(run.Change{Run: r, Assets: []run.Asset{a}})
+	case err == nil && a.State == run.AssetVerified && x.due > 0:
+		p.resume(a)
+	case err != nil, a.State == run.AssetVerified: // later
+		x.due = p.now() + lookAgain
+		p.lookInto(x)
+		return lookAgain
+	}
+	return longestSleep
 }

@@ -165,9 +165,9 @@ type Pool struct {
 	runs    map[run.ID]*runState   // of which an asset was started
 	cases   map[run.Key]*caseNotes // assets that were begun and are not home
 	flights map[*plan.Ticket]*flight
-	reload  []resumed // to be taken into the backlog anew
-	loaded  bool      // the queue was read to its end
-	rescues int       // parts held open
+	reload  []resumed
+	loaded  bool // the queue was read to its end
+	rescues int  // parts held open
 	volume  volumeState
 	fatal   error
 	stop    context.CancelFunc // Run's, for a broken queue
@@ -260,6 +260,7 @@ func (p *Pool) Run(ctx, hard context.Context) error {
 	p.stop = func() { stop(); halt() }
 	p.mu.Unlock()
 
+	p.resumeAll(ctx)
 	var beside, workers errgroup.Group
 	workers.SetLimit(p.workers)
 	beside.Go(func() error { p.load(ctx); return nil })

@@ -74,9 +74,8 @@ func (p *Pool) noRoom(t *plan.Ticket, a run.Asset, need int64, err error) {
 // volume, room, the time of loss.
 func (p *Pool) care(ctx context.Context) {
 	for ctx.Err() == nil {
-		p.reloadAll(ctx)
-		sleep := min(p.lookAtVolume(), p.lookAtRoom())
-		rest(ctx, p.nudge, min(sleep, p.sweep(ctx)))
+		sleep := min(p.reloadAll(ctx), p.lookAtVolume(), p.lookAtRoom(), p.sweep(ctx))
+		rest(ctx, p.nudge, sleep)
 	}
 }
 
