@@ -257,7 +257,10 @@ func (w *attempt) lose(ctx context.Context, a run.Asset, rule run.LossRule, reas
 	}
 	w.rescue = nil
 	w.closePart()
-	if cause != nil {
+	switch {
+	case rule == run.LossRefused && cause != nil:
+		reason = cause.Error() // it begins with these words
+	case cause != nil:
 		reason += ": " + cause.Error()
 	}
 	at := p.Clock.Server(hostOf(a))
@@ -269,7 +272,7 @@ func (w *attempt) lose(ctx context.Context, a run.Asset, rule run.LossRule, reas
 	w.drop()
 	p.Tell(run.Event{
 		Kind: run.AssetGone, Asset: w.key, Host: hostOf(a), Note: string(rule) + ": " + reason,
-		Hint: "assetd retry " + string(w.key.Run) + " tries it once more",
+		Hint: "assetd show " + string(w.key.Run) + " tells what was tried",
 	})
 	if ready {
 		p.Ready([]run.ID{w.key.Run})
