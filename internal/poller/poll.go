@@ -222,7 +222,7 @@ func (p *Poller) tell(what reply, v run.Verdict, change run.Change) {
 	if v.GiveUp != "" {
 		p.Tell(run.Event{
 			Kind: run.RunGivenUp, Run: r.ID, State: r.State, Count: r.Assets, Note: v.GiveUp,
-			Hint: "assetd retry " + string(r.ID) + " tries it once more",
+			Hint: "is the run ID right, and may this key see it? assetd show " + string(r.ID) + " tells what was answered",
 		})
 		return
 	}
