@@ -152,7 +152,7 @@ func TestA404EndsARunOnlyAfterItsTimeAndOnlyWhereOthersWereAnswered(t *testing.T
 		if r.GaveUp == "" {
 			t.Errorf("%+v", r)
 		}
-		if e := w.told(run.RunGivenUp); len(e) != 2 || e[1].Hint != "assetd retry gone-2 tries it once more" || !strings.Contains(e[1].Note, "404") {
+		if e := w.told(run.RunGivenUp); len(e) != 2 || !strings.Contains(e[1].Hint, "assetd show gone-2") || !strings.Contains(e[1].Note, "404") {
 			t.Errorf("%+v", e)
 		}
 	})
