@@ -49,7 +49,7 @@ func (p *progress) tell(e run.Event) {
 	case run.RunEnded:
 		p.line(p.out, "%s: %s, %s", e.Run, clean(e.Note), assets(e.Count))
 	case run.AssetKept:
-		p.line(p.out, "%s: %s (%s)", e.Asset.Run, path.Join(e.File), humanize.IBytes(uint64(e.Bytes)))
+		p.line(p.out, "%s: %s/%s (%s)", e.Asset.Run, e.Asset.Kind, clean(e.Asset.ID), humanize.IBytes(uint64(e.Bytes)))
 	case run.RunSettled:
 		p.line(p.out, "%s: %s, %d stored, %d lost, %s in %s", e.Run, e.State, e.Count, e.Lost, humanize.IBytes(uint64(e.Bytes)), path.Join(p.dir, e.File))
 	case run.AssetGone, run.RunGivenUp, run.Quarantined:
