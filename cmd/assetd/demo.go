@@ -299,9 +299,12 @@ func (d *demo) writeConfig() error {
 	for _, s := range append(d.settings(), "api.key_file="+keyFile) {
 		name, value, _ := strings.Cut(s, "=")
 		if section, key, ok := strings.Cut(name, "."); ok {
-			sections[section] = append(sections[section], fmt.Sprintf("  %s: %q", key, value))
+			if key == "allow_networks" {
+				value = "[" + value + "]"
+			}
+			sections[section] = append(sections[section], fmt.Sprintf("  %s: %s", key, value))
 		} else {
-			top = append(top, fmt.Sprintf("%s: %q", name, value))
+			top = append(top, fmt.Sprintf("%s: %s", name, value))
 		}
 	}
 	text := strings.Join(top, "\n") + "\n"

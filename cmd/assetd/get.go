@@ -87,7 +87,7 @@ func (a *app) loadForGet(output string) (*config.Config, string, error) {
 func getError(ctx context.Context, err error) error {
 	var sig interrupted
 	switch {
-	case errors.Is(err, errTimeout):
+	case errors.Is(err, errTimeout), errors.Is(context.Cause(ctx), errTimeout):
 		return codedError{exitTimeout, errTimeout}
 	case errors.As(context.Cause(ctx), &sig):
 		return withCode(exitInterrupted, "interrupted: call again to go on from here")

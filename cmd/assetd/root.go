@@ -2,9 +2,11 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"strings"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -27,6 +29,9 @@ func execute(ctx context.Context, args []string, sys system) int {
 	root.SetOut(sys.stdout)
 	root.SetErr(sys.stderr)
 	err := root.ExecuteContext(ctx)
+	if errors.Is(err, syscall.EPIPE) {
+		return exitDone // whoever read our output has seen enough
+	}
 	if err != nil && err.Error() != "" {
 		fmt.Fprintf(sys.stderr, "assetd: %s\n", err)
 	}

@@ -80,6 +80,7 @@ type daemon struct {
 	Options
 	cfg     *config.Config // as it was at the start
 	current *config.Config // as it was last read; reloads alone uses it
+	key     string         // as it was last read; the same
 	log     *zap.Logger
 	teller  *teller
 	status  *status
@@ -94,7 +95,7 @@ type daemon struct {
 
 // open takes the state directory and builds the stages. Nothing runs yet.
 func open(o Options) (*daemon, error) {
-	d := &daemon{Options: o, cfg: o.Config, current: o.Config, log: o.Log, teller: newTeller(o.Log), look: make(chan struct{}, 1)}
+	d := &daemon{Options: o, cfg: o.Config, current: o.Config, key: o.Key, log: o.Log, teller: newTeller(o.Log), look: make(chan struct{}, 1)}
 	c := o.Config
 	if err := makeStateDir(c.State.Dir); err != nil {
 		return nil, err

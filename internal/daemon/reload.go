@@ -31,8 +31,12 @@ func (d *daemon) reload() {
 		d.log.Error("configuration or key cannot be read again, nothing was changed", zap.Error(err))
 		return
 	}
-	applied, fixed := config.Live(d.current, c)
-	d.current = c
+	applied, _ := config.Live(d.current, c)
+	_, fixed := config.Live(d.cfg, c) // what runs is what was there at the start
+	if key != d.key {
+		applied = append(applied, "the API key")
+	}
+	d.current, d.key = c, key
 	d.engine.configure(c)
 	d.engine.api.SetKey(key)
 	d.inbox.Configure(inboxConfig(c))

@@ -46,6 +46,8 @@ func ends(k run.EventKind) run.EventKind {
 		return run.DiskLow
 	case run.DropBack:
 		return run.DropTrouble
+	case run.RunAccepted, run.RunEnded, run.RunSettled, run.AssetKept: // each was committed
+		return run.QueueTrouble
 	}
 	return ""
 }
@@ -57,7 +59,7 @@ func (s *status) note(e run.Event) (news bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch e.Kind {
-	case run.APIRefused, run.VolumeOffline, run.DiskLow, run.DropTrouble:
+	case run.APIRefused, run.VolumeOffline, run.DiskLow, run.DropTrouble, run.QueueTrouble:
 		_, known := s.faults[e.Kind]
 		s.faults[e.Kind] = reason(e)
 		return !known || e.Kind != run.VolumeOffline
@@ -113,7 +115,7 @@ func (s *status) Ready() server.Health {
 	if !s.up {
 		h.Reasons = append(h.Reasons, "the drop directory has not been looked at since the start")
 	}
-	for _, kind := range []run.EventKind{run.APIRefused, run.VolumeOffline, run.DiskLow, run.DropTrouble} {
+	for _, kind := range []run.EventKind{run.APIRefused, run.VolumeOffline, run.DiskLow, run.DropTrouble, run.QueueTrouble} {
 		if why, bad := s.faults[kind]; bad {
 			h.Reasons = append(h.Reasons, why)
 		}

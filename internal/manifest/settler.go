@@ -94,16 +94,21 @@ func (s *Settler) Wake() {
 	}
 }
 
-// Run settles what is ready until ctx ends. It returns an error only when the
-// queue cannot go on.
+// Run settles what is ready until ctx ends, what became ready before that
+// included. It returns an error only when the queue cannot go on.
 func (s *Settler) Run(ctx context.Context) error {
-	for ctx.Err() == nil {
-		more, err := s.settle(ctx)
+	working := context.WithoutCancel(ctx) // a batch that has begun is finished
+	for {
+		ending := ctx.Err() != nil
+		more, err := s.settle(working)
 		if err != nil && s.Broken(err) {
 			return fmt.Errorf("settling runs: %w", err)
 		}
 		if more && err == nil {
 			continue
+		}
+		if ending {
+			return nil
 		}
 		timer := time.NewTimer(s.nextLook(err))
 		select {
@@ -113,7 +118,6 @@ func (s *Settler) Run(ctx context.Context) error {
 		}
 		timer.Stop()
 	}
-	return nil
 }
 
 // nextLook is how long to sleep: until the first blocked run's turn, at most
