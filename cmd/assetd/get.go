@@ -54,7 +54,7 @@ func (a *app) get(ctx context.Context, output string, timeout time.Duration, arg
 		ctx, cancel = context.WithTimeoutCause(ctx, timeout, errTimeout)
 		defer cancel()
 	}
-	show := newProgress(a.stdout, a.stderr, c.Storage.Dir)
+	show := newProgress(a.stdout, a.stderr, c.Storage.Dir, len(ids))
 	runs, err := daemon.Get(ctx, daemon.GetOptions{
 		Config: c, Key: key, IDs: ids, Log: zap.NewNop(), Tell: show.tell, Progress: show.transfers,
 	})

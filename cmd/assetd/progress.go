@@ -22,22 +22,27 @@ type progress struct {
 	dir      string
 	out, err io.Writer
 	bars     *mpb.Progress // nil: no terminal
+	whole    *mpb.Bar      // of all; while it is there, lines are drawn above it
 
 	mu     sync.Mutex
 	shown  map[run.Key]*mpb.Bar
-	told   map[string]time.Time // troubles, by their text
+	told   map[string]time.Time // troubles, by what they are about
 	closed bool
 }
 
 // The same trouble is told again after so long.
 const tellAgain = 30 * time.Second
 
-func newProgress(out, err io.Writer, dir string) *progress {
+func newProgress(out, err io.Writer, dir string, runs int) *progress {
 	p := &progress{dir: dir, out: out, err: err, shown: map[run.Key]*mpb.Bar{}, told: map[string]time.Time{}}
 	if isTerminal(out) {
 		p.bars = mpb.New(mpb.WithOutput(out), mpb.WithWidth(40), mpb.WithRefreshRate(200*time.Millisecond))
+		p.whole = p.bars.AddBar(int64(runs), mpb.BarPriority(1<<20),
+			mpb.PrependDecorators(decor.CountersNoUnit("%d of %d runs settled", decor.WCSyncSpaceR)),
+			mpb.AppendDecorators(decor.Elapsed(decor.ET_STYLE_MMSS)))
 		p.out, p.err = p.bars, p.bars // lines go above the bars
 	}
+	p.line(p.out, "waiting for %d runs; Ctrl-C stops, and the next call goes on from there", runs)
 	return p
 }
 
@@ -51,13 +56,16 @@ func (p *progress) tell(e run.Event) {
 	case run.AssetKept:
 		p.line(p.out, "%s: %s/%s (%s)", e.Asset.Run, e.Asset.Kind, clean(e.Asset.ID), humanize.IBytes(uint64(e.Bytes)))
 	case run.RunSettled:
+		if p.whole != nil {
+			p.whole.Increment()
+		}
 		p.line(p.out, "%s: %s, %d stored, %d lost, %s in %s", e.Run, e.State, e.Count, e.Lost, humanize.IBytes(uint64(e.Bytes)), path.Join(p.dir, e.File))
 	case run.AssetGone, run.RunGivenUp, run.Quarantined:
 		p.line(p.err, "%s", trouble(e))
 	case run.PollRefused, run.AssetRetry, run.APIDown, run.APIBack, run.HostSlowed, run.VolumeOffline, run.VolumeBack,
 		run.DiskLow, run.DiskBack, run.RateLowered, run.StatusUnknown, run.ListIgnored, run.ManifestTrouble,
 		run.AssetAgain, run.StageRecovered, run.QueueTrouble:
-		p.once(trouble(e))
+		p.once(string(e.Kind)+e.Asset.String()+string(e.Run)+e.Host, trouble(e))
 	}
 }
 
@@ -68,16 +76,16 @@ func assets(n int) string {
 	return fmt.Sprintf("%d assets", n)
 }
 
-// once prints a line unless it was printed lately.
-func (p *progress) once(text string) {
+// once prints a line unless one about the same thing was printed lately.
+func (p *progress) once(about, text string) {
 	now := time.Now()
-	if now.Sub(p.told[text]) < tellAgain {
+	if last, ok := p.told[about]; ok && now.Sub(last) < tellAgain {
 		return
 	}
 	if len(p.told) > 1000 {
 		clear(p.told)
 	}
-	p.told[text] = now
+	p.told[about] = now
 	p.line(p.err, "%s", text)
 }
 
@@ -151,6 +159,7 @@ func (p *progress) close() {
 	p.closed = true
 	p.mu.Unlock()
 	if p.bars != nil {
+		p.whole.SetTotal(-1, true) // its last frame takes the lines along that were not yet drawn
 		p.bars.Wait()
 	}
 }

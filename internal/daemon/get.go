@@ -35,11 +35,12 @@ var ErrKeyRefused = errors.New("the API does not accept the key")
 // waits, and a mistyped ID never appears.
 const getNotFound = 30 * time.Second
 
-// Get fetches runs until all are settled, over a queue of its own below the output
-// directory, and returns how each of them stands. It goes on from what an earlier
-// call left, and removes queue and marker when everything is settled. When ctx
-// ends first, what is not done is kept for the next call and ctx's cause is the
-// error.
+// Get fetches runs until all of them are settled, over a queue of its own below
+// the output directory, and returns how each of them stands. It goes on from what
+// an earlier call left. Queue and marker are removed when nothing is open in them;
+// runs that only an earlier call asked for are fetched beside, and not waited for.
+// When ctx ends first, what is not done is kept for the next call and ctx's cause
+// is the error.
 func Get(ctx context.Context, o GetOptions) ([]run.Run, error) {
 	g, err := openGet(o)
 	if err != nil {
@@ -101,13 +102,33 @@ func openGetQueue(c *config.Config, output string) (string, *queue.Queue, error)
 }
 
 func openUnlessOwned(meta, state string) (*queue.Queue, error) {
-	_, markerErr := os.Lstat(filepath.Join(meta, "volume"))
 	_, queueErr := os.Lstat(filepath.Join(state, "queue.db"))
-	if markerErr == nil && errors.Is(queueErr, os.ErrNotExist) {
-		return nil, fmt.Errorf("%s is the volume of an assetd daemon: use assetd add, or choose another --output", filepath.Dir(meta))
+	fresh := errors.Is(queueErr, os.ErrNotExist)
+	mine := filepath.Join(meta, getMark)
+	if _, err := os.Lstat(mine); err == nil && fresh {
+		os.Remove(filepath.Join(meta, "volume")) //nolint:errcheck // a call that was killed while it removed its own; else the next step tells
+	}
+	for dir := filepath.Dir(meta); ; dir = filepath.Dir(dir) {
+		_, err := os.Lstat(filepath.Join(dir, ".assetd", "volume"))
+		if err == nil && (fresh || dir != filepath.Dir(meta)) {
+			return nil, fmt.Errorf("%s is the volume of an assetd daemon: use assetd add, or choose another --output", dir)
+		}
+		if dir == filepath.Dir(dir) {
+			break
+		}
+	}
+	if err := os.MkdirAll(meta, 0o755); err != nil {
+		return nil, fmt.Errorf("output directory: %w", err)
+	}
+	if err := os.WriteFile(mine, []byte("assetd get works here\n"), 0o600); err != nil {
+		return nil, fmt.Errorf("output directory: %w", err)
 	}
 	return queue.Open(state, queue.Options{})
 }
+
+// getMark tells get's own marker from a daemon's where its queue is gone: a call
+// can be killed between removing the one and the other.
+const getMark = "get"
 
 // believing is a queue for which a 404 counts from the first call on: somebody
 // waits for the answer.
@@ -142,6 +163,9 @@ func (g *getter) run(ctx context.Context) (runs []run.Run, settled bool, err err
 		return nil, false, err
 	}
 	if _, err := g.queue.Add(ctx, g.IDs); err != nil {
+		return nil, false, err
+	}
+	if err := g.hurry(ctx); err != nil {
 		return nil, false, err
 	}
 	if _, err := g.engine.sweep(ctx); err != nil {
@@ -179,13 +203,32 @@ func (g *getter) work(ctx context.Context) error {
 	return context.Cause(ctx) // nil where it has not ended
 }
 
-// wait returns when every run of the queue is settled, or ctx ends.
+// hurry has the runs asked at once that an earlier call left: somebody waits.
+func (g *getter) hurry(ctx context.Context) error {
+	for _, h := range g.IDs {
+		if err := g.queue.Reschedule(ctx, h.ID, time.Now()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// wait returns when every run that was asked for is settled, or ctx ends.
 func (g *getter) wait(ctx context.Context) error {
 	for {
 		next := g.next()
-		open, err := g.open(ctx)
-		if err != nil || open == 0 {
+		runs, err := g.runs(ctx)
+		if err != nil {
 			return err
+		}
+		settled := 0
+		for _, r := range runs {
+			if r.State.Settled() {
+				settled++
+			}
+		}
+		if settled == len(runs) {
+			return nil
 		}
 		select {
 		case <-ctx.Done():
@@ -239,7 +282,7 @@ func (g *getter) runs(ctx context.Context) ([]run.Run, error) {
 // somebody may want to look at it.
 func (g *getter) remove() error {
 	meta := filepath.Join(g.Config.Storage.Dir, ".assetd")
-	errs := []error{queue.Erase(g.state), os.RemoveAll(filepath.Join(meta, "parts")), os.RemoveAll(filepath.Join(meta, "volume"))}
+	errs := []error{queue.Erase(g.state), os.RemoveAll(filepath.Join(meta, "parts")), os.RemoveAll(filepath.Join(meta, "volume")), os.RemoveAll(filepath.Join(meta, getMark))}
 	for _, dir := range []string{g.state, meta} {
 		if left, err := os.ReadDir(dir); err == nil && len(left) == 0 {
 			errs = append(errs, os.Remove(dir))
