@@ -97,10 +97,11 @@ type daemon struct {
 func open(o Options) (*daemon, error) {
 	d := &daemon{Options: o, cfg: o.Config, current: o.Config, key: o.Key, log: o.Log, teller: newTeller(o.Log), look: make(chan struct{}, 1)}
 	c := o.Config
-	if err := makeStateDir(c.State.Dir); err != nil {
-		return nil, err
+	// The drop directory first: what it makes above it lets its group pass.
+	if _, err := inbox.Prepare(c.Drop.Dir); err != nil {
+		return nil, fmt.Errorf("%w: set data_dir or drop.dir to a directory of yours (uid %d)", err, os.Getuid())
 	}
-	if err := inbox.Prepare(c.Drop.Dir); err != nil {
+	if err := makeStateDir(c.State.Dir); err != nil {
 		return nil, err
 	}
 	q, err := queue.Open(c.State.Dir, queue.Options{Tell: d.tell})

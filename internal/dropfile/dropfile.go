@@ -36,6 +36,11 @@ const (
 	maxLabelBytes = 64 << 20
 )
 
+const (
+	mark       = "\xef\xbb\xbf" // of UTF-8
+	wideReason = "the text is UTF-16: save it as UTF-8"
+)
+
 // maxFaults is how many faults are kept, so that a report stays readable.
 const maxFaults = 1000
 
@@ -45,7 +50,8 @@ type Result struct {
 	Duplicates int          // IDs that stood in the file once more
 	Faults     []Fault      // the first 1,000
 	Hidden     int          // faults beyond these
-	Unwritten  bool         // an empty file whose name is no run ID: it waits to be written
+	Empty      bool         // the file is empty: what it says, it says by its name
+	Unwritten  string       // why an empty file's name is no run ID, and what to do; it waits to be written
 }
 
 // OK reports whether the file holds nothing wrong.
@@ -68,7 +74,7 @@ func Pending(name string) bool {
 // Parse reads a drop file: name is its last path element, data its bytes, of
 // which MaxSize + 1 are enough. The form is told by the name's extension.
 func Parse(name string, data []byte) Result {
-	p := parser{seen: map[run.ID]int{}}
+	p := parser{seen: map[run.ID]int{}, most: MaxIDs}
 	rest := 0 // the line from which on the file was not read
 	form := strings.ToLower(filepath.Ext(name))
 	if len(data) > MaxSize {
@@ -79,19 +85,19 @@ func Parse(name string, data []byte) Result {
 		rest = bytes.Count(data, []byte("\n")) + 1
 	}
 	if wide(data) {
-		p.fault(0, "the file is UTF-16: save it as UTF-8", "")
+		p.fault(0, wideReason, "")
 		return p.result
 	}
-	data = bytes.TrimPrefix(data, []byte("\xef\xbb\xbf"))
+	data = bytes.TrimPrefix(data, []byte(mark))
 	switch {
 	case len(data) == 0 && rest == 0:
 		p.byName(name)
 	case form == ".json":
-		p.json(1, data, rest > 0)
+		p.json(data, rest > 0)
 	case form == ".jsonl" || form == ".ndjson":
 		for line, text := range lines(data) {
 			if !p.full && len(bytes.TrimSpace(text)) > 0 {
-				p.json(line, text, false)
+				p.jsonLine(line, text)
 			}
 		}
 	default:
@@ -115,47 +121,25 @@ func wide(data []byte) bool {
 	return len(data) >= 4 && (data[0] == 0) != (data[1] == 0) && (data[0] == 0) == (data[2] == 0) && (data[1] == 0) == (data[3] == 0)
 }
 
-// lines yields each line with its number, from 1, without its LF.
-func lines(data []byte) func(func(int, []byte) bool) {
-	return func(yield func(int, []byte) bool) {
-		line := 0
-		for text := range bytes.Lines(data) {
-			line++
-			if !yield(line, bytes.TrimSuffix(text, []byte("\n"))) {
-				return
-			}
-		}
-	}
-}
-
 // parser gathers what a file holds.
 type parser struct {
 	result     Result
 	seen       map[run.ID]int // where in result.HandIns
 	labelBytes int
-	full       bool // MaxIDs was passed: nothing more is taken
+	most       int  // IDs
+	full       bool // these were passed: nothing more is taken
 }
 
 // byName takes an empty file's name for the ID.
 func (p *parser) byName(name string) {
-	if filepath.Ext(name) != "" || !run.ValidID(name) {
-		p.result.Unwritten = true
-		return
-	}
-	p.take(0, name)
-}
-
-// text reads one line of a text file.
-func (p *parser) text(line int, text []byte) {
-	s := string(text)
-	for i := range len(s) {
-		if s[i] == '#' && (i == 0 || s[i-1] == ' ' || s[i-1] == '\t') {
-			s = s[:i]
-			break
-		}
-	}
-	if s = strings.Trim(s, " \t\r"); s != "" {
-		p.take(line, s)
+	p.result.Empty = true
+	switch {
+	case filepath.Ext(name) != "":
+		p.result.Unwritten = "empty: write run IDs into it; only a name without extension is itself a run ID"
+	case !run.ValidID(name):
+		p.result.Unwritten = "empty, and its name is no run ID (" + whyNot(name) + "): rename it, or write run IDs into it"
+	default:
+		p.take(0, name)
 	}
 }
 
@@ -177,8 +161,8 @@ func (p *parser) take(line int, s string) int {
 		p.result.Duplicates++
 		return at
 	}
-	if len(p.result.HandIns) == MaxIDs {
-		p.fault(line, fmt.Sprintf("the file has more than %d IDs, and none was taken from here on: split it", MaxIDs), "")
+	if len(p.result.HandIns) == p.most {
+		p.fault(line, fmt.Sprintf("the file has more than %d IDs, and none was taken from here on: split it", p.most), "")
 		p.full = true
 		return -1
 	}

@@ -25,7 +25,7 @@ func brief(r Result) string {
 	for _, f := range r.Faults {
 		parts = append(parts, fmt.Sprintf("!%d", f.Line))
 	}
-	if r.Unwritten {
+	if r.Unwritten != "" {
 		parts = append(parts, "unwritten")
 	}
 	if r.Duplicates > 0 {
@@ -92,6 +92,22 @@ func TestEveryFormOfDropFileIsRead(t *testing.T) {
 	} {
 		if got := brief(Parse(c.file, []byte(c.data))); got != c.want {
 			t.Errorf("%s %.60q:\n got %s\nwant %s", c.file, c.data, got, c.want)
+		}
+	}
+}
+
+// A fault of one line of many must not read as if the file ended there.
+func TestAFaultSaysHowMuchWasNotRead(t *testing.T) {
+	for _, c := range []struct{ file, data, want string }{
+		{"x.jsonl", "run1\n\"run2\"", "the rest of the line was not read"},
+		{"x.jsonl", "{\"run_id\":\n\"run2\"", "breaks off at the end of the line"},
+		{"x.jsonl", "\"run1\" \"run2\"", "one a line"},
+		{"x.json", "run1", "the rest of the file was not read"},
+		{"x.json", "[\"run1\",", "breaks off at the end of the file"},
+		{"x.json", "\"run1\" \"run2\"", "name the file .jsonl"},
+	} {
+		if r := Parse(c.file, []byte(c.data)); len(r.Faults) != 1 || !strings.Contains(r.Faults[0].Reason, c.want) {
+			t.Errorf("%s %q: %v, want %s", c.file, c.data, r.Faults, c.want)
 		}
 	}
 }

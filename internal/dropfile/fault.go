@@ -43,15 +43,16 @@ func (p *parser) fault(line int, reason, what string) {
 	}
 	f := Fault{Line: line, Reason: signedurl.Redact(reason)}
 	if what != "" {
-		f.Quote = quote(what)
+		f.Quote = Quote(what)
 	}
 	p.result.Faults = append(p.result.Faults, f)
 }
 
 func (p *parser) faults() int { return len(p.result.Faults) + p.result.Hidden }
 
-// quote shows the beginning of s.
-func quote(s string) string {
+// Quote shows s: up to 40 characters in quotes, without the secrets of a URL and
+// without control characters.
+func Quote(s string) string {
 	s = signedurl.Redact(s[:min(len(s), quoteFrom)])
 	shown, more := s, ""
 	if utf8.RuneCountInString(s) > quoted {

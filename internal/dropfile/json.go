@@ -26,15 +26,27 @@ type document struct {
 	number int // of the line at offset
 }
 
-// json reads a JSON text that begins on the line given. cut says that the file
-// goes on behind data, which then explains why it breaks off.
-func (p *parser) json(line int, data []byte, cut bool) {
+// json reads a file that is one JSON text. cut says that it goes on behind data,
+// which then explains why it breaks off.
+func (p *parser) json(data []byte, cut bool) {
+	p.document(1, data, cut, "file", "more than one JSON value: name the file .jsonl, with one value a line")
+}
+
+// jsonLine reads one line of a file that has a JSON text a line. What is wrong
+// with it ends the line, not the file.
+func (p *parser) jsonLine(line int, text []byte) {
+	p.document(line, text, false, "line", "more than one JSON value: one a line, please")
+}
+
+// document reads a JSON text that is the whole file or line, and begins on the
+// line given. several is what to say of a second value.
+func (p *parser) document(line int, data []byte, cut bool, whole, several string) {
 	d := document{parser: p, dec: json.NewDecoder(bytes.NewReader(data)), data: data, number: line}
 	d.dec.UseNumber()
 	for values := 0; !p.full; values++ {
 		token, err := d.dec.Token()
 		if err == nil && values == 1 {
-			d.fault(d.line(), "more than one JSON value: name the file .jsonl, with one value a line", d.lineText())
+			d.fault(d.line(), several, d.lineText())
 		}
 		if err == nil {
 			_, err = d.value(token, 0)
@@ -47,10 +59,10 @@ func (p *parser) json(line int, data []byte, cut bool) {
 			d.fault(d.line(), "no JSON value in it", "")
 		case errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF):
 			if !cut {
-				d.fault(d.line(), "the JSON breaks off: nothing after this was taken", d.lineText())
+				d.fault(d.line(), "the JSON breaks off at the end of the "+whole, d.lineText())
 			}
 		default:
-			d.fault(d.line(), "not JSON, not read from here on: "+err.Error(), d.lineText())
+			d.fault(d.line(), "not JSON, the rest of the "+whole+" was not read: "+err.Error(), d.lineText())
 		}
 		return
 	}

@@ -6,10 +6,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -20,70 +18,101 @@ import (
 // fileMode lets the drop directory's group read what another user of it wrote.
 const fileMode = 0o640
 
-// Write writes a drop file with the hand-ins into the directory and gives its
-// path. When it returns without an error the file survives power loss, and an
-// inbox that watches the directory may have taken it already. The name is new
-// each time; up to that name the file is one that Pending keeps back. It refuses
-// what Parse would find a fault in: IDs and labels that are not valid, more than
-// MaxIDs of them, a file of more than MaxSize.
-func Write(dir string, ids []run.HandIn) (path string, err error) {
-	data, ext, err := encode(ids)
-	if err != nil {
-		return "", err
+// Write writes drop files with the hand-ins into the directory and gives their
+// paths: one file, or as many as the limits of one ask for. When it returns
+// without an error they survive power loss, and an inbox that watches the
+// directory may have taken them already. The names are new each time; up to
+// these names the files are such that Pending keeps back. It refuses IDs and
+// labels that are not valid. With an error nothing was handed in, unless it says
+// how many were.
+func Write(dir string, ids []run.HandIn) (paths []string, err error) {
+	if err := valid(ids); err != nil {
+		return nil, err
 	}
-	name := "add-" + time.Now().UTC().Format("20060102T150405Z") + "-" + strings.ToLower(rand.Text()[:16])
-	temp := filepath.Join(dir, "."+name+".tmp")
-	path = filepath.Join(dir, name+ext)
-	if err := writeSynced(temp, data); err != nil {
-		return "", fmt.Errorf("write a drop file into %s: %w", dir, explain(err))
+	ext := ".txt"
+	for _, in := range ids {
+		if len(in.Labels) > 0 {
+			ext = ".jsonl"
+		}
 	}
-	if err := os.Rename(temp, path); err != nil {
-		_ = os.Remove(temp) // the error at hand is the one that tells
-		return "", fmt.Errorf("write a drop file into %s: %w", dir, err)
+	var temps []string
+	var upTo []int // so many IDs are in the files up to this one
+	defer func() {
+		for _, temp := range temps[len(paths):] {
+			_ = os.Remove(temp) // the error at hand is the one that tells
+		}
+	}()
+	for done := 0; done < len(ids); {
+		data, n, err := encode(ids[done:], ext)
+		if err != nil {
+			return nil, err
+		}
+		temp := filepath.Join(dir, "."+newName()+ext+".tmp")
+		if err := writeSynced(temp, data); err != nil {
+			return nil, fmt.Errorf("write a drop file into %s: %w", dir, Explain(dir, err))
+		}
+		done += n
+		temps, upTo = append(temps, temp), append(upTo, done)
+	}
+	for i, temp := range temps {
+		path := filepath.Join(dir, strings.TrimSuffix(filepath.Base(temp)[1:], ".tmp"))
+		if err := os.Rename(temp, path); err != nil {
+			if i > 0 {
+				err = fmt.Errorf("the first %d of %d were handed in, the others were not: %w", upTo[i-1], len(ids), err)
+			}
+			return paths, fmt.Errorf("write a drop file into %s: %w", dir, Explain(dir, err))
+		}
+		paths = append(paths, path)
 	}
 	if err := SyncDir(dir); err != nil {
-		return "", fmt.Errorf("write a drop file into %s: the file is there, but not known to be safe: %w", dir, err)
+		return paths, fmt.Errorf("write a drop file into %s: all %d were handed in, but are not known to survive a power loss: %w", dir, len(ids), err)
 	}
-	return path, nil
+	return paths, nil
 }
 
-// encode is the file's content: text, or JSON lines where there are labels.
-func encode(ids []run.HandIn) (data []byte, ext string, err error) {
+func newName() string {
+	return "add-" + time.Now().UTC().Format("20060102T150405Z") + "-" + strings.ToLower(rand.Text()[:16])
+}
+
+// valid refuses what Parse would find a fault in.
+func valid(ids []run.HandIn) error {
 	if len(ids) == 0 {
-		return nil, "", errors.New("no run IDs to hand in")
+		return errors.New("no run IDs to hand in")
 	}
-	if len(ids) > MaxIDs {
-		return nil, "", fmt.Errorf("%d run IDs are too many for one drop file, which has at most %d: hand them in in parts", len(ids), MaxIDs)
-	}
-	ext = ".txt"
 	for _, in := range ids {
 		if !run.ValidID(string(in.ID)) {
-			return nil, "", fmt.Errorf("%s is no run ID: %s", quote(string(in.ID)), whyNot(string(in.ID)))
+			return fmt.Errorf("%s is no run ID: %s", Quote(string(in.ID)), whyNot(string(in.ID)))
 		}
 		n := 0
 		for name, value := range in.Labels {
 			if why := badLabel(name, value, n); why != "" {
-				return nil, "", fmt.Errorf("run %s, label %s: %s", in.ID, quote(name), strings.TrimSuffix(why, ": left out"))
+				return fmt.Errorf("run %s, label %s: %s", in.ID, Quote(name), strings.TrimSuffix(why, ": left out"))
 			}
 			n++
 		}
-		if n > 0 {
-			ext = ".jsonl"
-		}
 	}
+	return nil
+}
+
+// encode is the content of a file with as many of the hand-ins as it may have,
+// and how many these are: text, or JSON lines where there are labels.
+func encode(ids []run.HandIn, ext string) (data []byte, n int, err error) {
 	var b bytes.Buffer
 	encoder := json.NewEncoder(&b)
-	for _, in := range ids {
+	for _, in := range ids[:min(len(ids), MaxIDs)] {
+		before := b.Len()
 		if ext == ".txt" {
 			b.WriteString(string(in.ID) + "\n")
 		} else if err := encoder.Encode(line{in.ID, in.Labels}); err != nil {
-			return nil, "", fmt.Errorf("run %s: encode its labels: %w", in.ID, err)
+			return nil, 0, fmt.Errorf("run %s: encode its labels: %w", in.ID, err)
 		}
-		if b.Len() > MaxSize {
-			return nil, "", fmt.Errorf("%d run IDs with their labels take more than the %d bytes of one drop file: hand them in in parts", len(ids), MaxSize)
+		if b.Len() > MaxSize { // never the first: its labels are bounded
+			b.Truncate(before)
+			break
 		}
+		n++
 	}
-	return b.Bytes(), ext, nil
+	return b.Bytes(), n, nil
 }
 
 // writeSynced makes a new file whose bytes are on the disk, or none.
@@ -94,6 +123,7 @@ func writeSynced(path string, data []byte) error {
 	}
 	_, err = f.Write(data)
 	if err == nil {
+		share(f, filepath.Dir(path))
 		err = f.Chmod(fileMode) // whatever the umask says
 	}
 	if err == nil {
@@ -104,17 +134,6 @@ func writeSynced(path string, data []byte) error {
 	}
 	if err != nil {
 		_ = os.Remove(path)
-	}
-	return err
-}
-
-// explain adds what to do to errors that a person meets here.
-func explain(err error) error {
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return fmt.Errorf("%w: is drop.dir right? The daemon makes the directory at its start", err)
-	case errors.Is(err, fs.ErrPermission):
-		return fmt.Errorf("%w: user %s needs to be in the directory's group", err, strconv.Itoa(os.Geteuid()))
 	}
 	return err
 }

@@ -1,6 +1,7 @@
 package dropfile
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -21,10 +22,11 @@ func TestWhatIsWrittenIsReadBack(t *testing.T) {
 		for _, id := range rapid.SliceOfNDistinct(id, 1, 20, rapid.ID).Draw(t, "ids") {
 			ids = append(ids, run.HandIn{ID: id, Labels: labels.Draw(t, "labels")})
 		}
-		path, err := Write(dir, ids)
-		if err != nil {
-			t.Fatal(err)
+		paths, err := Write(dir, ids)
+		if err != nil || len(paths) != 1 {
+			t.Fatal(paths, err)
 		}
+		path := paths[0]
 		data, err := os.ReadFile(path)
 		if err != nil {
 			t.Fatal(err)
@@ -51,11 +53,11 @@ func TestWhatIsWrittenIsReadBack(t *testing.T) {
 func TestWrittenFilesAreReadableForTheGroupWhateverTheUmask(t *testing.T) {
 	old := syscall.Umask(0o077)
 	defer syscall.Umask(old)
-	path, err := Write(t.TempDir(), []run.HandIn{{ID: "run1"}})
+	paths, err := Write(t.TempDir(), []run.HandIn{{ID: "run1"}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	info, err := os.Stat(path)
+	info, err := os.Stat(paths[0])
 	if err != nil || info.Mode().Perm() != 0o640 {
 		t.Errorf("%v %v", info.Mode(), err)
 	}
@@ -63,17 +65,10 @@ func TestWrittenFilesAreReadableForTheGroupWhateverTheUmask(t *testing.T) {
 
 func TestWriteRefusesWhatWouldBeRejected(t *testing.T) {
 	dir := t.TempDir()
-	big := map[string]string{"a": strings.Repeat("v", MaxLabelValue)}
-	many := make([]run.HandIn, 5000)
-	for i := range many {
-		many[i] = run.HandIn{ID: "run1", Labels: big}
-	}
 	for name, ids := range map[string][]run.HandIn{
-		"none":      nil,
-		"bad ID":    {{ID: "../../x"}},
-		"too many":  make([]run.HandIn, MaxIDs+1),
-		"too large": many,
-		"label":     {{ID: "run1", Labels: map[string]string{"": "x"}}},
+		"none":   nil,
+		"bad ID": {{ID: "run1"}, {ID: "../../x"}},
+		"label":  {{ID: "run1", Labels: map[string]string{"": "x"}}},
 	} {
 		if path, err := Write(dir, ids); err == nil {
 			t.Errorf("%s: wrote %s", name, path)
@@ -85,5 +80,66 @@ func TestWriteRefusesWhatWouldBeRejected(t *testing.T) {
 	}
 	if names, err := os.ReadDir(dir); err != nil || len(names) != 0 {
 		t.Errorf("left behind: %v %v", names, err)
+	}
+}
+
+func TestMoreThanOneFileMayHoldGoesIntoSeveral(t *testing.T) {
+	big := map[string]string{}
+	for i := range MaxLabels { // the largest line that there can be
+		big[fmt.Sprintf("%03d", i)+strings.Repeat("\x01", MaxLabelName-3)] = strings.Repeat("\x01", MaxLabelValue)
+	}
+	var many, large []run.HandIn
+	for i := range 2*MaxIDs + 1 {
+		many = append(many, run.HandIn{ID: run.ID(fmt.Sprintf("run%06d", i))})
+	}
+	for i := range 20 {
+		large = append(large, run.HandIn{ID: run.ID(fmt.Sprintf("run%06d", i)), Labels: big})
+	}
+	for name, c := range map[string]struct {
+		ids   []run.HandIn
+		files int
+	}{"many": {many, 3}, "large": {large, 3}, "just one": {many[:MaxIDs], 1}} {
+		dir := t.TempDir()
+		paths, err := Write(dir, c.ids)
+		if err != nil || len(paths) != c.files {
+			t.Errorf("%s: %d files, %v", name, len(paths), err)
+		}
+		var got []run.HandIn
+		for _, path := range paths {
+			data, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			r := Parse(path, data)
+			if !r.OK() {
+				t.Errorf("%s: %v", name, r.Faults)
+			}
+			got = append(got, r.HandIns...)
+		}
+		if diff := cmp.Diff(c.ids, got); diff != "" {
+			t.Errorf("%s: %.500s", name, diff)
+		}
+		if all, err := os.ReadDir(dir); err != nil || len(all) != c.files {
+			t.Errorf("%s: %v %v", name, all, err)
+		}
+	}
+}
+
+// What root hands in by hand must be readable for a daemon of another user.
+func TestAFileOfRootBelongsToTheDirectorysOwnerAndGroup(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root")
+	}
+	dir := t.TempDir()
+	if err := os.Chown(dir, 65534, 65533); err != nil {
+		t.Fatal(err)
+	}
+	paths, err := Write(dir, []run.HandIn{{ID: "run1"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var st syscall.Stat_t
+	if err := syscall.Stat(paths[0], &st); err != nil || st.Uid != 65534 || st.Gid != 65533 || st.Mode&0o777 != 0o640 {
+		t.Errorf("%d:%d %o %v", st.Uid, st.Gid, st.Mode, err)
 	}
 }

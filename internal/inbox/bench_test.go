@@ -102,7 +102,7 @@ var errDeaf = &os.SyscallError{Syscall: "inotify_init1", Err: unix.EMFILE}
 func newBench(t *testing.T) *bench {
 	t.Helper()
 	b := &bench{t: t, dir: filepath.Join(t.TempDir(), "data", "drop"), ledger: &ledger{known: map[run.ID]map[string]string{}}}
-	if err := Prepare(b.dir); err != nil {
+	if _, err := Prepare(b.dir); err != nil {
 		t.Fatal(err)
 	}
 	b.restart()

@@ -137,3 +137,60 @@ func TestAFileRemovedByHandAfterItsCommitIsNoTrouble(t *testing.T) {
 		b.expect()
 	})
 }
+
+// In accepted/ a name may be another than the one handed in: what was, the queue
+// has already.
+func TestNoEmptyFileIsTakenByTheNameItHasAfterItsMove(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		old := time.Now().Add(-time.Minute)
+		for range 3 { // handed in three times
+			b.writeAt("omps2OH829", "", old)
+			stop := b.start()
+			rest(time.Second)
+			stop()
+			b.restart()
+		}
+		b.writeAt("rejected/emptied", "", old)
+		b.writeAt("accepted/marked", "\xef\xbb\xbf", old)
+		b.events()
+		stop := b.start()
+		defer stop()
+		rest(5 * time.Minute)
+		tree := "accepted/marked accepted/omps2OH829 accepted/omps2OH829-2 accepted/omps2OH829-3 rejected/emptied"
+		b.holds(tree, "omps2OH829")
+		b.write("accepted/omps2OH829-2", "run1") // written late: that counts
+		rest(15 * time.Second)
+		b.holds(tree, "omps2OH829 run1")
+		rest(time.Hour)
+		b.expect("drop file accepted drop/accepted/omps2OH829-2 1")
+		if n := len(b.accepted.looks) + len(b.rejected.looks); n != 0 {
+			t.Errorf("%d old files remembered", n)
+		}
+	})
+}
+
+// rsync and cp -p give two files one mtime; another that takes the name just before
+// the move is not lost.
+func TestAFileThatIsReplacedByOneOfItsSizeAndMtimeIsRead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		old := time.Now().Add(-time.Hour)
+		b.writeAt(".other.tmp", "run2\n", old)
+		b.ledger.taken = func([]run.HandIn) {
+			b.ledger.taken = nil
+			if err := os.Rename(filepath.Join(b.dir, ".other.tmp"), filepath.Join(b.dir, "x.txt")); err != nil {
+				t.Error(err)
+			}
+		}
+		b.writeAt("x.txt", "run1\n", old)
+		stop := b.start()
+		defer stop()
+		rest(5 * time.Second)
+		b.holds("accepted/x.txt", "run1 run2")
+		b.expect("drop file accepted drop/accepted/x.txt 1")
+		if b.ledger.adds() != 2 {
+			t.Errorf("read %d times", b.ledger.adds())
+		}
+	})
+}

@@ -22,6 +22,7 @@ const (
 
 	lookAgain  = 10 * time.Minute       // for so long after its last change a taken file is looked at
 	secondLook = 100 * time.Millisecond // after the first, where the mtime is older than drop.settle
+	tellEmpty  = time.Minute            // after which an empty file that is not written is told of
 	maxLooks   = 100_000                // files known of a folder at a time; the others follow
 )
 
@@ -53,7 +54,7 @@ func (f *folder) openBelow(drop *folder) {
 	name := filepath.Base(f.path)
 	f.err = f.openAt(drop.fd(), name, unix.O_NOFOLLOW)
 	if errors.Is(f.err, fs.ErrNotExist) {
-		if f.err = makeDir(f.path); f.err == nil {
+		if _, f.err = drop.makeDir(name, dirMode, dirLeast); f.err == nil {
 			f.err = f.openAt(drop.fd(), name, unix.O_NOFOLLOW)
 		}
 	}
@@ -113,6 +114,7 @@ func (f *folder) openFile(name string) (*os.File, error) {
 
 // stamp is what of a file's inode says whether it has changed.
 type stamp struct {
+	ino     uint64
 	size    int64
 	mtime   int64 // nanoseconds since 1970
 	ctime   int64
@@ -120,7 +122,7 @@ type stamp struct {
 }
 
 func stampOf(st *unix.Stat_t) stamp {
-	return stamp{st.Size, st.Mtim.Nano(), st.Ctim.Nano(), uint32(st.Mode)&unix.S_IFMT == unix.S_IFREG}
+	return stamp{st.Ino, st.Size, st.Mtim.Nano(), st.Ctim.Nano(), uint32(st.Mode)&unix.S_IFMT == unix.S_IFREG}
 }
 
 // same reports whether size and mtime are unchanged.
@@ -141,6 +143,7 @@ type look struct {
 	count    int  // taken: its IDs
 	failures int  // in a row
 	retry    time.Time
+	why      string // unwritten: it waits
 	told     string // the trouble told last
 }
 
@@ -172,6 +175,23 @@ func (l *look) pause(now time.Time) {
 }
 
 func backoff(failures int) time.Duration { return min(time.Second<<min(failures, 6), time.Minute) }
+
+// waits tells once of an empty file that has not been written for a while: whoever
+// put it there may wait for it to be taken.
+func (p *pass) waits(f *folder, name string, l *look) {
+	at := l.since.Add(tellEmpty)
+	if l.told != "" || l.why == "" {
+		return
+	}
+	if p.now.Before(at) {
+		p.sooner(at)
+		return
+	}
+	l.told = l.why
+	if p.lines++; p.lines <= maxLines {
+		p.tell(run.Event{Kind: FileTrouble, File: f.path + "/" + name, Hint: l.why})
+	}
+}
 
 // scan lists a folder and gives the files that are ready to be read or moved.
 // Files whose last change is older than young are passed over.
@@ -236,7 +256,10 @@ func (p *pass) look(f *folder, name string, young time.Duration) (*item, error) 
 
 func (p *pass) ready(f *folder, name string, l *look) *item {
 	switch l.state {
-	case idle, odd, unwritten:
+	case idle, odd:
+		return nil
+	case unwritten:
+		p.waits(f, name, l)
 		return nil
 	case fresh:
 		if !l.regular {

@@ -160,18 +160,38 @@ func TestAFileThatChangesBetweenTwoLooksIsNotTakenYet(t *testing.T) {
 	})
 }
 
-func TestAnEmptyFileWaitsUntilItIsWritten(t *testing.T) {
+func TestAnEmptyFileWaitsUntilItIsWrittenAndIsToldOfOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t)
-		b.write("x.json", "")
+		for _, name := range []string{"x.json", "abc", "two words"} {
+			b.write(name, "")
+		}
 		stop := b.start()
 		defer stop()
+		rest(59 * time.Second)
+		b.expect()
+		rest(5 * time.Second)
+		hints := map[string]string{}
+		for _, e := range b.told {
+			hints[filepath.Base(e.File)] = e.Hint
+		}
+		for name, want := range map[string]string{
+			"abc": "has 3 characters; a run ID has 4 to 64): rename it", "two words": "not one run ID", "x.json": "without extension",
+		} {
+			if !strings.Contains(hints[name], want) {
+				t.Errorf("%s: %q, want %q", name, hints[name], want)
+			}
+		}
+		if told := b.events(); len(told) != 3 {
+			t.Errorf("told %q", told)
+		}
 		rest(time.Hour)
-		b.holds("x.json", "")
+		b.expect()
+		b.holds("abc two words x.json", "")
 		b.write("x.json", `"run1"`)
+		b.write("abc", "run2")
 		rest(13 * time.Second)
-		b.holds("accepted/x.json", "run1")
-		b.expect("drop file accepted drop/accepted/x.json 1")
+		b.holds("accepted/abc accepted/x.json two words", "run1 run2")
 	})
 }
 

@@ -82,11 +82,18 @@ func (p *pass) settle(it *item, to *folder, name string) {
 	read := it.look.stamp
 	delete(it.from.looks, it.name)
 	state := idle
-	if st, err := to.lstat(name); err != nil || !st.same(read) || it.result.OK() && to == p.rejected {
+	st, err := to.lstat(name)
+	if err != nil || !st.same(read) || it.result.OK() && to == p.rejected {
 		state = fresh // changed since, or moved without its reasons, which need another reading
 	}
+	// Another file of this size and mtime may have taken its name before the move.
+	// Some network mounts number a file anew when it moves: nothing is told of that.
+	other := it.from != to && it.from.id.dev == to.id.dev && st.ino != read.ino && state == idle
+	if other {
+		state = fresh
+	}
 	if state == fresh || read.age(p.now) <= lookAgain {
-		to.looks[name] = &look{stamp: read, since: p.now, seen: p.passes, state: state}
+		to.looks[name] = &look{stamp: read, since: p.now, seen: p.passes, state: state, quiet: other}
 	}
 	if state == fresh {
 		to.next = p.now

@@ -7,7 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -289,33 +288,4 @@ func skipOrFail(t *testing.T, why string) {
 		t.Fatal(why)
 	}
 	t.Skip(why)
-}
-
-func TestPrepareMakesSharedDirectoriesAndLeavesThoseThatAreThere(t *testing.T) {
-	old := syscall.Umask(0o077)
-	defer syscall.Umask(old)
-	dir := filepath.Join(t.TempDir(), "data", "drop")
-	if err := Prepare(dir); err != nil {
-		t.Fatal(err)
-	}
-	for _, path := range []string{dir, dir + "/accepted", dir + "/rejected"} {
-		if info, err := os.Stat(path); err != nil || info.Mode() != fs.ModeDir|dirMode {
-			t.Errorf("%s: %v %v", path, info.Mode(), err)
-		}
-	}
-	if err := os.Chmod(dir, 0o700); err != nil {
-		t.Fatal(err)
-	}
-	if err := errors.Join(os.Remove(dir+"/rejected"), Prepare(dir)); err != nil {
-		t.Fatal(err)
-	}
-	if info, err := os.Stat(dir); err != nil || info.Mode().Perm() != 0o700 {
-		t.Errorf("changed to %v %v", info.Mode(), err)
-	}
-	if err := errors.Join(os.Remove(dir+"/rejected"), os.WriteFile(dir+"/rejected", nil, 0o600)); err != nil {
-		t.Fatal(err)
-	}
-	if err := Prepare(dir); err == nil || !strings.Contains(err.Error(), "rejected") {
-		t.Errorf("a file in the way: %v", err)
-	}
 }

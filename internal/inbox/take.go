@@ -74,8 +74,12 @@ func (p *pass) read(ready []*item) (group, rest []*item) {
 		}
 		err := p.load(it)
 		switch {
-		case err == nil && it.result.Unwritten:
-			it.look.state = unwritten
+		case err == nil && it.result.Empty && it.from != p.drop:
+			// Its name was taken when it was handed in, and may be another here: -2.
+			it.look.state = idle
+		case err == nil && it.result.Unwritten != "":
+			it.look.state, it.look.why = unwritten, it.result.Unwritten
+			p.waits(it.from, it.name, it.look)
 		case err == nil:
 			group = append(group, it)
 			ids += len(it.result.HandIns)

@@ -67,7 +67,7 @@ func TestARecreatedDirectoryIsWatchedAgain(t *testing.T) {
 			if err := os.Rename(moved(b), moved(b)+".away"); err != nil {
 				t.Fatal(err)
 			}
-			if err := Prepare(b.dir); err != nil {
+			if _, err := Prepare(b.dir); err != nil {
 				t.Fatal(err)
 			}
 			b.pass(t.Context())

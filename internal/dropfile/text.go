@@ -1,0 +1,89 @@
+package dropfile
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"strings"
+
+	"github.com/assetd/assetd/internal/run"
+)
+
+// ReadText reads a text as Parse reads that of a text drop file, from a stream
+// that may hold any number of IDs: memory grows with the different ones alone. An
+// error is the stream's own, or a line of more than MaxSize.
+func ReadText(r io.Reader) (Result, error) {
+	p := parser{seen: map[run.ID]int{}, most: math.MaxInt}
+	in := bufio.NewReaderSize(r, 64<<10)
+	start, err := in.Peek(4) // fewer where the text is shorter
+	if err != nil && !errors.Is(err, io.EOF) {
+		return p.result, err
+	}
+	if wide(start) {
+		p.fault(0, wideReason, "")
+		return p.result, nil
+	}
+	for line := 1; ; line++ {
+		text, err := readLine(in)
+		if line == 1 {
+			text = bytes.TrimPrefix(text, []byte(mark))
+		}
+		if errors.Is(err, bufio.ErrTooLong) {
+			return p.result, fmt.Errorf("line %d has more than %d bytes: is this a list of run IDs?", line, MaxSize)
+		}
+		if err == nil || errors.Is(err, io.EOF) {
+			p.text(line, text)
+		}
+		if errors.Is(err, io.EOF) {
+			return p.result, nil
+		}
+		if err != nil {
+			return p.result, err
+		}
+	}
+}
+
+// readLine reads a line without its LF; bufio.ErrTooLong says that it has more
+// than MaxSize bytes.
+func readLine(in *bufio.Reader) (text []byte, err error) {
+	for {
+		part, err := in.ReadSlice('\n')
+		if len(text)+len(part) > MaxSize {
+			return nil, bufio.ErrTooLong
+		}
+		text = append(text, part...)
+		if !errors.Is(err, bufio.ErrBufferFull) {
+			return bytes.TrimSuffix(text, []byte("\n")), err
+		}
+	}
+}
+
+// lines yields each line with its number, from 1, without its LF.
+func lines(data []byte) func(func(int, []byte) bool) {
+	return func(yield func(int, []byte) bool) {
+		line := 0
+		for text := range bytes.Lines(data) {
+			line++
+			if !yield(line, bytes.TrimSuffix(text, []byte("\n"))) {
+				return
+			}
+		}
+	}
+}
+
+// text reads one line of a text file.
+func (p *parser) text(line int, text []byte) {
+	s := string(text)
+	for i := range len(s) {
+		if s[i] == '#' && (i == 0 || s[i-1] == ' ' || s[i-1] == '\t') {
+			s = s[:i]
+			break
+		}
+	}
+	if s = strings.Trim(s, " \t\r"); s != "" {
+		p.take(line, s)
+	}
+}
