@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/assetd/assetd/internal/config"
 	"github.com/assetd/assetd/internal/dropfile"
 	"github.com/assetd/assetd/internal/run"
 	"github.com/assetd/assetd/internal/server"
@@ -59,7 +60,7 @@ func (a *app) demo(ctx context.Context, keep bool) error {
 	if d.dir, err = os.MkdirTemp("", "assetd-demo-"); err != nil {
 		return err
 	}
-	d.client = server.NewClient(filepath.Join(d.dir, "state", socketName))
+	d.client = server.NewClient(config.State{Dir: filepath.Join(d.dir, "state")}.Socket())
 	if d.sim, err = simulator.Start(simulator.WithSeed(uint64(time.Now().UnixNano()))); err != nil {
 		return err
 	}

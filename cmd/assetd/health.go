@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"path/filepath"
 	"strings"
 	"time"
 
@@ -14,15 +13,12 @@ import (
 	"github.com/assetd/assetd/internal/server"
 )
 
-// The socket below state.dir, and how long a question may take that a person or
-// a health check waits for.
-const (
-	socketName = "assetd.sock"
-	healthTime = 5 * time.Second
-)
+// healthTime is how long a question may take that a person or a health check
+// waits for.
+const healthTime = 5 * time.Second
 
 func client(c *config.Config) *server.Client {
-	return server.NewClient(filepath.Join(c.State.Dir, socketName))
+	return server.NewClient(c.State.Socket())
 }
 
 func (a *app) healthCommand() *cobra.Command {

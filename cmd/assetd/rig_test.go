@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/assetd/assetd/internal/config"
 	"github.com/assetd/assetd/internal/dropfile"
 	"github.com/assetd/assetd/internal/manifest"
 	"github.com/assetd/assetd/internal/queue"
@@ -135,7 +136,7 @@ func (p *process) ready() *process {
 }
 
 func (r *rig) client() *server.Client {
-	return server.NewClient(filepath.Join(r.dir, "state", socketName))
+	return server.NewClient(config.State{Dir: filepath.Join(r.dir, "state")}.Socket())
 }
 
 // kill ends the daemon as a power cut of the process would.

@@ -9,6 +9,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"github.com/assetd/assetd/internal/config"
 	"github.com/assetd/assetd/internal/run"
 	"github.com/assetd/assetd/internal/server"
 	"github.com/assetd/assetd/internal/simulator"
@@ -91,7 +92,7 @@ func eventually(ts *testscript.TestScript, what string, done func(ctx context.Co
 }
 
 func scriptClient(ts *testscript.TestScript) *server.Client {
-	return server.NewClient(filepath.Join(ts.Getenv("DATA"), "state", socketName))
+	return server.NewClient(config.State{Dir: filepath.Join(ts.Getenv("DATA"), "state")}.Socket())
 }
 
 // ready waits until the daemon is.

@@ -5,7 +5,6 @@ import (
 	"net"
 	"net/url"
 	"os"
-	"path/filepath"
 	"strings"
 	"time"
 )
@@ -17,11 +16,7 @@ func (l *loader) judge(c *Config) {
 			return "is less than poll.min_interval, " + other, "write at least " + other
 		})
 	}
-	if c.Drop.Dir == c.State.Dir {
-		l.clash("drop.dir", "state.dir", func(string) (string, string) {
-			return "is the same as state.dir", "write another directory: the queue's own files would be taken for drop files"
-		})
-	}
+	l.judgeDirs(c)
 	if c.Server.Listen != "" && !listensLocally(c.Server.Listen) && c.Server.TokenFile == "" {
 		l.clash("server.listen", "server.token_file", func(string) (string, string) {
 			return "is not loopback, and server.token_file is not set", "set it, or listen on 127.0.0.1 behind a reverse proxy"
@@ -73,6 +68,8 @@ func (c *Config) unwise() []Warning {
 		"the systemd unit kills after %s: set its TimeoutStopSec to at least %s", show(unitStopTime), show(c.ShutdownGrace+stopMargin))
 	warn(c.API.Rate > publishedRate, "api.rate", "%s requests a second are more than the API's published limit of %d", show(c.API.Rate), publishedRate)
 	warn(c.API.Burst > publishedBurst, "api.burst", "%d requests at once are more than the API's published limit of %d", c.API.Burst, publishedBurst)
+	warn(strings.HasSuffix(strings.TrimRight(c.API.BaseURL, "/"), strings.TrimRight(c.API.RunsPath, "/")), "api.base_url",
+		"ends in api.runs_path, which is added once more: the API will know no run")
 	warn(c.API.Proxy != "", "api.proxy", "the API is asked through this proxy and is only as reachable as it is")
 	if found := c.sources(); len(found) > 1 {
 		warn(true, "api.key_file", "the API key is given more than once: it is taken from %s, not from %s", found[0].name, found[1].name)
@@ -102,28 +99,6 @@ func (c *Config) unwiseServer() []Warning {
 		warnings = append(warnings, Warning{"hook.url", "is http: what is told crosses the network in the clear"})
 	}
 	return warnings
-}
-
-// unwiseDirs looks at directories that lie within each other.
-func (c *Config) unwiseDirs() []Warning {
-	dirs := []struct{ key, dir string }{
-		{"drop.dir", c.Drop.Dir}, {"state.dir", c.State.Dir}, {"storage.dir", c.Storage.Dir},
-	}
-	var warnings []Warning
-	for _, inner := range dirs {
-		for _, outer := range dirs {
-			if inner.key != outer.key && within(inner.dir, outer.dir) && (inner.dir != outer.dir || inner.key < outer.key) {
-				warnings = append(warnings, Warning{inner.key, fmt.Sprintf("lies within %s: their files will mix", outer.key)})
-			}
-		}
-	}
-	return warnings
-}
-
-// within reports whether dir is outer or below it, by their names alone.
-func within(dir, outer string) bool {
-	rel, err := filepath.Rel(outer, dir)
-	return err == nil && rel != ".." && !strings.HasPrefix(rel, "../")
 }
 
 // openToOthers reports whether a file is there and everybody may read it.

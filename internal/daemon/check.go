@@ -76,7 +76,7 @@ func Check(ctx context.Context, c *config.Config, key string, offline bool) []Fi
 // state looks at the state directory and reports whether a daemon runs on it.
 func (k *checker) state(ctx context.Context) (running bool) {
 	dir := k.cfg.State.Dir
-	h, err := server.NewClient(filepath.Join(dir, SocketName)).Health(ctx, true)
+	h, err := server.NewClient(k.cfg.State.Socket()).Health(ctx, true)
 	switch {
 	case err == nil && h.OK:
 		k.add("daemon", Good, "", "one runs on %s and is ready", dir)

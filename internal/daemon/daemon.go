@@ -12,7 +12,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"time"
 
 	"go.uber.org/zap"
@@ -24,9 +23,6 @@ import (
 	"github.com/assetd/assetd/internal/run"
 	"github.com/assetd/assetd/internal/server"
 )
-
-// SocketName is the daemon's socket below state.dir.
-const SocketName = "assetd.sock"
 
 // Options are what a daemon is started with.
 type Options struct {
@@ -116,7 +112,7 @@ func open(o Options) (*daemon, error) {
 		return nil, errors.Join(err, q.Close())
 	}
 	d.inbox = inbox.New(inboxConfig(c), addWaking{q, d.engine.poller.Wake}, d.tell)
-	d.server = server.New(filepath.Join(c.State.Dir, SocketName), q, d.status)
+	d.server = server.New(c.State.Socket(), q, d.status)
 	return d, nil
 }
 

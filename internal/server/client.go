@@ -89,7 +89,7 @@ func (c *Client) get(ctx context.Context, path string, into any) error {
 	case errors.Is(err, os.ErrPermission):
 		return fmt.Errorf("socket %s: no permission: ask as root or as a member of its group (%w)", c.path, os.ErrPermission)
 	case err != nil:
-		return fmt.Errorf("socket %s: %w", c.path, err)
+		return socketError(c.path, err)
 	}
 	defer resp.Body.Close()
 	if resp.Header.Get("Content-Type") == "application/problem+json" {
@@ -99,6 +99,15 @@ func (c *Client) get(ctx context.Context, path string, into any) error {
 		return fmt.Errorf("socket %s: unreadable answer: %w", c.path, err)
 	}
 	return nil
+}
+
+// socketError is why a socket cannot be used. The kernel says no more of a path that
+// is too long for one than "invalid argument".
+func socketError(path string, err error) error {
+	if longest := len(syscall.RawSockaddrUnix{}.Path) - 1; errors.Is(err, syscall.EINVAL) && len(path) > longest {
+		return fmt.Errorf("socket %s: its path has %d bytes and a unix socket's at most %d: choose a shorter state.dir", path, len(path), longest)
+	}
+	return fmt.Errorf("socket %s: %w", path, err)
 }
 
 func problemError(resp *http.Response) error {

@@ -64,7 +64,7 @@ func (s *Server) Listen() (net.Listener, error) {
 	}
 	l, err := net.Listen("unix", s.path)
 	if err != nil {
-		return nil, fmt.Errorf("socket %s: %w (a path over 100 bytes is too long for a socket: choose a shorter state.dir)", s.path, err)
+		return nil, socketError(s.path, err)
 	}
 	if err := os.Chmod(s.path, 0o660); err != nil { //nolint:gosec // the group may ask
 		l.Close()

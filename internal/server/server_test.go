@@ -176,3 +176,14 @@ func TestAClientSaysThatNoDaemonRuns(t *testing.T) {
 		t.Errorf("error %v", err)
 	}
 }
+
+func TestASocketPathThatIsTooLongIsSaidToBe(t *testing.T) {
+	path := filepath.Join(t.TempDir(), strings.Repeat("x", 108), "assetd.sock")
+	want := fmt.Sprintf("socket %s: its path has %d bytes and a unix socket's at most 107: choose a shorter state.dir", path, len(path))
+	if _, err := server.NewClient(path).Health(t.Context(), false); err == nil || err.Error() != want {
+		t.Errorf("asking: %v\nwant %s", err, want)
+	}
+	if _, err := server.New(path, shelf{}, checks{}).Listen(); err == nil || err.Error() != want {
+		t.Errorf("listening: %v\nwant %s", err, want)
+	}
+}
