@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"go.yaml.in/yaml/v3"
+	"golang.org/x/sys/unix"
 )
 
 // SystemFile is where a machine's configuration stands.
@@ -36,21 +37,46 @@ func places(named string, env environment) (paths []string, must bool) {
 	return paths, false
 }
 
-// readFirst is the content of the first file that is there.
-func readFirst(paths []string, must bool, uid int) (path string, data []byte, problem *Problem) {
+// readFirst reads the first file that is there into the loader, and gives its path.
+// Of the usual places one that cannot be reached at all is passed over with a
+// warning: a HOME can be another user's. A file that is there and cannot be read
+// is not: its settings are meant for whoever asks.
+func (l *loader) readFirst(paths []string, must bool, uid int) (path string, data []byte) {
 	for _, path := range paths {
 		data, err := readFile(path)
 		switch {
 		case err == nil && len(data) > maxFile:
-			return path, nil, &Problem{Where: path, What: "is larger than 1 MiB", Mend: "is this the right file?"}
+			l.problem(Problem{Where: path, What: "is larger than 1 MiB", Mend: "is this the right file?"})
+			return path, nil
 		case err == nil:
-			return path, data, nil
-		case errors.Is(err, fs.ErrNotExist) && !must:
+			return path, data
+		case !must && (errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR)):
+			continue
+		case !must && path != SystemFile && hidden(path, err):
+			l.warnings = append(l.warnings, Warning{
+				Key: path, Text: fmt.Sprintf("cannot be looked for and is passed over: %s for user %d; is HOME another user's?", reason(err), uid),
+			})
 			continue
 		}
-		return path, nil, &Problem{Where: path, What: reason(err), Mend: fmt.Sprintf("the configuration must be a file that user %d can read", uid)}
+		l.problem(unreadable(path, err, uid))
+		return path, nil
 	}
-	return "", nil, nil
+	return "", nil
+}
+
+// hidden reports whether a directory above the path keeps us from even knowing
+// whether a file is there.
+func hidden(path string, err error) bool {
+	_, statErr := os.Stat(path)
+	return errors.Is(err, fs.ErrPermission) && errors.Is(statErr, fs.ErrPermission)
+}
+
+func unreadable(path string, err error, uid int) Problem {
+	mend := fmt.Sprintf("the configuration must be a file that user %d can read", uid)
+	if path == SystemFile && errors.Is(err, fs.ErrPermission) {
+		mend = fmt.Sprintf("use sudo, or add user %d to the file's group (assetd), or name another file with --config", uid)
+	}
+	return Problem{Where: path, What: reason(err), Mend: mend}
 }
 
 // readFile reads a little more than maxFile at most.
@@ -79,7 +105,7 @@ func (l *loader) fileLayer(path string, data []byte) {
 	var doc yaml.Node
 	if err := dec.Decode(&doc); err != nil {
 		if !errors.Is(err, io.EOF) {
-			l.syntax(path, err)
+			l.syntax(path, data, err)
 		}
 		return
 	}
@@ -95,7 +121,7 @@ func (l *loader) fileLayer(path string, data []byte) {
 	case err == nil:
 		l.problem(Problem{Where: at(path, &doc), What: "a second document begins", Mend: "remove the line ---"})
 	case !errors.Is(err, io.EOF):
-		l.syntax(path, err)
+		l.syntax(path, data, err)
 	}
 }
 
@@ -121,6 +147,8 @@ func (l *loader) section(path, prefix string, node *yaml.Node) {
 			l.problem(Problem{Where: where, Key: name, What: "is a key of a section", Mend: fmt.Sprintf("write %s: indented below %s:", last, section)})
 		case !known:
 			l.unknown(where, name, scalar(valueNode))
+		case valueNode.Kind == yaml.MappingNode && valueNode.Style&yaml.FlowStyle != 0:
+			l.problem(Problem{Where: where, Key: name, What: "is read as keys and values, since it begins with {", Mend: "put the value in quotes"})
 		case valueNode.Kind == yaml.MappingNode:
 			l.problem(Problem{Where: where, Key: name, What: "has keys below it", Mend: "write one value"})
 		default:
@@ -137,17 +165,6 @@ func (l *loader) enter(path, name, where string, node *yaml.Node) {
 	case node.Kind != yaml.ScalarNode || node.ShortTag() != tagNull:
 		l.problem(Problem{Where: where, Key: name, Value: strange(name, scalar(node)), What: "is a section", Mend: "write its keys below it, indented"})
 	}
-}
-
-// syntax is what the YAML reader has to say, with the line in its place.
-func (l *loader) syntax(path string, err error) {
-	text := strings.TrimPrefix(err.Error(), "yaml: ")
-	if rest, ok := strings.CutPrefix(text, "line "); ok {
-		if line, what, ok := strings.Cut(rest, ": "); ok && isDigits(line) {
-			path, text = path+":"+line, what
-		}
-	}
-	l.problem(Problem{Where: path, What: "is not YAML: " + text, Mend: "compare with configs/assetd.yaml"})
 }
 
 // follow is the node that an alias stands for. Only values and sections are ever
@@ -171,7 +188,11 @@ func nodeValue(node *yaml.Node) value {
 }
 
 func scalar(node *yaml.Node) value {
-	return value{text: node.Value, tag: node.ShortTag(), list: node.Kind == yaml.SequenceNode}
+	v := value{text: node.Value, tag: node.ShortTag(), list: node.Kind == yaml.SequenceNode}
+	if v.tag == tagTime && node.Style&yaml.TaggedStyle == 0 {
+		v.tag = tagText // 2026-01-31 is a date to YAML alone
+	}
+	return v
 }
 
 func at(path string, node *yaml.Node) string { return path + ":" + strconv.Itoa(node.Line) }

@@ -40,6 +40,7 @@ const (
 	tagFloat = "!!float"
 	tagBool  = "!!bool"
 	tagNull  = "!!null"
+	tagTime  = "!!timestamp"
 )
 
 // read is the value in the type of the field it is for.

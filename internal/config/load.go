@@ -28,10 +28,8 @@ func Load(o Options) (*Config, []Warning, error) {
 	env := newEnvironment(o.Environ)
 	l := newLoader()
 	paths, must := places(o.File, env)
-	file, data, problem := readFirst(paths, must, o.UID)
-	if problem != nil {
-		l.problem(*problem)
-	} else if file != "" {
+	file, data := l.readFirst(paths, must, o.UID)
+	if data != nil {
 		l.layer(func() { l.fileLayer(file, data) })
 	}
 	l.layer(func() { l.environmentLayer(env) })

@@ -81,10 +81,14 @@ func TestFirstFileThatExistsIsTaken(t *testing.T) {
 		paths []string
 		want  string
 	}{
-		{[]string{first, second}, first}, {[]string{none, second}, second}, {[]string{none}, ""},
+		{[]string{first, second}, first},
+		{[]string{none, second}, second},
+		{[]string{none}, ""},
+		{[]string{filepath.Join(first, "assetd.yaml"), second}, second}, // HOME=/dev/null and the like
 	} {
-		if got, _, problem := readFirst(c.paths, false, 0); got != c.want || problem != nil {
-			t.Errorf("%v: %q, %v; want %q", c.paths, got, problem, c.want)
+		l := newLoader()
+		if got, _ := l.readFirst(c.paths, false, 0); got != c.want || len(l.problems)+len(l.warnings) > 0 {
+			t.Errorf("%v: %q, %v, %v; want %q", c.paths, got, l.problems, l.warnings, c.want)
 		}
 	}
 }
@@ -102,8 +106,9 @@ func TestFileThatCannotBeReadIsNotPassedOver(t *testing.T) {
 			t.Errorf("%v\nwant %s: %s", err, path, want)
 		}
 	}
-	if _, _, problem := readFirst([]string{large, dir}, false, 0); problem == nil || problem.Where != large {
-		t.Errorf("a file that is there but unusable was passed over: %v", problem)
+	l := newLoader()
+	if l.readFirst([]string{large, dir}, false, 0); len(l.problems) != 1 || l.problems[0].Where != large {
+		t.Errorf("a file that is there but unusable was passed over: %v", l.problems)
 	}
 }
 
@@ -257,7 +262,7 @@ func TestLongAndStrangeValuesAreQuotedBriefly(t *testing.T) {
 	for set, want := range map[string]string{
 		"log.level=" + strings.Repeat("x", 500):          `--set: log.level = "` + strings.Repeat("x", 80) + `..." is not one of the choices; write debug, info, warn or error`,
 		"log.level=a\nb\x1b[31m":                         `--set: log.level = "a\nb\x1b[31m" is not one of the choices; write debug, info, warn or error`,
-		"drop.dir=/a\x00b":                               `--set: drop.dir = "/a\x00b" is not a path; remove the NUL byte`,
+		"drop.dir=/a\x00b":                               `--set: drop.dir = "/a\x00b" is not a path; remove the line break, or whatever control character it holds`,
 		"hook.command=/a\x00b":                           `--set: hook.command = "/a\x00b" is not a command; remove the NUL byte`,
 		"server.listen=a b:80":                           `--set: server.listen = "a b:80" has no host before port 80; write host:port, like 127.0.0.1:7433`,
 		"server.listen=127.0.0.1:+80":                    `--set: server.listen = "127.0.0.1:+80" has no port from 0 to 65535; write host:port, like 127.0.0.1:7433`,
@@ -315,9 +320,10 @@ func TestUnwiseValuesAreWarnings(t *testing.T) {
 		{"api.rate=10.5", "api.rate"},
 		{"api.burst=51", "api.burst"},
 		{"api.proxy=http://p:1", "api.proxy"},
+		{"api.base_url=https://api.magnific.com/v1/ai/apps/runs/", "api.base_url"},
 		{"api.key_file=" + open, "api.key_file"},
 		{"drop.dir=/data/assets/drop", "drop.dir"},
-		{"storage.dir=/data/drop", "drop.dir"},
+		{"storage.dir=/data/drop/assets", "storage.dir"},
 		{"storage.dir=/", "drop.dir state.dir"},
 		{"storage.dir=/data/drop-assets", ""},
 		{"storage.file_mode=0440", "storage.file_mode"},

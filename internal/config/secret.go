@@ -67,7 +67,11 @@ func (c *Config) APIKey() (string, error) {
 	}
 	where := from.name + " " + from.path
 	text, err := readSecret(from.path)
-	if err != nil {
+	var f fault
+	switch {
+	case errors.As(err, &f):
+		return "", fmt.Errorf("%s %s: %s", where, f.what, f.mend)
+	case err != nil:
 		return "", fmt.Errorf("%s: %s: it must be a file that user %d can read", where, reason(err), c.uid)
 	}
 	return plainKey(where, text)
@@ -87,14 +91,17 @@ func (c *Config) keyFrom() string {
 }
 
 // readSecret reads a small regular file. A pipe or a device could keep us waiting
-// for ever.
+// for ever. The error is a fault where the file itself is not one that holds a key.
 func readSecret(path string) (string, error) {
 	info, err := os.Stat(path)
 	if err != nil {
 		return "", err
 	}
-	if !info.Mode().IsRegular() {
-		return "", errors.New("is not a regular file")
+	switch {
+	case info.IsDir():
+		return "", fault{"is a directory", "name the file in it that holds the API key"}
+	case !info.Mode().IsRegular():
+		return "", fault{"is not a regular file", "name a file that holds the API key"}
 	}
 	f, err := os.Open(path)
 	if err != nil {
@@ -103,7 +110,7 @@ func readSecret(path string) (string, error) {
 	defer f.Close()
 	data, err := io.ReadAll(io.LimitReader(f, maxKey+1))
 	if err == nil && len(data) > maxKey {
-		err = fmt.Errorf("is larger than %d bytes, so it is no key", maxKey)
+		err = fault{fmt.Sprintf("is larger than %d bytes, so it is no key", maxKey), "write the API key into it and nothing else, or name another file"}
 	}
 	return string(data), err
 }
@@ -114,8 +121,13 @@ func plainKey(where, text string) (string, error) {
 	if strings.TrimSpace(key) == "" {
 		return "", fmt.Errorf("%s is empty: write the API key into it", where)
 	}
-	if strings.ContainsFunc(key, func(r rune) bool { return r <= ' ' || r > '~' }) {
-		return "", fmt.Errorf("%s holds a space, a line break or another character that no API key has: write the key alone into it", where)
+	switch {
+	case strings.ContainsAny(key, "\n\r"):
+		return "", fmt.Errorf("%s holds more than one line: write the API key into it and nothing else", where)
+	case strings.ContainsFunc(key, func(r rune) bool { return r <= ' ' || r > '~' }):
+		return "", fmt.Errorf("%s holds a space or another character that no API key has: write the API key into it and nothing else", where)
+	case strings.HasPrefix(key, ourKey+"="), strings.HasPrefix(key, theirKey+"="), strings.ContainsAny(key[:1], `"'`):
+		return "", fmt.Errorf("%s holds more than the key: write the API key alone, without quotes and without a name before it", where)
 	}
 	return key, nil
 }

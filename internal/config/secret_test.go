@@ -67,15 +67,17 @@ func TestAKeyThatCannotBeUsedIsNamedAndNotShown(t *testing.T) {
 	}
 	for path, want := range map[string]string{
 		filepath.Join(dir, "none"):            ": no such file or directory: it must be a file that user 1000 can read",
-		dir:                                   ": is not a regular file: it must be a file that user 1000 can read",
-		fifo:                                  ": is not a regular file: it must be a file that user 1000 can read",
+		dir:                                   " is a directory: name the file in it that holds the API key",
+		fifo:                                  " is not a regular file: name a file that holds the API key",
 		write(t, "empty", ""):                 " is empty: write the API key into it",
 		write(t, "newline", "\n"):             " is empty: write the API key into it",
 		write(t, "spaces", " \t\n"):           " is empty: write the API key into it",
-		write(t, "two", "planted\nplanted\n"): " holds a space, a line break or another character that no API key has: write the key alone into it",
-		write(t, "newlines", "planted\n\n"):   " holds a space, a line break or another character that no API key has: write the key alone into it",
-		write(t, "bom", "\ufeffplanted"):      " holds a space, a line break or another character that no API key has: write the key alone into it",
-		write(t, "large", strings.Repeat("planted", 1000)): ": is larger than 4096 bytes, so it is no key: it must be a file that user 1000 can read",
+		write(t, "two", "planted\nplanted\n"): " holds more than one line: write the API key into it and nothing else",
+		write(t, "newlines", "planted\r\n\n"): " holds more than one line: write the API key into it and nothing else",
+		write(t, "bom", "\ufeffplanted"):      " holds a space or another character that no API key has: write the API key into it and nothing else",
+		write(t, "environment", "ASSETD_API_KEY=planted\n"): " holds more than the key: write the API key alone, without quotes and without a name before it",
+		write(t, "quotes", "\"planted\"\n"):                 " holds more than the key: write the API key alone, without quotes and without a name before it",
+		write(t, "large", strings.Repeat("planted", 1000)):  " is larger than 4096 bytes, so it is no key: write the API key into it and nothing else, or name another file",
 	} {
 		cfg, _ := load(t, "", Options{Set: []string{"api.key_file=" + path}})
 		_, err := cfg.APIKey()

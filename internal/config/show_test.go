@@ -41,13 +41,15 @@ func TestPrintNamesWhereEachValueComesFrom(t *testing.T) {
 }
 
 func TestPrintedConfigurationIsTheSameWhenReadAgain(t *testing.T) {
-	c, _ := load(t, "", Options{Set: []string{
-		"data_dir=/data: # with\nodd \"names\"", "storage.file_name={index}-{kind} #x{ext}", "hook.command=yes", "download.allow_networks=10.0.0.0/8,fd00::/8",
-		"api.rate=2.5", "storage.min_free=1500B", "storage.dir_mode=0700", "shutdown_grace=1500ms", "server.listen=",
-	}})
-	again, _ := load(t, printed(t, c), Options{})
-	if live, restart := Live(c, again); len(live)+len(restart) > 0 {
-		t.Errorf("%v %v differ in\n%s", live, restart, printed(t, c))
+	for _, command := range []string{"yes", "two\nlines \"quoted\""} {
+		c, _ := load(t, "", Options{Set: []string{
+			"data_dir=/data: # with odd \"names\"", "storage.file_name={index}-{kind} #x{ext}", "hook.command=" + command, "download.allow_networks=10.0.0.0/8,fd00::/8",
+			"api.rate=2.5", "storage.min_free=1500B", "storage.dir_mode=0700", "shutdown_grace=1500ms", "server.listen=",
+		}})
+		again, _ := load(t, printed(t, c), Options{})
+		if live, restart := Live(c, again); len(live)+len(restart) > 0 {
+			t.Errorf("%v %v differ in\n%s", live, restart, printed(t, c))
+		}
 	}
 }
 

@@ -22,10 +22,12 @@ func absolute(text string) (any, error) {
 	switch {
 	case text == "":
 		return "", nil
-	case strings.ContainsRune(text, 0):
-		return nil, fault{"is not a path", "remove the NUL byte"}
+	case strings.ContainsFunc(text, unicode.IsControl):
+		return nil, fault{"is not a path", "remove the line break, or whatever control character it holds"}
 	case text == "~", strings.HasPrefix(text, "~/"):
 		return nil, fault{"begins with ~", "write the whole path: only a shell knows what ~ is"}
+	case strings.HasPrefix(text, "$"):
+		return nil, fault{"begins with $", "write the whole path: only a shell knows variables"}
 	}
 	abs, err := filepath.Abs(text)
 	if err != nil {
@@ -194,6 +196,12 @@ func fileName() kind {
 // template gives the placeholders that a relative path holds. Those of labels
 // carry a name of their own.
 func template(text string, known []string, labels bool) (held []string, err error) {
+	switch {
+	case text == "":
+		return nil, fault{"is empty", "write a relative path like a/b, or remove the setting for the default"}
+	case text[0] == '/':
+		return nil, fault{"begins with /", "write a relative path like a/b: it begins in storage.dir, or in the run's directory"}
+	}
 	for elem := range strings.SplitSeq(text, "/") {
 		if elem == "" {
 			return nil, fault{"has an empty element", "write a relative path like a/b"}
