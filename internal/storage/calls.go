@@ -29,7 +29,8 @@ type calls struct {
 	close    func(f *os.File) error
 	statfs   func(f *os.File) (unix.Statfs_t, error)
 	allocate func(f *os.File, off, n int64) error
-	syncTold bool // this kernel tells write-back errors to syncfs
+	lock     func(f *os.File) error // until it is closed, against other processes; never waits
+	syncTold bool                   // this kernel tells write-back errors to syncfs
 }
 
 // systemCalls are the real ones. Package os repeats what a signal interrupts, but
@@ -64,6 +65,9 @@ func systemCalls() calls {
 		},
 		allocate: func(f *os.File, off, n int64) error {
 			return control(f, func(fd int) error { return unix.Fallocate(fd, unix.FALLOC_FL_KEEP_SIZE, off, n) })
+		},
+		lock: func(f *os.File) error {
+			return control(f, func(fd int) error { return unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB) })
 		},
 		syncTold: kernelAtLeast(5, 8),
 	}

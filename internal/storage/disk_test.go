@@ -133,6 +133,9 @@ func faulty(r *rig) *disk {
 		st.Type = unix.TMPFS_MAGIC // local, whatever it is
 		return st, err
 	}
+	s.lock = func(f *os.File) error {
+		return d.do("lock", unix.ENOLCK, func() error { return real.lock(f) })
+	}
 	s.allocate = func(f *os.File, off, n int64) error {
 		return d.do("allocate", unix.ENOSPC, func() error { return real.allocate(f, off, n) })
 	}

@@ -108,17 +108,11 @@ func (p *Part) open() error {
 		return p.v.unusable(p.m.path(partsDir), err)
 	}
 	defer d.close()
-	if err := p.readCard(d); err != nil {
-		return err
-	}
 	f, info, err := d.regular(p.hash+partExt, os.O_RDWR)
 	switch {
 	case err == nil:
-		p.f, p.stale = f, info.Size() > 0
-		if st, ok := sysStat(info); ok && st.Nlink > 1 {
-			return fmt.Errorf("%s is also another file's name (hard link): refused, take it away", p.path())
-		}
-		return p.resume(info.Size())
+		p.f = f
+		return p.takeUp(d, info)
 	case errors.Is(err, errNotRegular):
 		return err
 	case errors.Is(err, unix.EPERM), errors.Is(err, unix.EINVAL), errors.Is(err, unix.ENOTSUP):
@@ -130,13 +124,53 @@ func (p *Part) open() error {
 	case !errors.Is(err, fs.ErrNotExist):
 		return p.v.unusable(p.path(), err)
 	}
+	if err := p.readCard(d); err != nil {
+		return err
+	}
 	if err := p.dropCard(); err != nil {
 		return err
 	}
 	if p.f, err = p.v.sys.open(d.root, p.hash+partExt, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600); err != nil {
 		return p.v.unusable(p.path(), err)
 	}
+	return p.lock()
+}
+
+// takeUp goes on with a file that stands there. What it is worth is asked once
+// nobody else can write it.
+func (p *Part) takeUp(d *folder, opened fs.FileInfo) error {
+	if err := p.lock(); err != nil {
+		return err
+	}
+	info, err := d.lstat(p.hash + partExt)
+	if err != nil {
+		return p.v.unusable(p.path(), err)
+	}
+	if !os.SameFile(opened, info) {
+		return p.busy() // who had it has just put it away
+	}
+	if st, ok := sysStat(info); ok && st.Nlink > 1 {
+		return fmt.Errorf("%s is also another file's name (hard link): refused, take it away", p.path())
+	}
+	if err := p.readCard(d); err != nil {
+		return err
+	}
+	p.stale = info.Size() > 0
+	return p.resume(info.Size())
+}
+
+// lock keeps other processes from the part: a daemon that was started on a copy of
+// state.dir takes this volume for its own. Where the file system knows no locks it
+// goes on without.
+func (p *Part) lock() error {
+	if err := retry(func() error { return p.v.sys.lock(p.f) }); errors.Is(err, unix.EWOULDBLOCK) {
+		return p.busy()
+	}
 	return nil
+}
+
+func (p *Part) busy() error {
+	return fmt.Errorf("%s is in use by another process: does a second assetd use this volume, on a copy of state.dir? stop it", p.path())
 }
 
 // Have is how many bytes there are, and the mark they were written under; 0 and

@@ -30,6 +30,12 @@ func (r *rig) reopen(t *testing.T, key run.Key, boot string) (*rig, *Part) {
 	return later, p
 }
 
+// killed ends a part as SIGKILL does: its descriptors are closed, nothing else.
+func killed(p *Part) {
+	p.f.Close()
+	p.m.close()
+}
+
 func partBytes(t *testing.T, p *Part) []byte {
 	t.Helper()
 	n, _ := p.Have()
@@ -48,7 +54,7 @@ func TestAPartGoesOnWhereItWasKilledInTheSameBoot(t *testing.T) {
 	data := body(100_000, "v")
 	p, err := r.write(key, strong, data)
 	must(t, err)
-	defer p.Close() // killed: not before the end of the test
+	killed(p)
 	_, q := r.reopen(t, key, r.boot)
 	defer q.Close()
 	if n, mark := q.Have(); n != 100_000 || mark != strong {
@@ -76,7 +82,7 @@ func TestAfterARebootOnlyWhatWasSyncedCounts(t *testing.T) {
 	if _, err := p.Write(data[syncBytes:]); err != nil {
 		t.Fatal(err)
 	}
-	defer p.Close()
+	killed(p)
 	later, q := r.reopen(t, key, "another boot")
 	if n, mark := q.Have(); n != syncBytes || mark != strong {
 		t.Fatalf("have %d under %+v, want what was synced", n, mark)
@@ -157,7 +163,7 @@ func TestBytesOfAnEarlierDescriptorAreSyncedBeforeTheyCount(t *testing.T) {
 		key := r.asset("run1", run.Videos, "v")
 		p, err := r.write(key, strong, body(1000, "v"))
 		must(t, err)
-		defer p.Close() // killed before it could sync
+		killed(p) // before it could sync
 		later := openRig(t, r.Config, r.q)
 		later.boot = r.boot
 		syncs := 0
@@ -259,6 +265,43 @@ func TestAnAssetsPartHasOneUserAtATime(t *testing.T) {
 	if len(r.inUse) != 0 {
 		t.Error("still in use")
 	}
+}
+
+// Two daemons on one volume: the state directory of one is a copy of the other's.
+func TestAnAssetsPartHasOneProcessAtATime(t *testing.T) {
+	r := newRig(t)
+	key := r.asset("run1", run.Videos, "v")
+	twin := openRig(t, r.Config, r.q)
+	for _, resumed := range []bool{false, true} {
+		p, err := r.Part(key)
+		must(t, err)
+		if have, _ := p.Have(); resumed != (have > 0) {
+			t.Fatalf("resumed %v, has %d bytes", resumed, have)
+		}
+		if !resumed {
+			must(t, p.Reset(strong))
+		}
+		_, err = p.Write([]byte("12345678"))
+		must(t, err)
+		if _, err := twin.Part(key); err == nil || !strings.Contains(err.Error(), "another process") {
+			t.Errorf("second, resumed %v: %v", resumed, err)
+		}
+		must(t, p.Close())
+	}
+	p, err := twin.Part(key)
+	must(t, err)
+	if have, _ := p.Have(); have != 16 {
+		t.Errorf("the part has %d bytes, want what the other one left", have)
+	}
+	must(t, p.Discard())
+}
+
+func TestAFileSystemWithoutLocksIsUsedAllTheSame(t *testing.T) {
+	r := newRig(t)
+	r.sys.lock = func(*os.File) error { return unix.ENOLCK }
+	p, err := r.Part(r.asset("run1", run.Videos, "v"))
+	must(t, err)
+	must(t, p.Discard())
 }
 
 func TestAFailedWriteLeavesWhatWasSyncedAndNothingElse(t *testing.T) {
