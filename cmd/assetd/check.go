@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -30,7 +31,7 @@ storage.dir belongs to this queue from now on, whatever it was before.`,
 		},
 	}
 	cmd.Flags().BoolVar(&offline, "offline", false, "do not ask the API")
-	cmd.Flags().BoolVar(&adopt, "adopt-volume", false, "take the volume at storage.dir for this queue, on purpose")
+	cmd.Flags().BoolVar(&adopt, "adopt-volume", false, "take the volume at storage.dir for this queue, on purpose; stop the daemon first")
 	return cmd
 }
 
@@ -51,29 +52,28 @@ func (a *app) check(ctx context.Context, offline bool) error {
 	for _, f := range found {
 		out.printf("%-4s  %-13s  %s\n", f.Grade, f.About, clean(f.Text))
 		if f.Mend != "" {
-			out.printf("%-4s  %-13s  -> %s\n", "", "", f.Mend)
+			out.printf("%-4s  %-13s  -> %s\n", "", "", clean(f.Mend))
 		}
 		if f.Grade == daemon.Bad {
 			bad++
 		}
 	}
-	switch {
-	case out.err != nil:
-		return out.err
-	case bad > 0:
-		return fmt.Errorf("not ready: %d of %d findings are bad", bad, len(found))
+	if bad > 0 {
+		return errors.Join(out.err, fmt.Errorf("not ready: %d of %d findings are bad", bad, len(found)))
 	}
-	return nil
+	out.printf("this machine is ready\n")
+	return out.err
 }
 
 func keyFinding(err error) daemon.Finding {
 	f := daemon.Finding{About: "key", Grade: daemon.Good, Text: "there is one"}
 	if err != nil {
 		f.Grade, f.Text = daemon.Bad, err.Error()
+		f.Mend = "mend that, or give the key in another way: $ASSETD_API_KEY, api.key_file or the systemd credential api-key"
 	}
 	if errors.Is(err, config.ErrNoKey) {
 		f.Text = "there is none"
-		f.Mend = config.ErrNoKey.Error()
+		_, f.Mend, _ = strings.Cut(config.ErrNoKey.Error(), ": ")
 	}
 	return f
 }

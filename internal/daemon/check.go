@@ -10,12 +10,9 @@ import (
 	"strings"
 	"time"
 
-	"github.com/dustin/go-humanize"
 	"golang.org/x/sys/unix"
 
-	"github.com/assetd/assetd/internal/clock"
 	"github.com/assetd/assetd/internal/config"
-	"github.com/assetd/assetd/internal/magnific"
 	"github.com/assetd/assetd/internal/queue"
 	"github.com/assetd/assetd/internal/run"
 	"github.com/assetd/assetd/internal/server"
@@ -42,10 +39,12 @@ const (
 
 // checker gathers findings about one configuration.
 type checker struct {
-	cfg   *config.Config
-	key   string
-	found []Finding
-	queue *queue.Queue // for reading; nil: there is none, or a daemon has it
+	cfg     *config.Config
+	key     string
+	found   []Finding
+	running bool         // a daemon has the state directory
+	queue   *queue.Queue // for reading; nil: there is none, or it cannot be read
+	made    bool         // there is a queue
 }
 
 func (k *checker) add(about string, grade Grade, mend, format string, args ...any) {
@@ -53,186 +52,137 @@ func (k *checker) add(about string, grade Grade, mend, format string, args ...an
 }
 
 // Check looks whether this machine is ready for the configuration: state and drop
-// directory, volume, room, key and API (unless offline). It changes nothing. A
-// daemon that runs is asked for what only it can know.
+// directory, volume, room, key, API and clock (unless offline). It changes
+// nothing. A daemon that runs is asked for what only it can know.
 func Check(ctx context.Context, c *config.Config, key string, offline bool) []Finding {
 	k := &checker{cfg: c, key: key}
-	running := k.state(ctx)
+	k.state(ctx)
 	k.dropDir()
-	if !running {
-		k.volume()
-	}
+	k.volume()
+	k.api(ctx, offline)
 	if k.queue != nil {
 		k.queue.Close() //nolint:errcheck // it was open for reading only
-	}
-	if offline {
-		k.add("API", Note, "", "not asked (--offline)")
-	} else {
-		k.api(ctx)
 	}
 	return k.found
 }
 
-// state looks at the state directory and reports whether a daemon runs on it.
-func (k *checker) state(ctx context.Context) (running bool) {
+// state looks at the state directory, and whether a daemon runs on it.
+func (k *checker) state(ctx context.Context) {
 	dir := k.cfg.State.Dir
 	h, err := server.NewClient(k.cfg.State.Socket()).Health(ctx, true)
+	k.running = !errors.Is(err, server.ErrNoDaemon)
 	switch {
 	case err == nil && h.OK:
 		k.add("daemon", Good, "", "one runs on %s and is ready", dir)
-		return true
 	case err == nil:
 		k.add("daemon", Bad, "see each reason, and the daemon's log", "one runs on %s and is not ready: %s", dir, strings.Join(h.Reasons, "; "))
-		return true
-	case !errors.Is(err, server.ErrNoDaemon):
-		k.add("daemon", Bad, "", "%v", err)
+	case errors.Is(err, fs.ErrPermission):
+		k.add("daemon", Bad, "check as root or as the daemon's user, like sudo -u assetd assetd check", "%v", err)
+	case k.running:
+		k.add("daemon", Bad, "look at the daemon's log, or stop it and check again", "%v", err)
+	default:
+		k.openQueue(dir)
 	}
+}
+
+// openQueue looks at the queue, and keeps it open, where no daemon has it.
+func (k *checker) openQueue(dir string) {
 	q, err := queue.Open(dir, queue.Options{ReadOnly: true, LockWait: time.Second})
+	k.made = !absent(err)
 	var unfit *queue.FilesystemError
 	switch {
 	case err == nil:
 		k.queue = q
-		k.add("queue", Good, "", "%s can be read", q.Path())
 		for _, w := range q.Warnings() {
 			k.add("queue", Note, "", "%s", w)
 		}
-	case errors.Is(err, fs.ErrNotExist):
-		k.writable("state.dir", dir, "the first start makes the queue there")
+		if k.allowed("queue", q.Path(), unix.R_OK|unix.W_OK) && k.allowed("state.dir", dir, unix.R_OK|unix.W_OK|unix.X_OK) {
+			k.add("queue", Good, "", "%s", q.Path())
+		}
+	case !k.made:
+		k.futureState(dir)
 	case errors.As(err, &unfit):
-		k.add("state.dir", Bad, "", "%v", err)
+		k.add("state.dir", Bad, "set state.dir to a directory on a local disk", "%v", err)
+	case errors.Is(err, queue.ErrLocked):
+		k.add("queue", Bad, "wait until the command that has it has ended, and check again", "%v", err)
 	default:
-		k.add("queue", Bad, "", "%v", err)
+		k.add("queue", Bad, "assetd run will not start either: mend this first", "%v", err)
 	}
-	return false
 }
 
-// writable looks whether a directory, or the nearest above it that is there, can
-// be written.
-func (k *checker) writable(key, dir, note string) {
-	at := dir
-	for {
-		info, err := os.Stat(at)
-		if err == nil && !info.IsDir() {
-			k.add(key, Bad, "set "+key+" to a directory", "%s is not a directory", at)
-			return
-		}
-		if err == nil {
-			break
-		}
-		if !errors.Is(err, fs.ErrNotExist) || at == filepath.Dir(at) {
-			k.add(key, Bad, k.grant(at), "%v", err)
-			return
-		}
-		at = filepath.Dir(at)
-	}
-	if err := unix.Access(at, unix.W_OK|unix.X_OK); err != nil {
-		k.add(key, Bad, k.grant(at), "%s cannot be written: %v", at, err)
+// futureState looks at where the first start will make the state directory.
+func (k *checker) futureState(dir string) {
+	at, ok := k.writable("state.dir", dir)
+	if !ok {
 		return
 	}
-	k.add(key, Good, "", "%s: %s", dir, note)
+	switch warning, err := queue.Suitable(at); {
+	case err != nil:
+		k.add("state.dir", Bad, "set state.dir to a directory on a local disk", "%v", err)
+	case warning != "":
+		k.add("state.dir", Note, "", "%s", warning)
+	default:
+		k.add("state.dir", Good, "", "%s: the first start makes the queue there", dir)
+	}
+}
+
+// writable gives the directory, or the nearest above it that is there, and whether
+// it can be written; where not, it says so.
+func (k *checker) writable(key, dir string) (at string, ok bool) {
+	for at = dir; ; at = filepath.Dir(at) {
+		info, err := os.Stat(at)
+		switch {
+		case err == nil && !info.IsDir():
+			k.add(key, Bad, "set "+key+" to a directory, or move that file away", "%s is not a directory", at)
+			return at, false
+		case err == nil:
+			return at, k.allowed(key, at, unix.W_OK|unix.X_OK)
+		case !absent(err) || at == filepath.Dir(at):
+			k.add(key, Bad, k.grant(at), "%v", err)
+			return at, false
+		}
+	}
+}
+
+// absent reports whether nothing stands at a path, be it for a file in its middle.
+func absent(err error) bool { return errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) }
+
+// allowed reports whether this process may use a path in a way; where not, it says
+// so.
+func (k *checker) allowed(key, path string, how uint32) bool {
+	err := unix.Faccessat(unix.AT_FDCWD, path, how, unix.AT_EACCESS)
+	if err != nil {
+		k.add(key, Bad, k.grant(path), "%s cannot be read and written: %v", path, err)
+	}
+	return err == nil
 }
 
 func (k *checker) grant(path string) string {
-	return fmt.Sprintf("give uid %d read, write and search permission on %s, or set data_dir to a directory of yours", os.Getuid(), path)
+	return fmt.Sprintf("give uid %d read and write permission on %s, or set data_dir to a directory of yours", os.Geteuid(), path)
 }
 
 func (k *checker) dropDir() {
 	dir := k.cfg.Drop.Dir
-	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
-		k.writable("drop.dir", dir, "the first start makes it")
+	if _, err := os.Stat(dir); absent(err) {
+		if _, ok := k.writable("drop.dir", dir); ok {
+			k.add("drop.dir", Good, "", "%s: the first start makes it", dir)
+		}
 		return
 	}
 	for _, d := range []string{dir, filepath.Join(dir, "accepted"), filepath.Join(dir, "rejected")} {
-		if err := unix.Access(d, unix.R_OK|unix.W_OK|unix.X_OK); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			k.add("drop.dir", Bad, k.grant(d), "%s cannot be read and written: %v", d, err)
+		info, err := os.Stat(d)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err == nil && !info.IsDir() {
+			k.add("drop.dir", Bad, "set drop.dir to a directory, or move that file away", "%s is not a directory", d)
+			return
+		}
+		if !k.allowed("drop.dir", d, unix.R_OK|unix.W_OK|unix.X_OK) {
 			return
 		}
 	}
 	k.add("drop.dir", Good, "", "%s", dir)
-}
-
-// volume looks at a volume that no daemon uses at the moment.
-func (k *checker) volume() {
-	dir := k.cfg.Storage.Dir
-	used := false
-	if k.queue != nil {
-		var err error
-		if used, err = k.queue.UsesVolume(dir); err != nil {
-			k.add("storage.dir", Bad, "", "%v", err)
-			return
-		}
-	}
-	if !used {
-		if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) && !k.cfg.Storage.Default {
-			k.add("storage.dir", Bad, "mount or make it, or mend the setting", "%s is not there", dir)
-			return
-		}
-		k.writable("storage.dir", dir, "the first start takes it into use")
-		return
-	}
-	v, err := storage.New(storageConfig(k.cfg), storage.Deps{Ledger: k.queue, Tell: func(run.Event) {}})
-	if err != nil {
-		k.add("storage", Bad, "", "%v", err)
-		return
-	}
-	if err := v.Check(); err != nil {
-		k.add("storage.dir", Bad, "", "%v", err)
-		return
-	}
-	k.add("storage.dir", Good, "", "%s is this queue's volume and can be written", dir)
-	k.room(v)
-}
-
-func (k *checker) room(v *storage.Volume) {
-	free, err := v.Free()
-	switch {
-	case err != nil:
-		k.add("room", Bad, "", "%v", err)
-	case free <= 0:
-		k.add("room", Bad, "make room, or lower storage.min_free", "no room above storage.min_free (%s)", humanize.IBytes(uint64(k.cfg.Storage.MinFree)))
-	default:
-		k.add("room", Good, "", "%s above storage.min_free", humanize.IBytes(uint64(free)))
-	}
-}
-
-// checkID is asked for to see whether the key is accepted. It is no run's: SQIDs
-// have no hyphen.
-const checkID run.ID = "assetd-check"
-
-// skewToTell is a difference of clocks that a person should know of.
-const skewToTell = 30 * time.Second
-
-// api asks the API once.
-func (k *checker) api(ctx context.Context) {
-	if k.key == "" {
-		k.add("API", Bad, "", "not asked: there is no key")
-		return
-	}
-	clk := clock.New()
-	client, err := magnific.New(apiConfig(k.cfg), k.key, clk, func(run.Event) {})
-	if err != nil {
-		k.add("API", Bad, "", "%v", err)
-		return
-	}
-	_, err = client.Get(ctx, checkID)
-	var refusal *run.Refusal
-	switch {
-	case err == nil:
-		k.add("API", Good, "", "%s accepts the key", client.Host())
-	case !errors.As(err, &refusal):
-		k.add("API", Bad, "", "%s: %v", client.Host(), err)
-	case refusal.Kind == run.NotFound, refusal.Kind == run.RateLimited:
-		k.add("API", Good, "", "%s accepts the key (it answered %d)", client.Host(), refusal.Status)
-	case refusal.Kind == run.Unauthorized, refusal.Kind == run.Forbidden:
-		k.add("API", Bad, "set the key anew: $ASSETD_API_KEY, api.key_file or the credential api-key", "%s: %v", client.Host(), err)
-	case refusal.Kind == run.Unreachable:
-		k.add("API", Bad, "look at the network, DNS, api.base_url and api.proxy", "%s: %v", client.Host(), err)
-	default:
-		k.add("API", Bad, "look at api.base_url and api.runs_path", "%s: %v", client.Host(), err)
-	}
-	if skew, known := clk.Skew(client.Host()); known && skew.Abs() > skewToTell {
-		k.add("clock", Note, "let NTP set this machine's clock", "%v away from %s's: deadlines are reckoned by the server's", skew, client.Host())
-	}
 }
 
 // AdoptVolume takes a new or foreign volume for this configuration's queue, on

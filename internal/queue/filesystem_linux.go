@@ -7,11 +7,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// suitable judges the file system that a directory lies on: bbolt needs locks
+// Suitable judges the file system that a directory lies on: bbolt needs locks
 // that hold and a mapping that shows what was written. An error where it has
 // neither for certain, a warning where what is written may not outlive a
 // container.
-func suitable(dir string) (warning string, err error) {
+func Suitable(dir string) (warning string, err error) {
 	var s unix.Statfs_t
 	for {
 		if err = unix.Statfs(dir, &s); !errors.Is(err, unix.EINTR) {

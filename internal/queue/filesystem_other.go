@@ -2,5 +2,5 @@
 
 package queue
 
-// suitable accepts every file system: only Linux tells them apart here.
-func suitable(string) (warning string, err error) { return "", nil }
+// Suitable accepts every file system: only Linux tells them apart here.
+func Suitable(string) (warning string, err error) { return "", nil }

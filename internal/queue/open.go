@@ -63,7 +63,7 @@ func (q *Queue) open() error {
 			return err
 		}
 	}
-	warning, err := suitable(q.dir)
+	warning, err := Suitable(q.dir)
 	if err != nil {
 		return err
 	}

@@ -84,7 +84,7 @@ func (c *Client) get(ctx context.Context, path string, into any) error {
 	}
 	resp, err := c.http.Do(req)
 	switch {
-	case errors.Is(err, os.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
+	case errors.Is(err, os.ErrNotExist), errors.Is(err, syscall.ENOTDIR), errors.Is(err, syscall.ECONNREFUSED):
 		return ErrNoDaemon
 	case errors.Is(err, os.ErrPermission):
 		return fmt.Errorf("socket %s: no permission: ask as root or as a member of its group (%w)", c.path, os.ErrPermission)

@@ -56,7 +56,7 @@ func (m *mount) marker() (marker, error) {
 // foreign is why a marker that is missing, unreadable or another's keeps the
 // volume offline.
 func (v *Volume) foreign(mk marker, err error) error {
-	const mend = "mount the right volume, or take this one on purpose: assetd check --adopt-volume"
+	const mend = "mount the right volume, or stop the daemon and take this one on purpose: assetd check --adopt-volume"
 	file := filepath.Join(v.Dir, markerFile)
 	switch {
 	case err == nil:

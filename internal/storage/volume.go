@@ -113,6 +113,7 @@ type Volume struct {
 
 	checks probe[struct{}]
 	rooms  probe[int64]
+	looks  probe[Sight]
 	room   room
 	keeper keeper
 
