@@ -241,6 +241,8 @@ func (p *pass) look(f *folder, name string, young time.Duration) (*item, error) 
 	switch {
 	case l == nil && (st.age(p.now) > young || len(f.looks) >= maxLooks):
 		return nil, nil
+	case l != nil && l.state == odd && !st.regular: // a directory's mtime changes with what is in it
+		l.stamp = st
 	case l == nil || !l.same(st):
 		l = &look{stamp: st, since: p.now, quiet: f != p.drop && !f.listed && l == nil}
 		f.looks[name] = l

@@ -106,8 +106,11 @@ func (it *item) faults() (note string, first error) {
 	if it.result.OK() {
 		return "", nil
 	}
-	n := len(it.result.Faults) + it.result.Hidden
-	return fmt.Sprintf("%d faults, all in the %s file beside it", n, errorExt), errors.New(it.result.Faults[0].String())
+	first = errors.New(it.result.Faults[0].String())
+	if n := len(it.result.Faults) + it.result.Hidden; n > 1 {
+		return fmt.Sprintf("the first of %d faults, all in the %s file beside it", n, errorExt), first
+	}
+	return "", first
 }
 
 // report is the text for beside the file; none where the file was not read.

@@ -104,6 +104,10 @@ func TestWhatIsNotARegularFileIsLeftAloneAndToldOnce(t *testing.T) {
 		}
 		stop := b.start()
 		rest(time.Hour)
+		if err := os.Mkdir(filepath.Join(b.dir, "dir", "new"), 0o777); err != nil { // its mtime changes
+			t.Fatal(err)
+		}
+		rest(time.Hour)
 		stop()
 		told := b.events()
 		if len(told) != 5 {

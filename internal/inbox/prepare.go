@@ -32,7 +32,7 @@ const (
 func Prepare(dir string) (made string, err error) {
 	made, err = makeAbove(filepath.Dir(dir))
 	if err != nil {
-		return made, fmt.Errorf("drop directory: make the directory above it: %w", err)
+		return made, fmt.Errorf("drop directory: %w", err)
 	}
 	for _, path := range []string{dir, filepath.Join(dir, acceptedDir), filepath.Join(dir, rejectedDir)} {
 		news, err := makeDir(path, dirMode, dirLeast)

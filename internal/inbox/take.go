@@ -258,7 +258,10 @@ func (p *pass) failed(it *item, err error) {
 		e.Note, e.Count = "its run IDs are in the queue, but the file cannot be moved away", l.count
 	}
 	if errors.Is(err, fs.ErrPermission) {
-		e.Hint = fmt.Sprintf("user %d needs to read the file and to move it within the drop directory", os.Geteuid())
+		e.Hint = fmt.Sprintf("user %d needs to read it: chmod g+r, or give it to this user", os.Geteuid())
+		if l.state != fresh {
+			e.Hint = fmt.Sprintf("user %d needs to write the drop directory, accepted/ and rejected/, and to remove files of others there", os.Geteuid())
+		}
 	}
 	p.tell(e)
 }
