@@ -38,12 +38,15 @@ type folder struct {
 	next    time.Time // when it is listed again (accepted and rejected)
 	listed  bool      // it was, since the start
 	trouble trouble
+	statAt  func(dir int, name string, st *unix.Stat_t, flags int) error
 }
 
 // identity tells directories apart that stand under one path after another.
 type identity struct{ dev, ino uint64 }
 
-func newFolder(path string) *folder { return &folder{path: path, looks: map[string]*look{}} }
+func newFolder(path string) *folder {
+	return &folder{path: path, looks: map[string]*look{}, statAt: unix.Fstatat}
+}
 
 // open opens the directory at the path.
 func (f *folder) open() error { return f.openAt(unix.AT_FDCWD, f.path, 0) }
@@ -91,7 +94,7 @@ func (f *folder) fd() int { return int(f.dir.Fd()) }
 // lstat is the stamp of what stands under the name.
 func (f *folder) lstat(name string) (stamp, error) {
 	var st unix.Stat_t
-	err := uninterrupted(func() error { return unix.Fstatat(f.fd(), name, &st, unix.AT_SYMLINK_NOFOLLOW) })
+	err := uninterrupted(func() error { return f.statAt(f.fd(), name, &st, unix.AT_SYMLINK_NOFOLLOW) })
 	if err != nil {
 		return stamp{}, &fs.PathError{Op: "stat", Path: f.path + "/" + name, Err: err}
 	}
@@ -180,22 +183,19 @@ func backoff(failures int) time.Duration { return min(time.Second<<min(failures,
 // put it there may wait for it to be taken.
 func (p *pass) waits(f *folder, name string, l *look) {
 	at := l.since.Add(tellEmpty)
-	if l.told != "" || l.why == "" {
-		return
-	}
 	if p.now.Before(at) {
 		p.sooner(at)
 		return
 	}
-	l.told = l.why
-	if p.lines++; p.lines <= maxLines {
-		p.tell(run.Event{Kind: FileTrouble, File: f.path + "/" + name, Hint: l.why})
-	}
+	p.tellFile(l, run.Event{File: f.path + "/" + name, Hint: l.why}, l.why)
 }
 
 // scan lists a folder and gives the files that are ready to be read or moved.
 // Files whose last change is older than young are passed over.
 func (p *pass) scan(f *folder, young time.Duration) ([]*item, error) {
+	if _, err := f.lstat("."); err != nil { // then nothing in it can be seen
+		return nil, err
+	}
 	var ready []*item
 	for {
 		names, err := f.dir.Readdirnames(1024)
@@ -204,11 +204,7 @@ func (p *pass) scan(f *folder, young time.Duration) ([]*item, error) {
 				f == p.rejected && filepath.Ext(name) == errorExt {
 				continue
 			}
-			it, err := p.look(f, name, young)
-			if err != nil {
-				return ready, err
-			}
-			if it != nil {
+			if it := p.look(f, name, young); it != nil {
 				ready = append(ready, it)
 			}
 		}
@@ -229,18 +225,19 @@ func (p *pass) scan(f *folder, young time.Duration) ([]*item, error) {
 
 // look looks at one file, and gives it back where something is to be done with it
 // now.
-func (p *pass) look(f *folder, name string, young time.Duration) (*item, error) {
+func (p *pass) look(f *folder, name string, young time.Duration) *item {
 	st, err := f.lstat(name)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
+		return nil
 	}
-	if err != nil {
-		return nil, err
+	if err != nil { // somebody's FUSE mount, a bad sector: no other file waits for it
+		p.unseen(f, name, err)
+		return nil
 	}
 	l := f.looks[name]
 	switch {
 	case l == nil && (st.age(p.now) > young || len(f.looks) >= maxLooks):
-		return nil, nil
+		return nil
 	case l != nil && l.state == odd && !st.regular: // a directory's mtime changes with what is in it
 		l.stamp = st
 	case l == nil || !l.same(st):
@@ -250,10 +247,24 @@ func (p *pass) look(f *folder, name string, young time.Duration) (*item, error) 
 		l.ctime, l.retry, l.failures = st.ctime, time.Time{}, 0
 	}
 	if l.state == idle && st.age(p.now) > young {
-		return nil, nil // not seen: forgotten
+		return nil // not seen: forgotten
 	}
 	l.seen = p.passes
-	return p.ready(f, name, l), nil
+	return p.ready(f, name, l)
+}
+
+// unseen tells once of what cannot be looked at.
+func (p *pass) unseen(f *folder, name string, err error) {
+	l := f.looks[name]
+	if l == nil {
+		if len(f.looks) >= maxLooks {
+			return
+		}
+		l = &look{since: p.now}
+		f.looks[name] = l
+	}
+	l.seen = p.passes
+	p.tellFile(l, run.Event{File: f.path + "/" + name, Err: err, Note: "tried again later"}, err.Error())
 }
 
 func (p *pass) ready(f *folder, name string, l *look) *item {

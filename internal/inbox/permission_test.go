@@ -6,10 +6,13 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // unprivileged runs f with the file access of nobody: file system permissions do
@@ -67,6 +70,54 @@ func TestAFileWithoutPermissionIsToldOnceAndTakenWhenItIsMended(t *testing.T) {
 		}
 		unprivileged(t, func() { b.pass(t.Context()) })
 		b.holds("accepted/closed.txt accepted/omps2OH829 accepted/open.txt", "omps2OH829 run1 run2")
+	})
+}
+
+// Somebody's FUSE mount in the drop directory, a bad sector: only the entry itself
+// is beyond reach.
+func TestAnEntryThatCannotBeLookedAtHoldsUpNoOther(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		old := time.Now().Add(-time.Hour)
+		for _, name := range []string{"a.txt", "mount", "z.txt"} {
+			b.writeAt(name, "run"+name[:1], old)
+		}
+		var mended atomic.Bool
+		b.drop.statAt = func(dir int, name string, st *unix.Stat_t, flags int) error {
+			if name == "mount" && !mended.Load() {
+				return unix.EACCES
+			}
+			return unix.Fstatat(dir, name, st, flags)
+		}
+		stop := b.start()
+		defer stop()
+		rest(9 * time.Minute)
+		b.holds("accepted/a.txt accepted/z.txt mount", "runa runz")
+		if told := strings.Join(b.events(), "\n"); strings.Count(told, "cannot be taken yet drop/mount") != 1 || strings.Contains(told, "directory") {
+			t.Errorf("told:\n%s", told)
+		}
+		mended.Store(true)
+		rest(15 * time.Second)
+		b.holds("accepted/a.txt accepted/mount accepted/z.txt", "runa runm runz")
+	})
+}
+
+func TestADirectoryThatMayBeListedButNotEnteredIsToldAsSuch(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root to look as another user")
+	}
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		b.writeAt("x.txt", "run1", time.Now().Add(-time.Hour))
+		data := filepath.Dir(b.dir)
+		root := filepath.Dir(data)
+		for path, mode := range map[string]fs.FileMode{filepath.Dir(root): 0o755, root: 0o755, data: 0o755, b.dir: 0o744} {
+			if err := os.Chmod(path, mode); err != nil {
+				t.Fatal(err)
+			}
+		}
+		unprivileged(t, func() { b.pass(t.Context()) })
+		b.expect("drop directory cannot be read drop 0")
 	})
 }
 

@@ -246,14 +246,10 @@ func (p *pass) failed(it *item, err error) {
 	l := it.look
 	l.pause(p.now)
 	p.sooner(l.retry)
-	if l.told == err.Error() || errors.Is(err, errFolder) { // which was told as such
+	if errors.Is(err, errFolder) { // which was told as such
 		return
 	}
-	l.told = err.Error()
-	if p.lines++; p.lines > maxLines {
-		return
-	}
-	e := run.Event{Kind: FileTrouble, File: it.path(), Err: err, Note: "tried again later"}
+	e := run.Event{File: it.path(), Err: err, Note: "tried again later"}
 	if l.state != fresh {
 		e.Note, e.Count = "its run IDs are in the queue, but the file cannot be moved away", l.count
 	}
@@ -263,5 +259,18 @@ func (p *pass) failed(it *item, err error) {
 			e.Hint = fmt.Sprintf("user %d needs to write the drop directory, accepted/ and rejected/, and to remove files of others there", os.Geteuid())
 		}
 	}
-	p.tell(e)
+	p.tellFile(l, e, err.Error())
+}
+
+// tellFile tells why a file is not taken, once for each reason, and of a few files
+// a pass.
+func (p *pass) tellFile(l *look, e run.Event, reason string) {
+	if l.told == reason {
+		return
+	}
+	l.told = reason
+	if p.lines++; p.lines <= maxLines {
+		e.Kind = FileTrouble
+		p.tell(e)
+	}
 }
