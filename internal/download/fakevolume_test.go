@@ -170,12 +170,12 @@ func (p *fakePart) end(keep bool) {
 func (p *fakePart) Close() error   { p.end(true); return nil }
 func (p *fakePart) Discard() error { p.end(false); return nil }
 
-func (p *fakePart) Quarantine() error {
+func (p *fakePart) Quarantine() (string, error) {
 	p.end(false)
 	p.v.mu.Lock()
 	defer p.v.mu.Unlock()
 	p.v.aside[p.key]++
-	return nil
+	return "aside/" + p.key.ID, nil
 }
 
 func (p *fakePart) Keep(w run.Whole, done func(error)) {

@@ -362,6 +362,9 @@ func TestNotMediaIsPutAsideOnce(t *testing.T) {
 		if got := w.v.aside[k]; got != 1 || len(w.told(run.Quarantined)) != 1 {
 			t.Errorf("put aside %d times, told %d times", got, len(w.told(run.Quarantined)))
 		}
+		if first, second := w.q.trials[k][0].Quarantine, w.q.trials[k][1].Quarantine; first != "aside/a" || second != "" {
+			t.Errorf("the queue was told %q, then %q", first, second)
+		}
 		if len(w.v.parts) != 0 {
 			t.Errorf("%d parts left", len(w.v.parts))
 		}

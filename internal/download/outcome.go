@@ -23,6 +23,7 @@ const (
 // failed records a failure and does what follows from it.
 func (w *attempt) failed(ctx context.Context, f *transfer.Failure, sum string) {
 	p := w.p
+	aside := ""
 	switch f.Class {
 	case transfer.Canceled:
 		w.back(0)
@@ -31,11 +32,13 @@ func (w *attempt) failed(ctx context.Context, f *transfer.Failure, sum string) {
 		w.local(ctx, f)
 		return
 	case transfer.NotMedia:
-		w.quarantine()
+		aside = w.quarantine()
 	}
 	m := w.moment(f)
 	hostWait := w.heed(f, m)
-	after, err := p.Queue.Tried(ctx, w.key, trial(f, sum, m.service))
+	tried := trial(f, sum, m.service)
+	tried.Quarantine = aside
+	after, err := p.Queue.Tried(ctx, w.key, tried)
 	if err != nil {
 		w.queueFailed(ctx, "recording an attempt at", err)
 		return
@@ -279,8 +282,9 @@ func (w *attempt) lose(ctx context.Context, a run.Asset, rule run.LossRule, reas
 	}
 }
 
-// quarantine puts what is not media aside, one copy of an asset.
-func (w *attempt) quarantine() {
+// quarantine puts what is not media aside, one copy of an asset, and returns where
+// it lies, empty where nothing was put there now.
+func (w *attempt) quarantine() (file string) {
 	p := w.p
 	p.mu.Lock()
 	first := !p.notes(w.asset).quarantined
@@ -289,14 +293,16 @@ func (w *attempt) quarantine() {
 	w.part, w.rescue = nil, nil
 	if !first {
 		part.Discard() //nolint:errcheck // it is begun anew anyway
-		return
+		return ""
 	}
-	if err := part.Quarantine(); err != nil {
+	file, err := part.Quarantine()
+	if err != nil {
 		p.Tell(run.Event{Kind: run.AssetRetry, Asset: w.key, Err: fmt.Errorf("putting what is not media aside: %w", err)})
-		return
+		return file
 	}
 	p.mu.Lock()
 	p.notes(w.asset).quarantined = true
 	p.mu.Unlock()
-	p.Tell(run.Event{Kind: run.Quarantined, Asset: w.key, Host: w.flight.host})
+	p.Tell(run.Event{Kind: run.Quarantined, Asset: w.key, Host: w.flight.host, File: file})
+	return file
 }

@@ -100,7 +100,7 @@ type Part interface {
 // goroutine, when the asset is stored (nil) or has to be fetched again.
 type Ender interface {
 	Discard() error
-	Quarantine() error
+	Quarantine() (file string, err error) // below the volume
 	Keep(w run.Whole, done func(error))
 }
 

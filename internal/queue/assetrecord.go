@@ -68,6 +68,7 @@ func encodeAsset(a *run.Asset) []byte {
 		})
 	}
 	e.flag(17, a.Marked)
+	e.text(18, a.Quarantine)
 	return e.b
 }
 
@@ -143,6 +144,8 @@ func decodeProgress(d *decoder, a *run.Asset) {
 		})
 	case 17:
 		a.Marked = d.flag()
+	case 18:
+		a.Quarantine = d.text()
 	}
 }
 

@@ -153,6 +153,9 @@ func (q *Queue) Tried(ctx context.Context, key run.Key, trial run.Trial) (run.As
 		a.Attempts++
 		a.Evidence = a.Evidence.After(trial)
 		a.LastError = trial.Error
+		if trial.Quarantine != "" {
+			a.Quarantine = trial.Quarantine
+		}
 		return a, nil
 	})
 	return a, err

@@ -239,6 +239,9 @@ func (m *model) tried(k run.Key, trial run.Trial) error {
 		a.Attempts++
 		a.Evidence = a.Evidence.After(trial)
 		a.LastError = signedurl.Redact(trial.Error)
+		if trial.Quarantine != "" {
+			a.Quarantine = trial.Quarantine
+		}
 	})
 }
 

@@ -194,7 +194,10 @@ func (s *machine) place(t *rapid.T) {
 
 func (s *machine) tried(t *rapid.T) {
 	k := s.aKey(t)
-	trial := run.Trial{Final: rapid.Bool().Draw(t, "final"), Refused: rapid.Bool().Draw(t, "refused"), Error: aText().Draw(t, "error"), Service: time.Minute}
+	trial := run.Trial{
+		Final: rapid.Bool().Draw(t, "final"), Refused: rapid.Bool().Draw(t, "refused"), Error: aText().Draw(t, "error"), Service: time.Minute,
+		Quarantine: rapid.SampledFrom([]string{"", "aside/1", "aside/2"}).Draw(t, "quarantine"),
+	}
 	a, err := s.q.Tried(context.Background(), k, trial)
 	expect(t, err, s.m.tried(k, trial))
 	if err == nil && !cmp.Equal(a, s.m.runs[k.Run].assets[k]) {

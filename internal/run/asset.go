@@ -65,6 +65,8 @@ type Asset struct {
 	Evidence  Evidence `json:"evidence,omitzero"`
 	LastError string   `json:"last_error,omitempty"` // redacted
 
+	Quarantine string `json:"quarantine,omitempty"` // where what came and was not media lies, below storage.dir, slashes
+
 	Stored *Stored `json:"stored,omitempty"` // from `verified` on
 	Loss   *Loss   `json:"loss,omitempty"`   // while `lost`
 	Marked bool    `json:"marked,omitempty"` // found damaged by verify; mended by retry

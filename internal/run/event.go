@@ -1,6 +1,9 @@
 package run
 
-import "time"
+import (
+	"strings"
+	"time"
+)
 
 // Event is one thing that happened. Stages tell events; log lines, metrics and
 // server-sent events are all made from this one stream. An event holds no secret:
@@ -19,6 +22,20 @@ type Event struct {
 	Lost  int           // assets lost, at Settled
 	Bytes int64         // at Settled and AssetStored
 	Took  time.Duration // from hand-in, at Settled; of the transfer, at AssetStored
+}
+
+// Text is the kind with its cause, in one line. A cause that begins with the kind's
+// first words ("volume offline: ...") does not say them again.
+func (e Event) Text() string {
+	if e.Err == nil {
+		return string(e.Kind)
+	}
+	what, _, _ := strings.Cut(string(e.Kind), ",")
+	cause := e.Err.Error()
+	if rest, ok := strings.CutPrefix(cause, what); ok && (strings.HasPrefix(rest, ": ") || strings.HasPrefix(rest, " (")) {
+		return string(e.Kind) + rest
+	}
+	return string(e.Kind) + ": " + cause
 }
 
 // EventKind names an event; it is also the log line's message.

@@ -2,6 +2,7 @@ package run
 
 import (
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -29,13 +30,14 @@ type Refusal struct {
 	Cause      error         // redacted
 }
 
-// Error names the kind, the status and the cause.
+// Error names the kind, the status and the cause, which is often but the kind in
+// the server's words: then it is left out.
 func (r *Refusal) Error() string {
 	msg := string(r.Kind)
 	if r.Status != 0 {
 		msg = fmt.Sprintf("%s (HTTP %d)", msg, r.Status)
 	}
-	if r.Cause != nil {
+	if r.Cause != nil && !strings.EqualFold(r.Cause.Error(), string(r.Kind)) {
 		msg += ": " + r.Cause.Error()
 	}
 	return msg

@@ -3,6 +3,7 @@ package run_test
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -259,5 +260,28 @@ func TestRefusalNamesKindStatusAndCause(t *testing.T) {
 	r := &run.Refusal{Kind: run.ServerError, Status: 502, Cause: cause}
 	if got, want := r.Error(), "server error (HTTP 502): why"; got != want || !errors.Is(r, cause) {
 		t.Errorf("%q, want %q wrapping its cause", got, want)
+	}
+}
+
+func TestNoMessageSaysAWordTwice(t *testing.T) {
+	said := &run.Refusal{Kind: run.NotFound, Status: 404, Cause: errors.New("Not Found")}
+	if got, want := said.Error(), "not found (HTTP 404)"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+	for want, e := range map[string]run.Event{
+		"volume is back": {Kind: run.VolumeBack},
+		"volume offline, downloads wait: /x is gone": {Kind: run.VolumeOffline, Err: fmt.Errorf("%w: /x is gone", run.ErrVolumeOffline)},
+		"no room, downloads wait: it is full":        {Kind: run.DiskLow, Err: fmt.Errorf("%w: it is full", run.ErrNoRoom)},
+		"no room, downloads wait: no roommate":       {Kind: run.DiskLow, Err: errors.New("no roommate")},
+		"key not accepted, polling stopped (HTTP 401): why": {
+			Kind: run.APIRefused, Err: &run.Refusal{Kind: run.Unauthorized, Status: 401, Cause: errors.New("why")},
+		},
+		"key not accepted, polling stopped: forbidden (HTTP 403)": {
+			Kind: run.APIRefused, Err: &run.Refusal{Kind: run.Forbidden, Status: 403, Cause: errors.New("Forbidden")},
+		},
+	} {
+		if got := e.Text(); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
 	}
 }

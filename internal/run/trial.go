@@ -8,7 +8,7 @@ import (
 // Errors that pass between stages, which do not know each other.
 var (
 	ErrVolumeOffline = errors.New("volume offline")          // marker missing or foreign: nothing is written
-	ErrNoRoom        = errors.New("not enough room")         // storage.min_free would be crossed
+	ErrNoRoom        = errors.New("no room")                 // storage.min_free would be crossed
 	ErrNameTaken     = errors.New("name taken")              // another asset or a foreign file has it
 	ErrUnknown       = errors.New("unknown")                 // no such run or asset in the queue
 	ErrStale         = errors.New("changed in the meantime") // the record no longer stands where the caller saw it
@@ -20,6 +20,7 @@ type Trial struct {
 	Refused     bool          // 401 or 403
 	Unanswered  bool          // no answer at all: network, stall, cut
 	UnprovenSum string        // SHA-256 of a body without proof of its end
+	Quarantine  string        // where what came was put aside; empty: nowhere now
 	Error       string        // redacted, for people
 	Service     time.Duration // the service clock
 }

@@ -2,6 +2,7 @@ package storage
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"path"
 	"sync"
@@ -94,11 +95,19 @@ func (v *Volume) check() error {
 	defer d.close()
 	const name = "probe" + tempExt
 	if err := d.writeFile(name, []byte("assetd\n"), true); err != nil {
-		return fmt.Errorf("%w: %w", run.ErrVolumeOffline, err)
+		return offline(err)
 	}
 	if err := v.sys.remove(d.root, name); err != nil {
-		return fmt.Errorf("%w: %w", run.ErrVolumeOffline, v.explain("removing", m.path(path.Join(partsDir, name)), err))
+		return offline(v.explain("removing", m.path(path.Join(partsDir, name)), err))
 	}
 	v.suspect.Store(false)
 	return nil
+}
+
+// offline is err as a reason for the volume to be offline, which it may say itself.
+func offline(err error) error {
+	if errors.Is(err, run.ErrVolumeOffline) {
+		return err
+	}
+	return fmt.Errorf("%w: %w", run.ErrVolumeOffline, err)
 }

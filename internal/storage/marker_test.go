@@ -284,7 +284,8 @@ func TestAfterARefusedWriteOnlyAWriteShowsThatTheVolumeIsBack(t *testing.T) {
 		t.Errorf("part: %v", err)
 	}
 	for range 2 {
-		if err := r.Check(); !errors.Is(err, run.ErrVolumeOffline) || !strings.Contains(err.Error(), "read-only") {
+		err := r.Check()
+		if !errors.Is(err, run.ErrVolumeOffline) || strings.Count(err.Error(), "volume offline") != 1 || !strings.Contains(err.Error(), "read-only") {
 			t.Errorf("check: %v", err)
 		}
 	}

@@ -327,40 +327,46 @@ func (p *Part) Discard() error {
 }
 
 // Quarantine ends the part and puts it, cut to at most 1 MiB, to the asset's one
-// place in quarantine, for people to look at. Nothing promises that it survives a
-// power loss.
-func (p *Part) Quarantine() error {
+// place in quarantine, for people to look at: file is that place, below
+// storage.dir. Nothing promises that it survives a power loss.
+func (p *Part) Quarantine() (file string, err error) {
+	file = path.Join(quarantineDir, p.hash)
 	if p.closed {
-		return nil
+		return file, nil
 	}
 	defer p.leave()
 	if err := p.endSync(); err != nil {
-		return err
+		return "", err
 	}
 	if p.broken != nil {
-		return p.broken
+		return "", p.broken
 	}
+	if err := p.putAside(file); err != nil {
+		return "", errors.Join(err, p.drop())
+	}
+	return file, p.drop()
+}
+
+func (p *Part) putAside(file string) error {
 	err := p.v.sys.truncate(p.f, min(p.size, quarantineSize))
 	if err == nil {
 		err = p.v.sys.close(p.f)
 		p.f = nil
 	}
 	if err != nil {
-		return errors.Join(p.v.explain("cutting", p.path(), err), p.drop())
+		return p.v.explain("cutting", p.path(), err)
 	}
 	d, err := p.m.enter(quarantineDir, true)
 	if err != nil {
-		return errors.Join(err, p.drop())
+		return err
 	}
 	defer d.close()
 	info, err := d.lstat(p.hash)
 	if err == nil && !info.Mode().IsRegular() {
-		return errors.Join(fmt.Errorf("%s is %s: refused, take it away", d.path(p.hash), kind(info)), p.drop())
+		return fmt.Errorf("%s is %s: refused, take it away", d.path(p.hash), kind(info))
 	}
-	err = retry(func() error {
-		return p.v.sys.rename(p.m.root, p.name(partExt), path.Join(quarantineDir, p.hash))
-	})
-	return errors.Join(p.v.explain("renaming to", d.path(p.hash), err), p.drop())
+	err = retry(func() error { return p.v.sys.rename(p.m.root, p.name(partExt), file) })
+	return p.v.explain("renaming to", d.path(p.hash), err)
 }
 
 func (p *Part) usable() error {

@@ -457,8 +457,11 @@ func TestQuarantineKeepsOneBoundedCopyAnAsset(t *testing.T) {
 	for _, size := range []int{100, quarantineSize + 5, 50} {
 		p, err := r.write(key, strong, body(size, "html"))
 		must(t, err)
-		must(t, p.Quarantine())
-		name := filepath.Join(quarantineDir, key.Hash())
+		name, err := p.Quarantine()
+		must(t, err)
+		if want := ".assetd/quarantine/" + key.Hash(); name != want {
+			t.Errorf("put aside as %q, want %q", name, want)
+		}
 		if got := r.content(name); got != string(body(min(size, quarantineSize), "html")) {
 			t.Errorf("%d bytes of %d are kept", len(got), size)
 		}

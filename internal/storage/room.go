@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/dustin/go-humanize"
 	"golang.org/x/sys/unix"
 
 	"github.com/assetd/assetd/internal/run"
@@ -64,8 +65,8 @@ func (p *Part) Reserve(n int64) error {
 		return v.explain("asking for the room at", v.Dir, err)
 	}
 	if need > free {
-		return fmt.Errorf("%w: %d bytes for %s, and %d are left at %s beside storage.min_free and what others were promised",
-			run.ErrNoRoom, need, p.key, max(free, 0), v.Dir)
+		return fmt.Errorf("%w: %s needs %s, which is %s more than is left at %s beside storage.min_free and what others were promised",
+			run.ErrNoRoom, p.key, humanize.IBytes(uint64(need)), humanize.IBytes(uint64(need-max(free, 0))), v.Dir)
 	}
 	before := p.end
 	p.end += need

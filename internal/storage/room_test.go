@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -85,7 +86,8 @@ func TestWritingUsesUpWhatWasReservedAndNeedsRoomBeyondIt(t *testing.T) {
 	if n := r.room.total(); n != 10 {
 		t.Errorf("%d promised after 50 of 60 bytes", n)
 	}
-	if _, err := p.Write(make([]byte, 51)); !errors.Is(err, run.ErrNoRoom) {
+	_, err = p.Write(make([]byte, 51))
+	if !errors.Is(err, run.ErrNoRoom) || !strings.Contains(err.Error(), "1 B more than is left at "+r.Dir) {
 		t.Errorf("51 of 50 bytes: %v", err)
 	}
 	if _, err := p.Write(make([]byte, 50)); err != nil {
