@@ -100,13 +100,17 @@ func (a *app) load() (*config.Config, error) {
 }
 
 // loadAndWarn reads the configuration and tells what is unwise in it: for the
-// commands that are about the configuration, and for the daemon.
+// commands that are about the configuration.
 func (a *app) loadAndWarn() (*config.Config, error) {
 	c, warnings, err := a.read()
+	a.warn(warnings)
+	return c, err
+}
+
+func (a *app) warn(warnings []config.Warning) {
 	for _, w := range warnings {
 		fmt.Fprintf(a.stderr, "assetd: warning: %s\n", w)
 	}
-	return c, err
 }
 
 func (a *app) read() (*config.Config, []config.Warning, error) {

@@ -2,9 +2,10 @@ package main
 
 import (
 	"context"
-	"fmt"
+	"io"
 	"os"
 	"os/signal"
+	"sync/atomic"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -30,59 +31,76 @@ and the key again.`,
 	}
 }
 
+// run runs the daemon. From where the configuration is known, all that is said on
+// standard error is lines of the log.
 func (a *app) run(ctx context.Context) error {
-	c, err := a.loadAndWarn()
+	c, warnings, err := a.read()
 	if err != nil {
+		a.warn(warnings)
 		return err
 	}
+	log := newDaemonLog(a.stderr, c.Log)
+	defer log.flush()
+	log.warn(warnings)
 	key, err := c.APIKey()
 	if err != nil {
-		return codedError{exitConfig, err}
+		log.Error("assetd does not start", zap.Error(err))
+		return codedError{exitConfig, nil} // the log has said it
 	}
 	if line := c.LaterSteps(); line != "" {
-		fmt.Fprintf(a.stderr, "assetd: warning: %s\n", line)
+		log.Warn(line)
 	}
-	level := zap.NewAtomicLevel()
-	setLevel(level, c.Log.Level)
-	log, flush := daemon.NewLogger(a.stderr, level, asJSON(c.Log.Format, a.stderr))
-	defer flush()
 	hangup := make(chan os.Signal, 1)
 	signal.Notify(hangup, syscall.SIGHUP)
 	defer signal.Stop(hangup)
 	err = daemon.Run(ctx, daemon.Options{
-		Config: c, Key: key, Log: log, Version: versionText(),
-		Reload: hangup, Load: a.reload, Relevel: func(text string) { setLevel(level, text) },
+		Config: c, Key: key, Log: log.Logger, Version: versionText(), Reload: hangup, Relog: log.configure,
+		Load: func() (*config.Config, string, error) {
+			c, warnings, err := a.read()
+			log.warn(warnings)
+			if err != nil {
+				return nil, "", err
+			}
+			key, err := c.APIKey()
+			return c, key, err
+		},
 	})
 	if err != nil {
 		log.Error("assetd ends", zap.Error(err))
-		return codedError{exitError, nil} // the log has said it
+		return codedError{exitError, nil} // as above
 	}
 	return nil
 }
 
-// reload reads configuration and key anew.
-func (a *app) reload() (*config.Config, string, error) {
-	c, err := a.loadAndWarn()
-	if err != nil {
-		return nil, "", err
-	}
-	key, err := c.APIKey()
-	return c, key, err
+// daemonLog is the log with what can change of it while the daemon runs.
+type daemonLog struct {
+	*zap.Logger
+	flush    func()
+	terminal bool // somebody watches
+	level    zap.AtomicLevel
+	json     atomic.Bool
 }
 
-// setLevel takes a level that config has checked.
-func setLevel(level zap.AtomicLevel, text string) {
-	if l, err := zapcore.ParseLevel(text); err == nil {
-		level.SetLevel(l)
-	}
+func newDaemonLog(w io.Writer, c config.Log) *daemonLog {
+	l := &daemonLog{terminal: isTerminal(w), level: zap.NewAtomicLevel()}
+	l.configure(c)
+	l.Logger, l.flush = daemon.NewLogger(w, l.level, &l.json)
+	return l
 }
 
-// asJSON decides the log's format: lines for people only on a terminal.
-func asJSON(format string, w any) bool {
-	if format == "auto" {
-		return !isTerminal(w)
+// configure takes settings that config has checked. The automatic format is lines
+// for people only on a terminal.
+func (l *daemonLog) configure(c config.Log) {
+	if level, err := zapcore.ParseLevel(c.Level); err == nil {
+		l.level.SetLevel(level)
 	}
-	return format == "json"
+	l.json.Store(c.Format == "json" || c.Format == "auto" && !l.terminal)
+}
+
+func (l *daemonLog) warn(warnings []config.Warning) {
+	for _, w := range warnings {
+		l.Warn(w.String())
+	}
 }
 
 func isTerminal(w any) bool {

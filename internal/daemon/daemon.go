@@ -33,8 +33,8 @@ type Options struct {
 	Reload  <-chan os.Signal // each value: read configuration and key again
 	// Load reads configuration and key anew; an error leaves everything as it is.
 	Load func() (*config.Config, string, error)
-	// Relevel takes a new log level.
-	Relevel func(level string)
+	// Relog takes the log's new level and format.
+	Relog func(c config.Log)
 }
 
 // overtime is what a stop may take beyond shutdown_grace: for whole assets to get

@@ -1,7 +1,6 @@
 package daemon
 
 import (
-	"fmt"
 	"io"
 	"sync"
 	"sync/atomic"
@@ -33,22 +32,62 @@ const (
 	keyLeftOut = "left_out" // lines of this message not written in the last minute
 )
 
-// NewLogger is a logger that writes lines of JSON, or of text for people, to w.
-// It never waits for w: lines that w does not take in time are dropped and
-// counted. close flushes for at most a second. No sampling: a state change is
-// always told.
-func NewLogger(w io.Writer, level zapcore.LevelEnabler, json bool) (log *zap.Logger, close func()) {
+// NewLogger is a logger that writes lines of JSON to w, or of text for people, as
+// json says at that moment. It never waits for w: lines that w does not take in
+// time are dropped and counted. close flushes for at most a second. No sampling: a
+// state change is always told.
+func NewLogger(w io.Writer, level zapcore.LevelEnabler, json *atomic.Bool) (log *zap.Logger, close func()) {
 	enc := zap.NewProductionEncoderConfig()
 	enc.TimeKey, enc.EncodeTime = "time", zapcore.RFC3339NanoTimeEncoder
 	enc.EncodeDuration = zapcore.SecondsDurationEncoder
-	encoder := zapcore.NewJSONEncoder(enc)
-	if !json {
-		enc.EncodeTime = zapcore.TimeEncoderOfLayout("15:04:05.000")
-		enc.EncodeLevel = zapcore.CapitalLevelEncoder
-		encoder = zapcore.NewConsoleEncoder(enc)
+	machine := zapcore.NewJSONEncoder(enc)
+	enc.EncodeTime = zapcore.TimeEncoderOfLayout("15:04:05.000")
+	enc.EncodeLevel = zapcore.CapitalLevelEncoder
+	people := zapcore.NewConsoleEncoder(enc)
+	out := &lineWriter{lines: make(chan []byte, linesWaiting), done: make(chan struct{})}
+	core := formats{zapcore.NewCore(machine, out, level), zapcore.NewCore(people, out, level), json}
+	go out.write(w, func(dropped int64) []byte {
+		encoder := people
+		if json.Load() {
+			encoder = machine
+		}
+		line, err := encoder.EncodeEntry(zapcore.Entry{
+			Level: zapcore.WarnLevel, Time: time.Now(), Message: "log lines dropped: whoever reads the log was too slow",
+		}, []zapcore.Field{zap.Int64(keyCount, dropped)})
+		if err != nil {
+			return nil
+		}
+		return line.Bytes()
+	})
+	return zap.New(core), out.close
+}
+
+// formats is a core that writes in one of two formats.
+type formats struct {
+	zapcore.Core // JSON
+	people       zapcore.Core
+	json         *atomic.Bool
+}
+
+// With is the core with these fields on every line.
+func (f formats) With(fields []zapcore.Field) zapcore.Core {
+	return formats{f.Core.With(fields), f.people.With(fields), f.json}
+}
+
+// Check adds the core where the level is enabled.
+func (f formats) Check(e zapcore.Entry, ce *zapcore.CheckedEntry) *zapcore.CheckedEntry {
+	if f.Enabled(e.Level) {
+		return ce.AddCore(e, f)
 	}
-	out := newLineWriter(w)
-	return zap.New(zapcore.NewCore(encoder, out, level)), out.close
+	return ce
+}
+
+// Write writes a line in the format of the moment.
+func (f formats) Write(e zapcore.Entry, fields []zapcore.Field) error {
+	if f.json.Load() {
+		return f.Core.Write(e, fields)
+	}
+	return f.people.Write(e, fields)
 }
 
 // lineWriter hands lines to a writer that may block, without ever blocking
@@ -66,20 +105,16 @@ const (
 	flushTime    = time.Second
 )
 
-func newLineWriter(w io.Writer) *lineWriter {
-	l := &lineWriter{lines: make(chan []byte, linesWaiting), done: make(chan struct{})}
-	go l.write(w)
-	return l
-}
-
-func (l *lineWriter) write(w io.Writer) {
+// write hands the lines on to w, until there is a nil one. lost is the line that
+// tells how many were dropped.
+func (l *lineWriter) write(w io.Writer, lost func(n int64) []byte) {
 	defer close(l.done)
 	for line := range l.lines {
 		if line == nil {
 			return
 		}
 		if n := l.dropped.Swap(0); n > 0 {
-			fmt.Fprintf(w, "%d log lines dropped: whoever reads the log was too slow\n", n)
+			w.Write(lost(n)) //nolint:errcheck // as below
 		}
 		w.Write(line) //nolint:errcheck // there is nobody to tell
 	}

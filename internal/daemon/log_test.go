@@ -5,7 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -22,7 +24,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 func told(t *testing.T, level zap.AtomicLevel, events func(tell run.Tell)) []map[string]any {
 	t.Helper()
 	var out bytes.Buffer
-	log, flush := NewLogger(&out, level, true)
+	log, flush := NewLogger(&out, level, format(true))
 	events(newTeller(log).Tell)
 	flush()
 	var lines []map[string]any
@@ -99,19 +101,57 @@ func (b *blocked) Write(p []byte) (int, error) {
 }
 
 func TestALogThatNobodyReadsStopsNobodyAndItsLossIsCounted(t *testing.T) {
-	w := &blocked{free: make(chan struct{})}
-	log, flush := NewLogger(w, zap.NewAtomicLevel(), false)
-	for range linesWaiting + 100 {
-		log.Info("line")
+	for _, asJSON := range []bool{false, true} {
+		w := &blocked{free: make(chan struct{})}
+		log, flush := NewLogger(w, zap.NewAtomicLevel(), format(asJSON))
+		for range linesWaiting + 100 {
+			log.Info("a word")
+		}
+		close(w.free)
+		l := strings.Count(waitFlush(flush, w), "a word")
+		if l < linesWaiting || l > linesWaiting+1 {
+			t.Errorf("%d lines written, want %d or one more", l, linesWaiting)
+		}
+		lost := 0
+		for line := range strings.Lines(w.String()) {
+			if strings.Contains(line, "log lines dropped: whoever reads the log was too slow") {
+				lost++
+			}
+			if json.Valid([]byte(line)) != asJSON {
+				t.Errorf("JSON: %v, and the line is %s", asJSON, line)
+			}
+		}
+		if lost != 1 {
+			t.Errorf("what was dropped is told %d times", lost)
+		}
 	}
-	close(w.free)
-	l := strings.Count(waitFlush(flush, w), "line\n")
-	if l < linesWaiting || l > linesWaiting+1 {
-		t.Errorf("%d lines written, want %d or one more", l, linesWaiting)
+}
+
+func TestTheFormatCanChangeWhileTheLogIsWritten(t *testing.T) {
+	var out bytes.Buffer
+	asJSON := format(false)
+	log, flush := NewLogger(&out, zap.NewAtomicLevel(), asJSON)
+	log = log.With(zap.String("who", "me"))
+	log.Info("one")
+	asJSON.Store(true)
+	log.Info("two")
+	log.Debug("not told")
+	flush()
+	lines := slices.Collect(strings.Lines(out.String()))
+	if len(lines) != 2 || json.Valid([]byte(lines[0])) || !json.Valid([]byte(lines[1])) {
+		t.Errorf("the lines are %q", lines)
 	}
-	if !strings.Contains(w.String(), "log lines dropped: whoever reads the log was too slow") {
-		t.Error("what was dropped is not told")
+	for _, line := range lines {
+		if !strings.Contains(line, `"me"`) {
+			t.Errorf("a field is missing: %s", line)
+		}
 	}
+}
+
+func format(asJSON bool) *atomic.Bool {
+	var b atomic.Bool
+	b.Store(asJSON)
+	return &b
 }
 
 func waitFlush(flush func(), w *blocked) string {
@@ -122,7 +162,7 @@ func waitFlush(flush func(), w *blocked) string {
 func TestAClosedLogIsNoError(t *testing.T) {
 	r, w := io.Pipe()
 	r.Close()
-	log, flush := NewLogger(w, zap.NewAtomicLevel(), true)
+	log, flush := NewLogger(w, zap.NewAtomicLevel(), format(true))
 	log.Info("nobody reads")
 	flush()
 	log.Info("nobody reads this either")

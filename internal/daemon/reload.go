@@ -40,7 +40,7 @@ func (d *daemon) reload() {
 	d.engine.configure(c)
 	d.engine.api.SetKey(key)
 	d.inbox.Configure(inboxConfig(c))
-	d.Relevel(c.Log.Level)
+	d.Relog(c.Log)
 	d.engine.poller.Probe()
 	d.log.Info("configuration and key read again", zap.String("changed", strings.Join(applied, ", ")))
 	if len(fixed) > 0 {
