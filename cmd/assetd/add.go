@@ -84,13 +84,18 @@ func (a *app) readIDs(args []string) ([]run.HandIn, error) {
 	for _, w := range args {
 		switch {
 		case !run.ValidID(w):
-			faults = append(faults, fmt.Errorf("%s is no run ID: 4 to 64 of A-Z a-z 0-9 _ -", dropfile.Quote(w)))
+			faults = append(faults, notAnID(w))
 		case !seen[w]:
 			seen[w] = true
 			ids = append(ids, run.HandIn{ID: run.ID(w)})
 		}
 	}
 	return ids, refusal(faults, 0)
+}
+
+// notAnID is the mistake of a word that cannot be a run ID.
+func notAnID(word string) error {
+	return withCode(exitUsage, "%s is no run ID: 4 to 64 of A-Z a-z 0-9 _ -", dropfile.Quote(word))
 }
 
 // readText is the IDs of standard input.

@@ -4,9 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -27,10 +31,16 @@ func (a *app) demoCommand() *cobra.Command {
 		Short: "see the whole thing on this machine, no key needed",
 		Long: `Starts a simulator of the Magnific API and its CDN on loopback, and a real daemon on
 a new directory below the temporary one; hands runs in in several ways, shows what
-happens, and where the files are.`,
+happens, and where the files are. It has a configuration of its own; with --keep that
+lies in the new directory, to be tried with other commands.`,
 		Example: example("assetd demo", "assetd demo --keep"),
 		Args:    cobra.NoArgs,
-		RunE:    func(cmd *cobra.Command, _ []string) error { return a.demo(cmd.Context(), keep) },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if cmd.Flags().Changed("config") || cmd.Flags().Changed("set") {
+				return withCode(exitUsage, "demo has a configuration of its own, --config and --set are not for it (see assetd demo --help)")
+			}
+			return a.demo(cmd.Context(), keep)
+		},
 	}
 	cmd.Flags().BoolVar(&keep, "keep", false, "leave daemon and simulator running until Ctrl-C, to be tried by hand")
 	return cmd
@@ -55,6 +65,10 @@ type demo struct {
 }
 
 func (a *app) demo(ctx context.Context, keep bool) error {
+	// A terminal that is closed ends the demo as Ctrl-C does: its daemon has a process
+	// group of its own and would stay behind.
+	ctx, stop := signal.NotifyContext(ctx, syscall.SIGHUP)
+	defer stop()
 	d := &demo{app: a, out: &printer{w: a.stdout}, ended: make(chan error, 1)}
 	var err error
 	if d.dir, err = os.MkdirTemp("", "assetd-demo-"); err != nil {
@@ -92,7 +106,9 @@ func (d *demo) show(ctx context.Context, keep bool) error {
 		return err
 	}
 	if keep {
-		d.keep(ctx)
+		if err := d.keep(ctx); err != nil {
+			return err
+		}
 	}
 	return d.out.err
 }
@@ -152,9 +168,14 @@ func (d *demo) waitReady(ctx context.Context) error {
 		}
 		return nil
 	case err := <-d.ended:
-		d.ended <- err
-		return fmt.Errorf("the daemon ended: %w; its log: %s", errors.Join(err), d.logFile())
+		return d.gone(err)
 	}
+}
+
+// gone is the end of a daemon that nobody asked to stop.
+func (d *demo) gone(err error) error {
+	d.ended <- err
+	return fmt.Errorf("the daemon ended by itself: %s; its log: %s", d.daemon.ProcessState, d.logFile())
 }
 
 // stopDaemon asks the daemon to stop and waits for it.
@@ -234,8 +255,7 @@ func (d *demo) follow(ctx context.Context) error {
 		case <-ctx.Done():
 			return fmt.Errorf("stopped while %d of %d runs are settled: %w; see %s", settled, len(d.ids), context.Cause(ctx), d.dir)
 		case err := <-d.ended:
-			d.ended <- err
-			return fmt.Errorf("the daemon ended: %w; its log: %s", errors.Join(err), d.logFile())
+			return d.gone(err)
 		case <-tick.C:
 		}
 	}
@@ -243,7 +263,7 @@ func (d *demo) follow(ctx context.Context) error {
 
 func (d *demo) runs(ctx context.Context) ([]server.Run, error) {
 	var runs []server.Run
-	err := d.client.Runs(ctx, "", func(r server.Run) error {
+	err := d.client.Runs(ctx, "", "", func(r server.Run) error {
 		runs = append(runs, r)
 		return nil
 	})
@@ -270,12 +290,11 @@ func standing(runs []server.Run) (line string, settled int) {
 }
 
 // keep leaves all running until the person has seen enough.
-func (d *demo) keep(ctx context.Context) {
+func (d *demo) keep(ctx context.Context) error {
 	self, _ := os.Executable()
 	args := []string{"ASSETD_CONFIG=" + filepath.Join(d.dir, "assetd.yaml"), self}
 	if err := d.writeConfig(); err != nil {
-		d.out.printf("\n%v\n", err)
-		return
+		return err
 	}
 	d.out.printf("\ndaemon and simulator keep running. In another terminal:\n")
 	for _, try := range []string{"list", "show " + string(d.ids[0]), "check", "health --ready"} {
@@ -284,8 +303,9 @@ func (d *demo) keep(ctx context.Context) {
 	d.out.printf("Ctrl-C ends both; the files stay.\n")
 	select {
 	case <-ctx.Done():
+		return nil
 	case err := <-d.ended:
-		d.ended <- err
+		return d.gone(err)
 	}
 }
 
@@ -296,21 +316,29 @@ func (d *demo) writeConfig() error {
 	if err := os.WriteFile(keyFile, []byte(d.sim.Key()+"\n"), 0o600); err != nil {
 		return err
 	}
-	sections, top := map[string][]string{}, []string{}
-	for _, s := range append(d.settings(), "api.key_file="+keyFile) {
+	return os.WriteFile(filepath.Join(d.dir, "assetd.yaml"), asYAML(append(d.settings(), "api.key_file="+keyFile)), 0o600)
+}
+
+// asYAML is settings of the form key=value as a configuration file has them.
+func asYAML(settings []string) []byte {
+	sections, text := map[string][]string{}, ""
+	for _, s := range settings {
 		name, value, _ := strings.Cut(s, "=")
-		if section, key, ok := strings.Cut(name, "."); ok {
-			if key == "allow_networks" {
-				value = "[" + value + "]"
-			}
-			sections[section] = append(sections[section], fmt.Sprintf("  %s: %s", key, value))
-		} else {
-			top = append(top, fmt.Sprintf("%s: %s", name, value))
+		if value != "true" { // a text, also where it is empty
+			value = strconv.Quote(value)
 		}
+		section, key, ok := strings.Cut(name, ".")
+		switch {
+		case !ok:
+			text += fmt.Sprintf("%s: %s\n", name, value)
+			continue
+		case key == "allow_networks":
+			value = "[" + value + "]"
+		}
+		sections[section] = append(sections[section], fmt.Sprintf("  %s: %s\n", key, value))
 	}
-	text := strings.Join(top, "\n") + "\n"
-	for _, section := range []string{"api", "download", "storage", "server", "log"} {
-		text += section + ":\n" + strings.Join(sections[section], "\n") + "\n"
+	for _, name := range slices.Sorted(maps.Keys(sections)) {
+		text += name + ":\n" + strings.Join(sections[name], "")
 	}
-	return os.WriteFile(filepath.Join(d.dir, "assetd.yaml"), []byte(text), 0o600)
+	return []byte(text)
 }

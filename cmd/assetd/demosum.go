@@ -11,9 +11,9 @@ import (
 	"path"
 	"path/filepath"
 	"strings"
-	"text/tabwriter"
 
 	"github.com/dustin/go-humanize"
+	"github.com/dustin/go-humanize/english"
 
 	"github.com/assetd/assetd/internal/run"
 	"github.com/assetd/assetd/internal/server"
@@ -27,7 +27,7 @@ func (d *demo) summary(ctx context.Context) error {
 		return err
 	}
 	d.out.printf("\n")
-	table := tabwriter.NewWriter(d.out.w, 0, 0, 2, ' ', 0)
+	table := newTable(narrow(d.out.w))
 	fmt.Fprintln(table, "RUN\tAPI\tOUTCOME\tASSETS\tSIZE\tNOTE")
 	for _, r := range runs {
 		fmt.Fprintf(table, "%s\t%s\t%s\t%d of %d\t%s\t%s\n", r.RunID, r.Status, r.State, r.Stored, r.Assets, humanize.IBytes(uint64(r.Bytes)), clean(note(r)))
@@ -107,7 +107,7 @@ func (d *demo) compare(assets string, runs []server.Run) (int, error) {
 		}
 	}
 	if len(made) > 0 {
-		return 0, fmt.Errorf("%d assets were not stored: please report this with %s", len(made), d.logFile())
+		return 0, fmt.Errorf("%s missing: please report this with %s", english.Plural(len(made), "asset", ""), d.logFile())
 	}
 	return d.countFiles(assets)
 }

@@ -19,7 +19,7 @@ const (
 	exitInterrupted = 130
 )
 
-// exitError carries the code that a command ends with. An empty text prints nothing.
+// codedError carries the code that a command ends with. An empty text prints nothing.
 type codedError struct {
 	code int
 	err  error

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/dustin/go-humanize/english"
 	"github.com/spf13/cobra"
 	"go.uber.org/zap"
 
@@ -108,7 +109,7 @@ func getOutcome(runs []run.Run) error {
 	}
 	switch {
 	case lost > 0:
-		return withCode(exitLost, "%d assets were lost: the manifests say which and why", lost)
+		return withCode(exitLost, "%s lost: the manifests say which and why", english.Plural(lost, "asset", ""))
 	case failed > 0:
 		return withCode(exitRunFailed, "%d of %d runs failed: the manifests say why", failed, len(runs))
 	}

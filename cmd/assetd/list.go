@@ -7,9 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"strings"
-	"text/tabwriter"
 	"time"
-	"unicode"
 
 	"github.com/dustin/go-humanize"
 	"github.com/spf13/cobra"
@@ -31,14 +29,24 @@ func (a *app) listCommand() *cobra.Command {
 		Args:    cobra.NoArgs,
 		RunE:    func(cmd *cobra.Command, _ []string) error { return a.list(cmd.Context(), run.State(state), asJSON) },
 	}
-	cmd.Flags().StringVar(&state, "state", "", "only runs in this `state`: waiting, downloading, stored, partial or failed")
+	cmd.Flags().StringVar(&state, "state", "", "only runs in this `state`: "+strings.Join(states(), ", "))
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object a line")
+	cmd.RegisterFlagCompletionFunc("state", cobra.FixedCompletions(states(), cobra.ShellCompDirectiveNoFileComp)) //nolint:errcheck // it has this flag
 	return cmd
+}
+
+// states are the states of a run, in the order it goes through them.
+func states() []string {
+	all := []string{}
+	for _, s := range []run.State{run.Waiting, run.Downloading, run.StoredRun, run.PartialRun, run.FailedRun} {
+		all = append(all, string(s))
+	}
+	return all
 }
 
 func (a *app) list(ctx context.Context, state run.State, asJSON bool) error {
 	if state != "" && !state.Valid() {
-		return withCode(exitUsage, "--state %q is none of waiting, downloading, stored, partial, failed", state)
+		return withCode(exitUsage, "--state %.40q is none of %s (see assetd list --help)", state, strings.Join(states(), ", "))
 	}
 	c, err := a.load()
 	if err != nil {
@@ -46,16 +54,37 @@ func (a *app) list(ctx context.Context, state run.State, asJSON bool) error {
 	}
 	if asJSON {
 		out := json.NewEncoder(a.stdout)
-		return eachRun(ctx, c, state, func(r server.Run) error { return out.Encode(r) })
+		return eachRun(ctx, c, state, "", func(r server.Run) error { return out.Encode(r) })
 	}
-	table := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(table, "RUN\tSTATE\tAPI\tSTORED\tLOST\tSIZE\tHANDED IN\tNOTE")
-	err = eachRun(ctx, c, state, func(r server.Run) error {
-		_, err := fmt.Fprintf(table, "%s\t%s\t%s\t%d/%d\t%d\t%s\t%s\t%s\n", r.RunID, r.State, dash(clean(string(r.Status))),
+	return a.listTable(ctx, c, state)
+}
+
+// tableRows is how many runs are aligned with each other: rows are shown as they
+// come, and a long list takes no memory.
+const tableRows = 1000
+
+func (a *app) listTable(ctx context.Context, c *config.Config, state run.State) error {
+	table, rows := newTable(narrow(a.stdout)), 0
+	head := func() { fmt.Fprintln(table, "RUN\tSTATE\tAPI\tSTORED\tLOST\tSIZE\tHANDED IN\tNOTE") }
+	err := eachRun(ctx, c, state, "", func(r server.Run) error {
+		if rows == 0 { // not before: a command that fails prints nothing else
+			head()
+		}
+		rows++
+		fmt.Fprintf(table, "%s\t%s\t%s\t%d/%d\t%d\t%s\t%s\t%s\n", r.RunID, r.State, dash(clean(string(r.Status))),
 			r.Stored, r.Assets, r.Lost, humanize.IBytes(uint64(r.Bytes)), r.HandedIn.Local().Format(time.DateTime), clean(note(r)))
-		return err
+		if rows%tableRows == 0 {
+			return table.Flush()
+		}
+		return nil
 	})
-	return errors.Join(err, table.Flush())
+	if err != nil {
+		return err
+	}
+	if rows == 0 {
+		head()
+	}
+	return table.Flush()
 }
 
 // note is what a person should know first of a run that is not as it should be.
@@ -63,6 +92,8 @@ func note(r server.Run) string {
 	switch {
 	case r.GaveUp != "":
 		return r.GaveUp
+	case len(r.HeldUp) > 0:
+		return strings.Join(r.HeldUp, "; ")
 	case r.ErrorMessage != "":
 		return r.ErrorMessage
 	case r.NoAccess:
@@ -72,17 +103,10 @@ func note(r server.Run) string {
 	}
 }
 
-func dash(s string) string {
-	if s == "" {
-		return "-"
-	}
-	return s
-}
-
-// eachRun calls f with each run, asking the daemon, or the queue itself where no
-// daemon runs.
-func eachRun(ctx context.Context, c *config.Config, state run.State, f func(server.Run) error) error {
-	err := client(c).Runs(ctx, state, f)
+// eachRun calls f with each run whose ID comes after the given one, asking the
+// daemon, or the queue itself where no daemon runs.
+func eachRun(ctx context.Context, c *config.Config, state run.State, after run.ID, f func(server.Run) error) error {
+	err := client(c).Runs(ctx, state, after, f)
 	if !errors.Is(err, server.ErrNoDaemon) {
 		return err
 	}
@@ -91,19 +115,27 @@ func eachRun(ctx context.Context, c *config.Config, state run.State, f func(serv
 		return err
 	}
 	defer q.Close()
-	after := run.ID("")
 	for {
 		runs, err := q.List(ctx, state, after, 1000)
 		if err != nil || len(runs) == 0 {
 			return err
 		}
 		for _, r := range runs {
-			if err := f(server.ViewRun(r, nil)); err != nil {
+			if err := f(asleep(r, nil)); err != nil {
 				return err
 			}
 			after = r.ID
 		}
 	}
+}
+
+// asleep is a run as the queue has it while no daemon runs.
+func asleep(r run.Run, assets []run.Asset) server.Run {
+	v := server.ViewRun(r, assets)
+	if !r.State.Settled() {
+		v.HeldUp = []string{server.ErrNoDaemon.Error() + ": start it with assetd run"}
+	}
+	return v
 }
 
 // openQueue opens the queue for reading where no daemon runs. Both results are
@@ -118,14 +150,4 @@ func openQueue(c *config.Config) (*queue.Queue, error) {
 	default:
 		return q, err
 	}
-}
-
-// clean is text from outside as a terminal may get it: without control characters.
-func clean(s string) string {
-	return strings.Map(func(r rune) rune {
-		if unicode.IsControl(r) || r == unicode.ReplacementChar {
-			return ' '
-		}
-		return r
-	}, s)
 }

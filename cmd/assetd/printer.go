@@ -1,8 +1,15 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
 	"io"
+	"os"
+	"strings"
+	"text/tabwriter"
+	"unicode"
+
+	"golang.org/x/term"
 )
 
 // printer writes to w and remembers the first error, so that a command whose
@@ -12,8 +19,72 @@ type printer struct {
 	err error
 }
 
-func (p *printer) printf(format string, args ...any) {
+func (p *printer) printf(format string, args ...any) { fmt.Fprintf(p, format, args...) }
+
+// Write writes b, unless a write has failed before.
+func (p *printer) Write(b []byte) (n int, err error) {
 	if p.err == nil {
-		_, p.err = fmt.Fprintf(p.w, format, args...)
+		n, p.err = p.w.Write(b)
 	}
+	return n, p.err
+}
+
+// newTable aligns columns that are separated by tabs, from one Flush to the next.
+func newTable(w io.Writer) *tabwriter.Writer { return tabwriter.NewWriter(w, 0, 0, 2, ' ', 0) }
+
+// narrow is w with each line cut to the terminal's width, so that a row stays a
+// row; w itself where it is no terminal.
+func narrow(w io.Writer) io.Writer {
+	f, ok := w.(*os.File)
+	if !ok {
+		return w
+	}
+	if width, _, err := term.GetSize(int(f.Fd())); err == nil && width > 0 {
+		return &cutter{w: w, width: width}
+	}
+	return w
+}
+
+// cutter cuts lines to a width in characters. What comes after the last line break
+// is kept until the line is whole.
+type cutter struct {
+	w     io.Writer
+	width int
+	line  []byte
+}
+
+func (c *cutter) Write(b []byte) (int, error) {
+	for part := range bytes.Lines(b) {
+		c.line = append(c.line, part...)
+		line, whole := bytes.CutSuffix(c.line, []byte("\n"))
+		if !whole {
+			break
+		}
+		if chars := []rune(string(line)); len(chars) > c.width {
+			line = []byte(string(chars[:c.width-1]) + "…")
+		}
+		if _, err := c.w.Write(append(line, '\n')); err != nil {
+			return 0, err
+		}
+		c.line = c.line[:0]
+	}
+	return len(b), nil
+}
+
+// clean is text from outside as a terminal may get it: without control characters,
+// line breaks of any kind, and what turns the direction of writing around.
+func clean(s string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) || r == unicode.ReplacementChar || unicode.In(r, unicode.Zl, unicode.Zp, unicode.Bidi_Control) {
+			return ' '
+		}
+		return r
+	}, s)
+}
+
+func dash(s string) string {
+	if s == "" {
+		return "-"
+	}
+	return s
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/dustin/go-humanize"
+	"github.com/dustin/go-humanize/english"
 	"github.com/vbauerster/mpb/v8"
 	"github.com/vbauerster/mpb/v8/decor"
 
@@ -42,7 +43,7 @@ func newProgress(out, err io.Writer, dir string, runs int) *progress {
 			mpb.AppendDecorators(decor.Elapsed(decor.ET_STYLE_MMSS)))
 		p.out, p.err = p.bars, p.bars // lines go above the bars
 	}
-	p.line(p.out, "waiting for %d runs; Ctrl-C stops, and the next call goes on from there", runs)
+	p.line(p.out, "waiting for %s; Ctrl-C stops, and the next call goes on from there", english.Plural(runs, "run", ""))
 	return p
 }
 
@@ -52,7 +53,7 @@ func (p *progress) tell(e run.Event) {
 	defer p.mu.Unlock()
 	switch e.Kind {
 	case run.RunEnded:
-		p.line(p.out, "%s: %s, %s", e.Run, clean(e.Note), assets(e.Count))
+		p.line(p.out, "%s: %s, %s", e.Run, clean(e.Note), english.Plural(e.Count, "asset", ""))
 	case run.AssetKept:
 		p.line(p.out, "%s: %s/%s (%s)", e.Asset.Run, e.Asset.Kind, clean(e.Asset.ID), humanize.IBytes(uint64(e.Bytes)))
 	case run.RunSettled:
@@ -67,13 +68,6 @@ func (p *progress) tell(e run.Event) {
 		run.AssetAgain, run.StageRecovered, run.QueueTrouble:
 		p.once(string(e.Kind)+e.Asset.String()+string(e.Run)+e.Host, trouble(e))
 	}
-}
-
-func assets(n int) string {
-	if n == 1 {
-		return "1 asset"
-	}
-	return fmt.Sprintf("%d assets", n)
 }
 
 // once prints a line unless one about the same thing was printed lately.
@@ -97,7 +91,7 @@ func (p *progress) line(w io.Writer, format string, args ...any) {
 
 // trouble is an event that is not as it should be, in one line.
 func trouble(e run.Event) string {
-	text := string(e.Kind)
+	text := e.Text()
 	switch {
 	case e.Asset.ID != "":
 		text = e.Asset.String() + ": " + text
@@ -106,19 +100,12 @@ func trouble(e run.Event) string {
 	case e.Host != "":
 		text = e.Host + ": " + text
 	}
-	for _, more := range []string{e.Note, errText(e.Err), e.Hint} {
+	for _, more := range []string{e.Note, e.Hint} {
 		if more != "" {
 			text += ": " + more
 		}
 	}
 	return clean(signedurl.Redact(text))
-}
-
-func errText(err error) string {
-	if err == nil {
-		return ""
-	}
-	return err.Error()
 }
 
 // transfers draws a bar for each transfer that runs.

@@ -1,9 +1,11 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"strings"
 	"syscall"
@@ -23,12 +25,10 @@ type app struct {
 
 // execute runs the command line and returns the exit code.
 func execute(ctx context.Context, args []string, sys system) int {
-	root := newRoot(&app{system: sys})
+	out := &printer{w: sys.stdout} // cobra does not look whether a help text could be written
+	root := newRoot(&app{system: sys}, out)
 	root.SetArgs(args)
-	root.SetIn(sys.stdin)
-	root.SetOut(sys.stdout)
-	root.SetErr(sys.stderr)
-	err := root.ExecuteContext(ctx)
+	err := cmp.Or(root.ExecuteContext(ctx), out.err)
 	if errors.Is(err, syscall.EPIPE) {
 		return exitDone // whoever read our output has seen enough
 	}
@@ -38,7 +38,7 @@ func execute(ctx context.Context, args []string, sys system) int {
 	return exitCode(ctx, err)
 }
 
-func newRoot(a *app) *cobra.Command {
+func newRoot(a *app, out io.Writer) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "assetd",
 		Short: "bring what Magnific runs made to your own storage, before the URLs die",
@@ -46,7 +46,9 @@ func newRoot(a *app) *cobra.Command {
 every run is on your own storage, whole, before its URL dies.
 
 See it work without a key: assetd demo`,
-		SilenceErrors: true, SilenceUsage: true, SuggestionsMinimumDistance: 2,
+		Example:       example("ASSETD_API_KEY=… assetd get omps2OH829", "assetd run", "assetd add omps2OH829"),
+		Version:       versionText(),
+		SilenceErrors: true, SilenceUsage: true,
 		Args: cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 0 {
@@ -55,6 +57,10 @@ See it work without a key: assetd demo`,
 			return cmd.Help()
 		},
 	}
+	root.SetIn(a.stdin)
+	root.SetOut(out)
+	root.SetErr(a.stderr)
+	root.SetVersionTemplate(versionLine())
 	root.PersistentFlags().StringVar(&a.configFile, "config", "", "read this configuration `file`")
 	root.PersistentFlags().StringArrayVar(&a.set, "set", nil, "set one `key=value` of the configuration; may be repeated")
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
@@ -64,23 +70,31 @@ See it work without a key: assetd demo`,
 		a.runCommand(), a.getCommand(), a.addCommand(), a.listCommand(), a.showCommand(), a.checkCommand(),
 		a.configCommand(), a.demoCommand(), a.healthCommand(), a.versionCommand(),
 	)
-	for _, c := range root.Commands() {
-		usageErrors(c)
-	}
+	root.SetHelpCommand(helpCommand())
+	addCompletion(root)
+	polish(root)
 	return root
 }
 
-func unknownCommand(root *cobra.Command, name string) error {
-	hint := "see assetd --help"
-	if near := root.SuggestionsFor(name); len(near) > 0 {
+func unknownCommand(parent *cobra.Command, name string) error {
+	hint := "see " + parent.CommandPath() + " --help"
+	if near := parent.SuggestionsFor(name); len(near) > 0 {
 		hint = "did you mean " + strings.Join(near, " or ") + "?"
 	}
 	return withCode(exitUsage, "unknown command %.40q: %s", name, hint)
 }
 
-// usageErrors makes wrong arguments end with the exit code for them, and with a
-// word on where to look.
-func usageErrors(c *cobra.Command) {
+// polish gives all commands what they have in common: wrong arguments end with the
+// exit code for them and a word on where to look, and no file is proposed where
+// none is meant.
+func polish(c *cobra.Command) {
+	for _, sub := range c.Commands() {
+		polish(sub)
+	}
+	c.SuggestionsMinimumDistance = 2
+	if c.ValidArgsFunction == nil {
+		c.ValidArgsFunction = cobra.NoFileCompletions
+	}
 	check := c.Args
 	if check == nil {
 		return

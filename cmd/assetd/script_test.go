@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -41,9 +42,12 @@ func TestScripts(t *testing.T) {
 			return worldOf(sim)
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
-			"ready":   waitReady,
-			"settled": waitSettledRun,
-			"there":   waitThere,
+			"ready":       waitReady,
+			"unready":     waitUnready,
+			"settled":     waitRuns("settled", func(r server.Run) bool { return r.State.Settled() }),
+			"held":        waitRuns("held up", func(r server.Run) bool { return r.State == run.Downloading && len(r.HeldUp) > 0 }),
+			"downloading": waitRuns("downloading", downloading),
+			"there":       waitThere,
 		},
 		RequireExplicitExec: true,
 	})
@@ -51,6 +55,7 @@ func TestScripts(t *testing.T) {
 
 func scriptConfig(data string, sim *simulator.Sim) []byte {
 	return []byte(`data_dir: ` + data + `
+shutdown_grace: 1s
 api: {base_url: "` + sim.APIURL() + `", rate: 1000, burst: 1000}
 poll: {min_interval: 100ms, max_interval: 1s}
 drop: {settle: 100ms, rescan: 500ms}
@@ -68,6 +73,8 @@ func worldOf(sim *simulator.Sim) error {
 		"fail000001": {simulator.App("app1"), simulator.Ends(run.Failed), simulator.ErrorMessage("out of memory")},
 		"part000001": {simulator.App("app1"), simulator.Image("img1", 9000), simulator.Image("gone", 9000, simulator.Status(404))},
 		"wait000001": {simulator.App("app1"), simulator.Running(time.Hour), simulator.Image("img1", 9000)},
+		"html000001": {simulator.App("app1"), simulator.Image("page", 9000, simulator.HTML())},
+		"slow000001": {simulator.App("app1"), simulator.Video("vid1", 4_000_000, simulator.Slow(40_000, 100*time.Millisecond))},
 	} {
 		if err := sim.AddRun(id, opts...); err != nil {
 			return err
@@ -103,22 +110,38 @@ func waitReady(ts *testscript.TestScript, _ bool, _ []string) {
 	})
 }
 
-// settled RUN-ID... waits until they are.
-func waitSettledRun(ts *testscript.TestScript, _ bool, args []string) {
-	for _, id := range args {
-		eventually(ts, id+" settled", func(ctx context.Context) bool {
-			r, err := scriptClient(ts).Run(ctx, run.ID(id))
-			return err == nil && r.State.Settled()
-		})
+// unready waits until the daemon is not ready.
+func waitUnready(ts *testscript.TestScript, _ bool, _ []string) {
+	eventually(ts, "daemon not ready", func(ctx context.Context) bool {
+		h, err := scriptClient(ts).Health(ctx, true)
+		return err == nil && !h.OK
+	})
+}
+
+// waitRuns is a command WHAT RUN-ID... that waits until they are.
+func waitRuns(what string, are func(server.Run) bool) func(ts *testscript.TestScript, _ bool, args []string) {
+	return func(ts *testscript.TestScript, _ bool, args []string) {
+		for _, id := range args {
+			eventually(ts, id+" "+what, func(ctx context.Context) bool {
+				r, err := scriptClient(ts).Run(ctx, run.ID(id))
+				return err == nil && are(r)
+			})
+		}
 	}
 }
 
-// there FILE... waits until they are.
+func downloading(r server.Run) bool {
+	return slices.ContainsFunc(r.AssetList, func(a server.Asset) bool {
+		return a.State == run.AssetDownloading && a.Received > 0 && a.Total > 0
+	})
+}
+
+// there FILE... waits until they are. A name may be a pattern.
 func waitThere(ts *testscript.TestScript, _ bool, args []string) {
 	for _, name := range args {
 		eventually(ts, name+" there", func(context.Context) bool {
-			_, err := os.Stat(ts.MkAbs(name))
-			return err == nil
+			found, err := filepath.Glob(ts.MkAbs(name))
+			return err == nil && len(found) > 0
 		})
 	}
 }

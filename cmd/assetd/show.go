@@ -5,9 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"slices"
-	"text/tabwriter"
 	"time"
 
 	"github.com/dustin/go-humanize"
@@ -21,18 +21,24 @@ import (
 func (a *app) showCommand() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
-		Use:     "show RUN-ID",
-		Short:   "show one run and its assets",
-		Long:    "Shows a run with each asset: its state, file, deadline, attempts and last error.",
+		Use:   "show RUN-ID",
+		Short: "show one run and its assets",
+		Long: `Shows a run with each asset: its state, file, deadline, attempts and last error, and
+what keeps it from going on. Of an answer that was no media it names the copy kept.`,
 		Example: example("assetd show omps2OH829", "assetd show omps2OH829 --json"),
 		Args:    cobra.ExactArgs(1),
 		RunE:    func(cmd *cobra.Command, args []string) error { return a.show(cmd.Context(), run.ID(args[0]), asJSON) },
+
+		ValidArgsFunction: a.completeRunIDs,
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
 	return cmd
 }
 
 func (a *app) show(ctx context.Context, id run.ID, asJSON bool) error {
+	if !run.ValidID(string(id)) {
+		return notAnID(string(id))
+	}
 	c, err := a.load()
 	if err != nil {
 		return err
@@ -69,11 +75,11 @@ func oneRun(ctx context.Context, c *config.Config, id run.ID) (server.Run, error
 		return server.Run{}, err
 	}
 	assets, err := q.Assets(ctx, id)
-	return server.ViewRun(record, assets), err
+	return asleep(record, assets), err
 }
 
 func (a *app) printRun(r server.Run) error {
-	table := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', 0)
+	table := newTable(a.stdout)
 	row := func(name, value string) {
 		if value != "" {
 			fmt.Fprintf(table, "%s\t%s\n", clean(name), clean(value))
@@ -92,25 +98,50 @@ func (a *app) printRun(r server.Run) error {
 	row("directory", r.Dir)
 	row("assets", fmt.Sprintf("%d, %d stored (%s), %d lost", r.Assets, r.Stored, humanize.IBytes(uint64(r.Bytes)), r.Lost))
 	row("polls", fmt.Sprint(r.Polls))
+	for _, why := range r.HeldUp {
+		row("held up", why)
+	}
+	r.HeldUp = nil
 	row("note", note(r))
 	if len(r.AssetList) > 0 {
 		fmt.Fprintln(table, "\nASSET\tSTATE\tSIZE\tURL DIES\tTRIES\tFILE OR LAST ERROR")
 	}
 	for _, as := range r.AssetList {
-		what, size := as.LastError, "-"
-		switch {
-		case as.Loss != nil:
-			what = as.Loss.Reason
-		case as.File != "":
-			what, size = as.File, humanize.IBytes(uint64(as.Size))
-		}
-		dies := "unknown"
-		if as.Expiry != nil {
-			dies = local(as.Expiry)
-		}
-		fmt.Fprintf(table, "%s/%s\t%s\t%s\t%s\t%d\t%s\n", as.Kind, clean(as.ID), as.State, size, dies, as.Attempts, clean(what))
+		printAsset(table, as)
 	}
 	return table.Flush()
+}
+
+func printAsset(w io.Writer, as server.Asset) {
+	what, size := as.LastError, "-"
+	switch {
+	case as.Loss != nil:
+		what = as.Loss.Reason
+	case as.HeldUp != "":
+		what = as.HeldUp
+	case as.State == run.AssetDownloading:
+		size = humanize.IBytes(uint64(as.Received))
+		if as.Total > 0 {
+			size += " of " + humanize.IBytes(uint64(as.Total))
+		}
+	}
+	if as.File != "" {
+		size = humanize.IBytes(uint64(as.Size))
+		if what == "" {
+			what = as.File
+		}
+	}
+	dies := "unknown"
+	if as.Expiry != nil {
+		dies = local(as.Expiry)
+	}
+	fmt.Fprintf(w, "%s/%s\t%s\t%s\t%s\t%d\t%s\n", as.Kind, clean(as.ID), as.State, size, dies, as.Attempts, clean(what))
+	for _, more := range as.Warnings {
+		fmt.Fprintf(w, "\t\t\t\t\twarning: %s\n", clean(more))
+	}
+	if as.Aside != "" {
+		fmt.Fprintf(w, "\t\t\t\t\tnot media, a copy is in storage.dir: %s\n", as.Aside)
+	}
 }
 
 func local(t *time.Time) string {

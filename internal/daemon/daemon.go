@@ -112,7 +112,7 @@ func open(o Options) (*daemon, error) {
 		return nil, errors.Join(err, q.Close())
 	}
 	d.inbox = inbox.New(inboxConfig(c), addWaking{q, d.engine.poller.Wake}, d.tell)
-	d.server = server.New(c.State.Socket(), q, d.status)
+	d.server = server.New(c.State.Socket(), q, d.status, now{d.status, d.engine.pool})
 	return d, nil
 }
 

@@ -6,6 +6,7 @@ import (
 	"github.com/assetd/assetd/internal/config"
 	"github.com/assetd/assetd/internal/download"
 	"github.com/assetd/assetd/internal/run"
+	"github.com/assetd/assetd/internal/server"
 	"github.com/assetd/assetd/internal/storage"
 )
 
@@ -29,6 +30,22 @@ func (s shelves) Part(key run.Key) (download.Part, error) {
 		return nil, err
 	}
 	return p, nil
+}
+
+// now is what the server can tell beside the queue.
+type now struct {
+	*status
+	pool *download.Pool
+}
+
+// InFlight is all transfers that run.
+func (n now) InFlight() []server.Transfer {
+	flights := n.pool.InFlight()
+	all := make([]server.Transfer, 0, len(flights))
+	for _, t := range flights {
+		all = append(all, server.Transfer{Key: t.Key, Received: t.Bytes, Total: t.Total})
+	}
+	return all
 }
 
 func poolConfig(c *config.Config) download.Config {

@@ -1,13 +1,17 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
 
 	"github.com/assetd/assetd/internal/run"
 	"github.com/assetd/assetd/internal/server"
+	"github.com/assetd/assetd/internal/storage"
+	"github.com/assetd/assetd/internal/transfer"
 )
 
 // pinger is the queue's writer, as health asks it.
@@ -22,7 +26,23 @@ type status struct {
 	mu     sync.Mutex
 	up     bool
 	tick   time.Time // monotonic
-	faults map[run.EventKind]string
+	faults map[run.EventKind]fault
+	held   map[run.ID]map[run.Key]string // what keeps single assets, and under a key without ID their run
+	count  int                           // of what held holds
+}
+
+// fault is something that concerns all runs.
+type fault struct {
+	text, hint string
+	since      time.Time
+}
+
+func (f fault) String() string {
+	text := f.text
+	if f.hint != "" {
+		text += ": " + f.hint
+	}
+	return text + f.since.Local().Format(" (since "+time.DateTime+")")
 }
 
 // A tick comes every second; none for so long means that the scheduler is stuck.
@@ -31,49 +51,143 @@ const (
 	writerLate = 2 * time.Second
 )
 
+// mostHeld bounds how many assets' own troubles are remembered: they are for people.
+const mostHeld = 10_000
+
 func newStatus(q pinger) *status {
-	return &status{queue: q, tick: time.Now(), faults: map[run.EventKind]string{}}
+	return &status{queue: q, tick: time.Now(), faults: map[run.EventKind]fault{}, held: map[run.ID]map[run.Key]string{}}
 }
 
-// ends is the events that end a fault, with the fault's.
-func ends(k run.EventKind) run.EventKind {
+// ends is the faults that an event ends.
+func ends(k run.EventKind) []run.EventKind {
 	switch k {
 	case run.APIBack:
-		return run.APIRefused
+		return []run.EventKind{run.APIRefused, run.APIDown}
+	case run.APIRefused: // it answers
+		return []run.EventKind{run.APIDown}
 	case run.VolumeBack:
-		return run.VolumeOffline
+		return []run.EventKind{run.VolumeOffline}
 	case run.DiskBack:
-		return run.DiskLow
+		return []run.EventKind{run.DiskLow}
 	case run.DropBack:
-		return run.DropTrouble
+		return []run.EventKind{run.DropTrouble}
 	case run.RunAccepted, run.RunEnded, run.RunSettled, run.AssetKept: // each was committed
-		return run.QueueTrouble
+		return []run.EventKind{run.QueueTrouble}
 	}
-	return ""
+	return nil
 }
 
-// note takes what an event says of the daemon's health. A dead API makes it
-// neither dead nor unready: it waits and goes on by itself. It reports whether the
-// event is news: several stages find out that the volume is offline, or back.
+// note takes what an event says of the daemon's health, and of what keeps runs and
+// assets. It reports whether the event is news: several stages find out that the
+// volume is offline, or back.
 func (s *status) note(e run.Event) (news bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	switch e.Kind {
-	case run.APIRefused, run.VolumeOffline, run.DiskLow, run.DropTrouble, run.QueueTrouble:
-		_, known := s.faults[e.Kind]
-		s.faults[e.Kind] = reason(e)
-		return !known || e.Kind != run.VolumeOffline
+	s.hold(e)
+	_, offline := s.faults[run.VolumeOffline]
+	for _, k := range ends(e.Kind) {
+		delete(s.faults, k)
 	}
-	_, known := s.faults[ends(e.Kind)]
-	delete(s.faults, ends(e.Kind))
-	return known || e.Kind != run.VolumeBack
+	switch e.Kind {
+	case run.APIRefused, run.APIDown, run.VolumeOffline, run.DiskLow, run.DropTrouble, run.QueueTrouble:
+		f, known := s.faults[e.Kind]
+		if !known {
+			f.since = time.Now()
+		}
+		f.text, f.hint = e.Text(), cmp.Or(e.Hint, f.hint)
+		s.faults[e.Kind] = f
+		return !known || e.Kind != run.VolumeOffline
+	case run.VolumeBack:
+		return offline
+	}
+	return true
 }
 
-func reason(e run.Event) string {
-	if e.Err != nil {
-		return fmt.Sprintf("%s: %v", e.Kind, e.Err)
+// hold takes what an event says of a single run or asset: trouble on our side, or
+// its end. The lock is held.
+func (s *status) hold(e run.Event) {
+	switch e.Kind {
+	case run.ManifestTrouble:
+		s.keep(run.Key{Run: e.Run}, e.Text()+": "+e.Hint)
+	case storage.NameTrouble:
+		s.keep(e.Asset, e.Text()+": "+e.Hint)
+	case run.AssetRetry:
+		var f *transfer.Failure
+		unlisted := errors.As(e.Err, &f) && f.Class == transfer.Nothing // the API's, and the queue has it
+		if e.Host == "" && e.Err != nil && !unlisted {                  // no server had a part in it
+			s.keep(e.Asset, e.Err.Error())
+		}
+	case run.AssetStarted, run.AssetKept, run.AssetGone:
+		s.free(e.Asset)
+	case run.RunSettled:
+		s.count -= len(s.held[e.Run])
+		delete(s.held, e.Run)
 	}
-	return string(e.Kind)
+}
+
+func (s *status) keep(key run.Key, text string) {
+	s.free(key)
+	if s.count >= mostHeld {
+		return
+	}
+	if s.held[key.Run] == nil {
+		s.held[key.Run] = map[run.Key]string{}
+	}
+	s.held[key.Run][key] = text
+	s.count++
+}
+
+func (s *status) free(key run.Key) {
+	if _, held := s.held[key.Run][key]; !held {
+		return
+	}
+	delete(s.held[key.Run], key)
+	s.count--
+	if len(s.held[key.Run]) == 0 {
+		delete(s.held, key.Run)
+	}
+}
+
+// Held is what on our side keeps an open run: from being polled, from being
+// downloaded, or from its manifest.
+func (s *status) Held(r run.Run) (reasons []string) {
+	if r.State.Settled() {
+		return nil
+	}
+	kinds := []run.EventKind{run.QueueTrouble}
+	if !r.Ended() {
+		kinds = append(kinds, run.APIRefused, run.APIDown)
+	}
+	if r.Ended() || r.Open() > 0 {
+		kinds = append(kinds, run.VolumeOffline)
+	}
+	if r.Open() > 0 {
+		kinds = append(kinds, run.DiskLow)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	reasons = s.reasons(kinds)
+	if text := s.held[r.ID][run.Key{Run: r.ID}]; text != "" {
+		reasons = append(reasons, text)
+	}
+	return reasons
+}
+
+// HeldAsset is what on our side keeps this asset alone, empty where nothing does.
+func (s *status) HeldAsset(key run.Key) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.held[key.Run][key]
+}
+
+// reasons is the faults there are of these kinds. The lock is held.
+func (s *status) reasons(kinds []run.EventKind) (reasons []string) {
+	for _, k := range kinds {
+		if f, bad := s.faults[k]; bad {
+			reasons = append(reasons, f.String())
+		}
+	}
+	return reasons
 }
 
 func (s *status) ticked() {
@@ -107,7 +221,8 @@ func (s *status) Alive() server.Health {
 	return h
 }
 
-// Ready says whether the daemon can do its work as well.
+// Ready says whether the daemon can do its work as well. An API that cannot be
+// reached does not make it unready: it waits and goes on by itself.
 func (s *status) Ready() server.Health {
 	h := s.Alive()
 	s.mu.Lock()
@@ -115,11 +230,8 @@ func (s *status) Ready() server.Health {
 	if !s.up {
 		h.Reasons = append(h.Reasons, "the drop directory has not been looked at since the start")
 	}
-	for _, kind := range []run.EventKind{run.APIRefused, run.VolumeOffline, run.DiskLow, run.DropTrouble, run.QueueTrouble} {
-		if why, bad := s.faults[kind]; bad {
-			h.Reasons = append(h.Reasons, why)
-		}
-	}
+	kinds := []run.EventKind{run.APIRefused, run.VolumeOffline, run.DiskLow, run.DropTrouble, run.QueueTrouble}
+	h.Reasons = append(h.Reasons, s.reasons(kinds)...)
 	h.OK = len(h.Reasons) == 0
 	return h
 }

@@ -3,15 +3,20 @@ package daemon
 import (
 	"context"
 	"errors"
+	"fmt"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"go.uber.org/zap"
 
 	"github.com/assetd/assetd/internal/run"
+	"github.com/assetd/assetd/internal/storage"
+	"github.com/assetd/assetd/internal/transfer"
 )
 
 // writer is a queue's writer that may be stuck.
@@ -31,8 +36,9 @@ func TestReadyNamesEveryReasonUntilItIsOver(t *testing.T) {
 	for fault, end := range map[run.EventKind]run.EventKind{
 		run.APIRefused: run.APIBack, run.VolumeOffline: run.VolumeBack, run.DiskLow: run.DiskBack, run.DropTrouble: run.DropBack,
 	} {
-		s.note(run.Event{Kind: fault, Err: errors.New("why")})
-		if h := s.Ready(); h.OK || len(h.Reasons) != 1 || !strings.Contains(h.Reasons[0], "why") {
+		s.note(run.Event{Kind: fault, Err: errors.New("why"), Hint: "mend it"})
+		s.note(run.Event{Kind: fault, Err: errors.New("why now")})
+		if h := s.Ready(); h.OK || len(h.Reasons) != 1 || !strings.Contains(h.Reasons[0], string(fault)+": why now: mend it (since ") {
 			t.Errorf("%s: %+v", fault, h)
 		}
 		if h := s.Alive(); !h.OK {
@@ -42,6 +48,92 @@ func TestReadyNamesEveryReasonUntilItIsOver(t *testing.T) {
 		if h := s.Ready(); !h.OK {
 			t.Errorf("%s did not end it: %+v", end, h)
 		}
+	}
+}
+
+func TestAFaultSaysSinceWhenItIsThere(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newStatus(writer{})
+		s.started()
+		began := time.Now().Local().Format(time.DateTime)
+		for range 3 {
+			s.note(run.Event{Kind: run.DiskLow, Err: run.ErrNoRoom})
+			time.Sleep(time.Minute)
+			s.ticked()
+		}
+		if d := cmp.Diff([]string{"no room, downloads wait: no room (since " + began + ")"}, s.Ready().Reasons); d != "" {
+			t.Error(d)
+		}
+	})
+}
+
+func TestAnOpenRunSaysWhatOnOurSideHoldsItUp(t *testing.T) {
+	waiting := run.Run{ID: "wait", State: run.Waiting}
+	fetching := run.Run{ID: "busy", State: run.Downloading, EndedAt: time.Unix(1, 0), Assets: 1}
+	settling := run.Run{ID: "done", State: run.Downloading, EndedAt: time.Unix(1, 0), Assets: 1, Stored: 1}
+	settled := run.Run{ID: "past", State: run.StoredRun, EndedAt: time.Unix(1, 0), Assets: 1, Stored: 1}
+	for _, c := range []struct {
+		fault, end run.EventKind
+		holds      []run.Run
+	}{
+		{run.APIRefused, run.APIBack, []run.Run{waiting}},
+		{run.APIDown, run.APIBack, []run.Run{waiting}},
+		{run.APIDown, run.APIRefused, nil}, // then that is why
+		{run.VolumeOffline, run.VolumeBack, []run.Run{fetching, settling}},
+		{run.DiskLow, run.DiskBack, []run.Run{fetching}},
+		{run.QueueTrouble, run.AssetKept, []run.Run{waiting, fetching, settling}},
+	} {
+		s := newStatus(writer{})
+		s.note(run.Event{Kind: c.fault, Err: errors.New("why"), Hint: "mend it"})
+		for _, r := range []run.Run{waiting, fetching, settling, settled} {
+			want := slices.ContainsFunc(c.holds, func(h run.Run) bool { return h.ID == r.ID })
+			if got := s.Held(r); c.holds != nil && (len(got) == 1 && strings.Contains(got[0], "why: mend it")) != want {
+				t.Errorf("%s: %s is held up by %q", c.fault, r.ID, got)
+			}
+		}
+		s.note(run.Event{Kind: c.end})
+		for _, r := range []run.Run{waiting, fetching, settling} {
+			if got := s.Held(r); strings.Contains(strings.Join(got, ""), string(c.fault)) {
+				t.Errorf("after %s: %s is held up by %q", c.end, r.ID, got)
+			}
+		}
+	}
+}
+
+func TestSingleRunsAndAssetsSayWhatHoldsThemUpUntilItIsOver(t *testing.T) {
+	r := run.Run{ID: "abcd", State: run.Downloading, EndedAt: time.Unix(1, 0), Assets: 2}
+	one, two := run.Key{Run: r.ID, Kind: run.Images, ID: "1"}, run.Key{Run: r.ID, Kind: run.Images, ID: "2"}
+	s := newStatus(writer{})
+	s.note(run.Event{Kind: run.AssetRetry, Asset: one, Err: errors.New("disk")})
+	s.note(run.Event{Kind: run.AssetRetry, Asset: two, Host: "cdn", Err: errors.New("404")})
+	s.note(run.Event{Kind: run.AssetRetry, Asset: two, Err: &transfer.Failure{Class: transfer.Nothing, Err: errors.New("no URL")}})
+	if a, b := s.HeldAsset(one), s.HeldAsset(two); a != "disk" || b != "" {
+		t.Errorf("the assets are held up by %q and %q", a, b)
+	}
+	s.note(run.Event{Kind: run.AssetStarted, Asset: one})
+	s.note(run.Event{Kind: storage.NameTrouble, Run: r.ID, Asset: two, Err: errors.New("taken"), Hint: "mend it"})
+	if a, b := s.HeldAsset(one), s.HeldAsset(two); a != "" || b != string(storage.NameTrouble)+": taken: mend it" {
+		t.Errorf("the assets are held up by %q and %q", a, b)
+	}
+	s.note(run.Event{Kind: run.ManifestTrouble, Run: r.ID, Err: errors.New("read-only"), Hint: "mend it"})
+	if got := s.Held(r); len(got) != 1 || got[0] != string(run.ManifestTrouble)+": read-only: mend it" {
+		t.Errorf("the run is held up by %q", got)
+	}
+	s.note(run.Event{Kind: run.RunSettled, Run: r.ID})
+	if s.HeldAsset(two) != "" || len(s.Held(r)) != 0 || s.count != 0 || len(s.held) != 0 {
+		t.Errorf("a settled run is remembered: %v", s.held)
+	}
+}
+
+func TestOnlySoManyTroublesAreRemembered(t *testing.T) {
+	s := newStatus(writer{})
+	for i := range mostHeld + 10 {
+		for range 2 {
+			s.note(run.Event{Kind: run.AssetRetry, Asset: run.Key{Run: run.ID(fmt.Sprint(i / 3)), ID: fmt.Sprint(i)}, Err: errors.New("disk")})
+		}
+	}
+	if s.count != mostHeld || s.HeldAsset(run.Key{Run: "0", ID: "0"}) == "" {
+		t.Errorf("%d are remembered, %d are agreed", s.count, mostHeld)
 	}
 }
 

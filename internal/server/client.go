@@ -36,9 +36,13 @@ func NewClient(path string) *Client {
 	}}
 }
 
-// Runs calls f with each run, in the order of the IDs; state "" means all.
-func (c *Client) Runs(ctx context.Context, state run.State, f func(Run) error) error {
+// Runs calls f with each run whose ID comes after the given one, in the order of
+// the IDs; state "" means all, after "" from the first.
+func (c *Client) Runs(ctx context.Context, state run.State, after run.ID, f func(Run) error) error {
 	q := url.Values{}
+	if after != "" {
+		q.Set("after", string(after))
+	}
 	if state != "" {
 		q.Set("state", string(state))
 	}

@@ -3,7 +3,7 @@
 //
 // It guarantees that nothing it answers holds a signed URL or the API key, and
 // that no request, however made, holds up a stage: it reads the queue and asks
-// the daemon for its health, and does nothing else. Who may reach the socket is
+// the daemon how it is and what it is at, and does nothing else. Who may reach the socket is
 // decided by its file mode and its directory.
 package server
 
@@ -34,16 +34,25 @@ type Checks interface {
 	Ready() Health // and it can do its work
 }
 
+// Now tells what no queue knows: it is in the daemon's memory only. Its texts name
+// the cause and the mend.
+type Now interface {
+	InFlight() []Transfer         // transfers that run
+	Held(r run.Run) []string      // what on our side keeps an open run
+	HeldAsset(key run.Key) string // and an asset, empty where nothing does
+}
+
 // Server serves the socket. Run may be called once.
 type Server struct {
 	path   string
 	runs   Runs
 	checks Checks
+	now    Now
 }
 
 // New makes a server for the socket at path.
-func New(path string, runs Runs, checks Checks) *Server {
-	return &Server{path: path, runs: runs, checks: checks}
+func New(path string, runs Runs, checks Checks, now Now) *Server {
+	return &Server{path: path, runs: runs, checks: checks, now: now}
 }
 
 // Limits of a request: the socket is local, a stuck client must still end.
@@ -144,7 +153,7 @@ func (s *Server) list(w http.ResponseWriter, r *http.Request) {
 	}
 	page := Page{Runs: make([]Run, 0, len(runs))}
 	for _, r := range runs {
-		page.Runs = append(page.Runs, ViewRun(r, nil))
+		page.Runs = append(page.Runs, s.view(r, nil))
 	}
 	if len(runs) == limit {
 		page.Next = runs[limit-1].ID
@@ -168,7 +177,13 @@ func (s *Server) show(w http.ResponseWriter, r *http.Request) {
 		problem(w, http.StatusInternalServerError, err.Error())
 		return
 	}
-	reply(w, http.StatusOK, ViewRun(record, assets))
+	reply(w, http.StatusOK, s.view(record, assets))
+}
+
+func (s *Server) view(r run.Run, assets []run.Asset) Run {
+	v := ViewRun(r, assets)
+	v.live(r, s.now)
+	return v
 }
 
 // problem answers with problem details (RFC 9457).

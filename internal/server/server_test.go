@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"go.uber.org/goleak"
 
 	"github.com/assetd/assetd/internal/run"
@@ -62,11 +63,18 @@ type checks struct{ sick []string }
 func (c checks) Alive() server.Health { return server.Health{OK: true} }
 func (c checks) Ready() server.Health { return server.Health{OK: len(c.sick) == 0, Reasons: c.sick} }
 
+// busy is a daemon that is at one asset and cannot go on with the others.
+type busy struct{ flying []server.Transfer }
+
+func (b busy) InFlight() []server.Transfer  { return b.flying }
+func (b busy) Held(r run.Run) []string      { return []string{string(r.ID) + " waits"} }
+func (b busy) HeldAsset(key run.Key) string { return key.ID + " waits" }
+
 // serve runs a server until the test ends and returns a client of it.
-func serve(t *testing.T, runs server.Runs, c server.Checks) (*server.Client, string) {
+func serve(t *testing.T, runs server.Runs, c server.Checks, flying ...server.Transfer) (*server.Client, string) {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "s")
-	s := server.New(path, runs, c)
+	s := server.New(path, runs, c, busy{flying})
 	l, err := s.Listen()
 	if err != nil {
 		t.Fatal(err)
@@ -86,7 +94,7 @@ func serve(t *testing.T, runs server.Runs, c server.Checks) (*server.Client, str
 func TestListGoesThroughAllPages(t *testing.T) {
 	client, _ := serve(t, shelf{2500}, checks{})
 	count, last := 0, run.ID("")
-	err := client.Runs(t.Context(), "", func(r server.Run) error {
+	err := client.Runs(t.Context(), "", "", func(r server.Run) error {
 		if r.RunID <= last {
 			return fmt.Errorf("%s after %s", r.RunID, last)
 		}
@@ -98,14 +106,14 @@ func TestListGoesThroughAllPages(t *testing.T) {
 		t.Errorf("%d runs, %v, want 2500", count, err)
 	}
 	count = 0
-	if err := client.Runs(t.Context(), run.StoredRun, func(server.Run) error { count++; return nil }); err != nil || count != 1250 {
+	if err := client.Runs(t.Context(), run.StoredRun, "", func(server.Run) error { count++; return nil }); err != nil || count != 1250 {
 		t.Errorf("%d stored runs, %v, want 1250", count, err)
 	}
 }
 
 func TestListNamesAWrongState(t *testing.T) {
 	client, _ := serve(t, shelf{1}, checks{})
-	err := client.Runs(t.Context(), "done", func(server.Run) error { return nil })
+	err := client.Runs(t.Context(), "done", "", func(server.Run) error { return nil })
 	if err == nil || !strings.Contains(err.Error(), `"done" is none of waiting`) {
 		t.Errorf("error %v", err)
 	}
@@ -119,6 +127,56 @@ func TestShowTellsAssetsAndUnknownRuns(t *testing.T) {
 	}
 	if _, err := client.Run(t.Context(), "nope"); !errors.Is(err, run.ErrUnknown) {
 		t.Errorf("unknown run: %v", err)
+	}
+}
+
+// half is a run of which one asset is stored and two are not.
+type half struct{ shelf }
+
+func (half) Get(_ context.Context, id run.ID) (run.Run, error) {
+	return run.Run{ID: id, State: run.Downloading, Assets: 3, Stored: 1}, nil
+}
+
+func (h half) Assets(ctx context.Context, id run.ID) ([]run.Asset, error) {
+	stored, err := h.shelf.Assets(ctx, id)
+	for _, name := range []string{"b", "c"} {
+		stored = append(stored, run.Asset{Key: run.Key{Run: id, Kind: run.Videos, ID: name}, State: run.AssetWaiting, Quarantine: "aside/" + name})
+	}
+	return stored, err
+}
+
+func TestShowTellsWhatIsInMemoryOnly(t *testing.T) {
+	flying := []server.Transfer{
+		{Key: run.Key{Run: "another", Kind: run.Videos, ID: "c"}, Received: 1},
+		{Key: run.Key{Run: "half", Kind: run.Videos, ID: "b"}, Received: 10, Total: 40},
+	}
+	client, _ := serve(t, half{}, checks{}, flying...)
+	got, err := client.Run(t.Context(), "half")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []server.Asset{
+		{Kind: run.Images, ID: "a", State: run.AssetStored, File: "images/a.png", Size: 7, SHA256: "ff"},
+		{Kind: run.Videos, ID: "b", State: run.AssetDownloading, Received: 10, Total: 40, Aside: "aside/b"},
+		{Kind: run.Videos, ID: "c", State: run.AssetWaiting, HeldUp: "c waits", Aside: "aside/c"},
+	}
+	if d := cmp.Diff(want, got.AssetList); d != "" {
+		t.Error(d)
+	}
+	if d := cmp.Diff([]string{"half waits"}, got.HeldUp); d != "" {
+		t.Error(d)
+	}
+}
+
+func TestListTellsWhatHoldsRunsUp(t *testing.T) {
+	client, _ := serve(t, shelf{3}, checks{})
+	var got []string
+	err := client.Runs(t.Context(), "", "run000000", func(r server.Run) error {
+		got = append(got, r.HeldUp...)
+		return nil
+	})
+	if d := cmp.Diff([]string{"run000001 waits", "run000002 waits"}, got); err != nil || d != "" {
+		t.Error(err, d)
 	}
 }
 
@@ -156,7 +214,7 @@ func TestASocketLeftByAKilledDaemonIsReplacedAndNothingElseIs(t *testing.T) {
 	}
 	left.SetUnlinkOnClose(false)
 	left.Close()
-	l, err := server.New(path, shelf{}, checks{}).Listen()
+	l, err := server.New(path, shelf{}, checks{}, busy{}).Listen()
 	if err != nil {
 		t.Fatalf("over a dead socket: %v", err)
 	}
@@ -164,7 +222,7 @@ func TestASocketLeftByAKilledDaemonIsReplacedAndNothingElseIs(t *testing.T) {
 	if err := os.WriteFile(path, []byte("mine"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if l, err := server.New(path, shelf{}, checks{}).Listen(); err == nil {
+	if l, err := server.New(path, shelf{}, checks{}, busy{}).Listen(); err == nil {
 		l.Close()
 		t.Error("a file at the socket's path was replaced")
 	}
@@ -183,7 +241,7 @@ func TestASocketPathThatIsTooLongIsSaidToBe(t *testing.T) {
 	if _, err := server.NewClient(path).Health(t.Context(), false); err == nil || err.Error() != want {
 		t.Errorf("asking: %v\nwant %s", err, want)
 	}
-	if _, err := server.New(path, shelf{}, checks{}).Listen(); err == nil || err.Error() != want {
+	if _, err := server.New(path, shelf{}, checks{}, busy{}).Listen(); err == nil || err.Error() != want {
 		t.Errorf("listening: %v\nwant %s", err, want)
 	}
 }

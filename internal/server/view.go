@@ -24,6 +24,7 @@ type Run struct {
 	Polls        int               `json:"polls"`
 	NoAccess     bool              `json:"no_access,omitempty"` // the API answers 403 for this run alone
 	LastError    string            `json:"last_error,omitempty"`
+	HeldUp       []string          `json:"held_up,omitempty"`       // what on our side keeps an open run from going on
 	ErrorMessage string            `json:"error_message,omitempty"` // the API's
 	GaveUp       string            `json:"gave_up,omitempty"`
 	AssetList    []Asset           `json:"asset_list,omitempty"` // only where one run is shown
@@ -40,11 +41,15 @@ type Asset struct {
 	Expiry    *time.Time     `json:"expiry,omitempty"` // when the URL dies; absent: unknown
 	Attempts  int            `json:"attempts"`
 	LastError string         `json:"last_error,omitempty"`
+	HeldUp    string         `json:"held_up,omitempty"`  // what on our side keeps it from going on
+	Received  int64          `json:"received,omitempty"` // while downloading: bytes so far
+	Total     int64          `json:"total,omitempty"`    // while downloading, where it is told: bytes
 	Loss      *run.Loss      `json:"loss,omitempty"`
+	Aside     string         `json:"quarantine,omitempty"` // below storage.dir: a copy of what came and was not media
 	Warnings  []string       `json:"warnings,omitempty"`
 }
 
-// ViewRun is r as it is shown, with its assets where they are given.
+// ViewRun is r as the queue alone can show it, with its assets where they are given.
 func ViewRun(r run.Run, assets []run.Asset) Run {
 	v := Run{
 		RunID: r.ID, AppID: r.App, State: r.State, Labels: r.Labels, Status: r.Status, HandedIn: r.HandedIn,
@@ -64,12 +69,44 @@ func ViewRun(r run.Run, assets []run.Asset) Run {
 func viewAsset(a run.Asset) Asset {
 	v := Asset{
 		Kind: a.Key.Kind, ID: a.Key.ID, State: a.State, Expiry: moment(a.Expiry),
-		Attempts: a.Attempts, LastError: a.LastError, Loss: a.Loss,
+		Attempts: a.Attempts, LastError: a.LastError, Loss: a.Loss, Aside: a.Quarantine,
 	}
 	if s := a.Stored; s != nil {
 		v.File, v.Size, v.SHA256, v.Warnings = s.File, s.Size, s.SHA256, s.Warnings
 	}
 	return v
+}
+
+// Transfer is an asset that is being downloaded.
+type Transfer struct {
+	Key      run.Key
+	Received int64 // bytes so far
+	Total    int64 // bytes; 0 or less: not told
+}
+
+// live brings in what is in memory only: which assets are being downloaded, and
+// what keeps the others.
+func (v *Run) live(r run.Run, now Now) {
+	v.HeldUp = now.Held(r)
+	if len(v.AssetList) == 0 || r.State.Settled() {
+		return
+	}
+	flying := map[run.Key]Transfer{}
+	for _, t := range now.InFlight() {
+		flying[t.Key] = t
+	}
+	for i := range v.AssetList {
+		a := &v.AssetList[i]
+		key := run.Key{Run: r.ID, Kind: a.Kind, ID: a.ID}
+		if !a.State.Open() {
+			continue
+		}
+		if t, ok := flying[key]; ok && a.State == run.AssetWaiting {
+			a.State, a.Received, a.Total = run.AssetDownloading, t.Received, max(t.Total, 0)
+			continue
+		}
+		a.HeldUp = now.HeldAsset(key)
+	}
 }
 
 // moment is nil for the zero time.
