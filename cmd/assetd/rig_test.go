@@ -91,6 +91,15 @@ func (r *rig) command(args ...string) *exec.Cmd {
 	return cmd
 }
 
+// withFile is the same with a configuration file, which names the key.
+func (r *rig) withFile(file string, args ...string) *exec.Cmd {
+	r.t.Helper()
+	cmd := r.command(args...)
+	cmd.Args[len(cmd.Args)-1] = file
+	cmd.Env = os.Environ()
+	return cmd
+}
+
 // output runs a command to its end and returns what it printed, and its exit code.
 func (r *rig) output(args ...string) (stdout, stderr string, code int) {
 	r.t.Helper()
@@ -114,7 +123,12 @@ type process struct {
 
 func (r *rig) start() *process {
 	r.t.Helper()
-	p := &process{r: r, cmd: r.command("run"), ended: make(chan error, 1)}
+	return r.launch(r.command("run"))
+}
+
+func (r *rig) launch(daemon *exec.Cmd) *process {
+	r.t.Helper()
+	p := &process{r: r, cmd: daemon, ended: make(chan error, 1)}
 	p.cmd.Stdout, p.cmd.Stderr = r.log, r.log
 	if err := p.cmd.Start(); err != nil {
 		r.t.Fatal(err)

@@ -1,6 +1,10 @@
 package config
 
-import "strings"
+import (
+	"strings"
+
+	"github.com/knadh/koanf/v2"
+)
 
 // Live names the keys whose values differ between two configurations: those that
 // take effect at a SIGHUP, and those that need a restart. The API key itself is
@@ -16,6 +20,27 @@ func Live(old, next *Config) (live, restart []string) {
 		}
 	}
 	return live, restart
+}
+
+// Reloaded is c with the values of next for the keys that take effect at a SIGHUP:
+// what a daemon that was started with c works with from now on. Its API key is
+// next's.
+func (c *Config) Reloaded(next *Config) (*Config, error) {
+	values := layer{}
+	for _, k := range table() {
+		from := c
+		if k.live {
+			from = next
+		}
+		values[k.name] = from.values[k.name]
+	}
+	merged := koanf.New(".")
+	if err := merged.Load(values, nil); err != nil {
+		return nil, err
+	}
+	mixed := &Config{file: next.file, values: values, origins: next.origins, env: next.env, uid: next.uid}
+	mixed.Storage.Default = c.Storage.Default
+	return mixed, merged.Unmarshal("", mixed)
 }
 
 // LaterSteps names, in one line, the keys that were set to something and that no

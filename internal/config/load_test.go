@@ -372,6 +372,25 @@ func TestLiveTellsWhatAReloadCanChange(t *testing.T) {
 	}
 }
 
+func TestReloadedTakesTheLiveKeysAndNoOther(t *testing.T) {
+	old, _ := load(t, "data_dir: /data\n", Options{})
+	next, _ := load(t, "data_dir: /other\n", Options{Set: []string{
+		"api.rate=5", "poll.max_interval=2m", "storage.dir=/x", "download.workers=3", "download.allow_networks=10.0.0.0/8", "download.max_rate=1MB", "log.level=debug",
+	}})
+	mixed, err := old.Reloaded(next)
+	if err != nil {
+		t.Fatal(err)
+	}
+	live, restart := Live(old, mixed)
+	if d := cmp.Diff([]string{"api.rate", "poll.max_interval", "download.max_rate", "log.level"}, live); d != "" || len(restart) > 0 {
+		t.Errorf("%v (-want +got):\n%s", restart, d)
+	}
+	got := []any{mixed.API.Rate, mixed.Download.Workers, len(mixed.Download.AllowNetworks), mixed.Storage.Dir, mixed.Storage.Default, mixed.DataDir, mixed.Log.Level}
+	if d := cmp.Diff([]any{5.0, 16, 0, "/data/assets", true, "/data", "debug"}, got); d != "" {
+		t.Errorf("(-want +got):\n%s", d)
+	}
+}
+
 // The keys that design 3.2 lists for SIGHUP.
 func TestLiveKeysAreTheDesigns(t *testing.T) {
 	listed := strings.Fields(`api.key_file api.rate api.burst api.timeout poll. drop.settle drop.rescan drop.keep storage.min_free

@@ -26,17 +26,21 @@ func (d *daemon) reloads(ctx context.Context) error {
 func (d *daemon) reload() {
 	d.notify.reloading()
 	defer d.notify.ready("taking runs from " + d.cfg.Drop.Dir)
-	c, key, err := d.Load()
+	next, key, err := d.Load()
+	var c *config.Config
+	if err == nil {
+		c, err = d.cfg.Reloaded(next)
+	}
 	if err != nil {
 		d.log.Error("configuration or key cannot be read again, nothing was changed", zap.Error(err))
 		return
 	}
-	applied, _ := config.Live(d.current, c)
-	_, fixed := config.Live(d.cfg, c) // what runs is what was there at the start
+	applied, _ := config.Live(d.current, next)
+	_, fixed := config.Live(d.cfg, next) // what runs is what was there at the start
 	if key != d.key {
 		applied = append(applied, "the API key")
 	}
-	d.current, d.key = c, key
+	d.current, d.key = next, key
 	d.engine.configure(c)
 	d.engine.api.SetKey(key)
 	d.inbox.Configure(inboxConfig(c))
