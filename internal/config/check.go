@@ -35,7 +35,7 @@ func (l *loader) clash(name, other string, say func(other string) (what, mend st
 		where = l.origins[other]
 	}
 	what, mend := say(show(l.merged.Get(other)))
-	l.problem(Problem{Where: where, Key: name, Value: show(l.merged.Get(name)), What: what, Mend: mend})
+	l.problem(Problem{Where: where, Key: name, Value: brief(show(l.merged.Get(name)), 200), What: what, Mend: mend})
 }
 
 func listensLocally(address string) bool {

@@ -115,7 +115,10 @@ func duration() kind {
 		case err == nil:
 			return d, nil
 		case isDecimal(text):
-			return nil, fault{"has no unit", "write " + text + "s for seconds, " + text + "m for minutes"}
+			if d, err := time.ParseDuration(text + "s"); err == nil && d >= shortest && d <= longest/60 {
+				return nil, fault{"has no unit", "write " + text + "s for seconds, " + text + "m for minutes"}
+			}
+			return nil, fault{"has no unit", "write it like 30s, 5m or 72h"}
 		case strings.ContainsAny(text, "dw"):
 			return nil, fault{"is not a duration", "the units are h, m, s and ms; a day is 24h"}
 		}
@@ -127,7 +130,10 @@ func duration() kind {
 func size(least int64) kind {
 	return kind{tags: tagText + tagInt, parse: func(text string) (any, error) {
 		if isDecimal(text) && strings.Trim(text, "0.") != "" {
-			return nil, fault{"has no unit", "write it like " + text + "MiB or " + text + "GiB"}
+			if _, err := parseBytes(text+"GiB", least, ""); err == nil && len(text) < 20 {
+				return nil, fault{"has no unit", "write it like " + text + "MiB or " + text + "GiB"}
+			}
+			return nil, fault{"has no unit", "write it like 500MiB, 1GiB or 1GB"}
 		}
 		return parseBytes(text, least, "write it like 500MiB, 1GiB or 1GB")
 	}}

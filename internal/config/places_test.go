@@ -1,6 +1,7 @@
 package config
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -115,5 +116,49 @@ func TestTheLineThatIsNotYAMLIsNamedAlsoInALongFile(t *testing.T) {
 	want := file + `:5002: is not YAML: did not find expected key; put the value in quotes, like "{app_id}/{run_id}": a bare { begins keys and values`
 	if err == nil || err.Error() != want {
 		t.Errorf("%v\nwant %s", err, want)
+	}
+}
+
+func TestEveryWrongValueOfEveryKeyIsNamedWithPlaceAndMend(t *testing.T) {
+	inFiles := []string{"[a, [b]]", "{a: b}", "-1", "2026-01-31", `"\u0000"`, "!x y", "", "true", "|\n    a\n    b"}
+	inOthers := []string{"", "-1", "~/x", "\x00", strings.Repeat("9", 400), "nobody:secret@x"}
+	wrong := 0
+	judge := func(k key, where string, o Options) {
+		o.Environ = append(o.Environ, "HOME=/home/x")
+		_, _, err := Load(o)
+		if err == nil {
+			return
+		}
+		wrong++
+		var all *Error
+		if !errors.As(err, &all) || len(all.Problems) != 1 {
+			t.Errorf("%s: %v", k.name, err)
+			return
+		}
+		// A data_dir can be too long for the socket in state.dir.
+		if p := all.Problems[0]; p.Key != k.name && (p.Key != "state.dir" || k.name != "data_dir") || p.Where != where || p.What == "" || p.Mend == "" {
+			t.Errorf("%s at %s: %s", k.name, where, p)
+		}
+		if len(err.Error()) > 500 {
+			t.Errorf("%s: %d bytes: %.200s", k.name, len(err.Error()), err)
+		}
+	}
+	for _, k := range table() {
+		section, name := cutLast(k.name)
+		for _, text := range inFiles {
+			file, line := k.name+": "+text+"\n", "1"
+			if section != "" {
+				file, line = section+":\n  "+name+": "+text+"\n", "2"
+			}
+			file = write(t, "assetd.yaml", file)
+			judge(k, file+":"+line, Options{File: file})
+		}
+		for _, text := range inOthers {
+			judge(k, "--set", Options{File: os.DevNull, Set: []string{k.name + "=" + text}})
+			judge(k, "environment "+k.envName(), Options{File: os.DevNull, Environ: []string{k.envName() + "=" + text}})
+		}
+	}
+	if least := 10 * len(table()); wrong < least {
+		t.Errorf("%d values were wrong, of at least %d", wrong, least)
 	}
 }
