@@ -62,7 +62,9 @@ func (w *attempt) leave() {
 }
 
 func (w *attempt) run(ctx context.Context) {
-	if !w.read(ctx) || !w.prepare(ctx) {
+	// Read again: while it waited for its turn another worker may have taken the run
+	// over from an older manifest.
+	if !w.read(ctx) || !w.prepare(ctx) || !w.read(ctx) {
 		return
 	}
 	url, ok := w.url()

@@ -20,6 +20,7 @@ type fakeQueue struct {
 	losses map[run.Key]run.Loss
 	onLoss func()
 	trials map[run.Key][]run.Trial
+	read   map[run.ID]int // how often one of the run's assets was read
 }
 
 func (q *fakeQueue) Get(_ context.Context, id run.ID) (run.Run, error) {
@@ -35,6 +36,7 @@ func (q *fakeQueue) Get(_ context.Context, id run.ID) (run.Run, error) {
 func (q *fakeQueue) Asset(_ context.Context, key run.Key) (run.Asset, error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	q.read[key.Run]++
 	a, ok := q.assets[key]
 	if !ok {
 		return a, cmp.Or(q.fail, run.ErrUnknown)
@@ -124,6 +126,12 @@ func (q *fakeQueue) of(id run.ID) (all []run.Asset) {
 		}
 	}
 	return all
+}
+
+func (q *fakeQueue) reads(id run.ID) int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.read[id]
 }
 
 func (q *fakeQueue) state(key run.Key) run.AssetState {

@@ -3,6 +3,8 @@ package download_test
 import (
 	"context"
 	"errors"
+	"fmt"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -283,6 +285,35 @@ func TestRunThatAnOlderManifestHasIsLeftAlone(t *testing.T) {
 		w.pass(hour)
 		if len(w.s.of("")) != 0 || len(w.prepared) != 1 {
 			t.Errorf("%d requests, prepared %d times", len(w.s.of("")), len(w.prepared))
+		}
+	})
+}
+
+// The other workers have taken assets of the run when the first one finds out.
+func TestRunThatAnOlderManifestHasIsLeftAloneByAllWorkers(t *testing.T) {
+	live(t, func(w *world) {
+		w.add("run0", "opens the host", "https://cdn/first", hour)
+		w.start()
+		w.pass(time.Second)
+		w.mu.Lock()
+		w.prepare = func(id run.ID) (bool, error) {
+			for w.q.reads(id) < w.cfg.Workers {
+				runtime.Gosched()
+			}
+			adopted := false // the second time nothing is open
+			for i := range w.cfg.Workers {
+				w.q.set(key(id, fmt.Sprintf("a%03d", i)), func(a *run.Asset) {
+					adopted = adopted || a.State == run.AssetWaiting
+					a.State = run.AssetStored
+				})
+			}
+			return adopted, nil
+		}
+		w.mu.Unlock()
+		w.addMany("run1", "a", "https://cdn/a", w.cfg.Workers, hour)
+		w.pass(time.Minute)
+		if got := len(w.s.of("https://cdn/a")); got != 0 {
+			t.Errorf("%d requests for what is stored", got)
 		}
 	})
 }

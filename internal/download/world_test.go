@@ -75,7 +75,7 @@ func live(t *testing.T, test func(w *world)) {
 		}
 		w.q = &fakeQueue{
 			runs: map[run.ID]run.Run{}, assets: map[run.Key]run.Asset{}, urls: map[run.Key]run.Listed{},
-			losses: map[run.Key]run.Loss{}, trials: map[run.Key][]run.Trial{},
+			losses: map[run.Key]run.Loss{}, trials: map[run.Key][]run.Trial{}, read: map[run.ID]int{},
 		}
 		w.v = &fakeVolume{
 			q: w.q, parts: map[run.Key]*fakePart{}, stored: map[run.Key]run.Whole{}, bytes: map[run.Key][]byte{},
