@@ -1,6 +1,9 @@
 package queue
 
-import "fmt"
+import (
+	"fmt"
+	"runtime"
+)
 
 // DamageError is a queue file that cannot be used as it is. The file was not
 // changed.
@@ -19,14 +22,17 @@ func (d *DamageError) Error() string {
 // Unwrap is the cause.
 func (d *DamageError) Unwrap() error { return d.Err }
 
-const mend = "move it aside and restore a copy with `assetd restore`; " +
-	"where there is none, move the accepted drop files into the drop directory again: what is stored is not fetched twice"
+const mend = "move it aside, take the volume for a new one with `assetd check --adopt-volume`, " +
+	"move the accepted drop files into the drop directory again and start: what is stored is not fetched twice"
 
 // damaged makes a panic of bbolt, or a fault of the mapped file, an error.
 func damaged(file string, fault any) error {
 	d := &DamageError{File: file, Finding: fmt.Sprint(fault), Mend: mend}
 	if err, ok := fault.(error); ok {
 		d.Err = err
+	}
+	if _, ok := fault.(runtime.Error); ok { // a page was read that is none
+		d.Finding = "its pages do not fit together (" + d.Finding + ")"
 	}
 	return d
 }

@@ -104,7 +104,7 @@ func TestDamageIsNamedAndNeverAnEmptyQueue(t *testing.T) {
 					}
 					t.Fatalf("%v", err)
 				}
-				if damage.File != dbPath(dir) || !strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), "assetd restore") {
+				if damage.File != dbPath(dir) || !strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), "assetd check --adopt-volume") {
 					t.Errorf("%v", err)
 				}
 			}
@@ -199,7 +199,7 @@ func TestAFileCutShortUnderTheQueueIsAnError(t *testing.T) {
 				t.Fatal(err)
 			}
 			damage := (*DamageError)(nil)
-			if err := use(q); !errors.As(err, &damage) {
+			if err := use(q); !errors.As(err, &damage) || !strings.Contains(err.Error(), "its pages do not fit together") {
 				t.Errorf("%v", err)
 			}
 			if q.Err() == nil {
