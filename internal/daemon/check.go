@@ -158,11 +158,21 @@ func (k *checker) allowed(key, path string, how uint32) bool {
 }
 
 func (k *checker) grant(path string) string {
-	return fmt.Sprintf("give uid %d read and write permission on %s, or set data_dir to a directory of yours", os.Geteuid(), path)
+	return fmt.Sprintf("give uid %d read and write permission on %s, or choose another directory", os.Geteuid(), path)
 }
 
+// dropDir looks at the drop directory as a daemon needs it; where one runs, it says
+// for itself what it lacks, and what counts here is who may hand in.
 func (k *checker) dropDir() {
 	dir := k.cfg.Drop.Dir
+	if k.running {
+		if err := unix.Faccessat(unix.AT_FDCWD, dir, unix.W_OK|unix.X_OK, unix.AT_EACCESS); err != nil {
+			k.add("drop.dir", Note, "hand in as a member of its group, or as root", "uid %d may not hand in at %s: %v", os.Geteuid(), dir, err)
+			return
+		}
+		k.add("drop.dir", Good, "", "%s", dir)
+		return
+	}
 	if _, err := os.Stat(dir); absent(err) {
 		if _, ok := k.writable("drop.dir", dir); ok {
 			k.add("drop.dir", Good, "", "%s: the first start makes it", dir)

@@ -2,6 +2,8 @@ package daemon
 
 import (
 	"context"
+	"fmt"
+	"io/fs"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -9,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/assetd/assetd/internal/clock"
 	"github.com/assetd/assetd/internal/config"
@@ -187,5 +191,21 @@ func proveQueue(t *testing.T, c *config.Config, key string) {
 	}
 	if err := q.Close(); err != nil {
 		t.Fatal(err)
+	}
+}
+
+func TestCheckSaysWhatToDoAboutAVolume(t *testing.T) {
+	k := &checker{cfg: &config.Config{}}
+	for _, c := range []struct {
+		err  error
+		want string
+	}{
+		{fmt.Errorf("x: %w", unix.EROFS), "mount it writable"},
+		{fmt.Errorf("x: %w", fs.ErrPermission), "read and write permission on /vol"},
+		{run.ErrVolumeOffline, "mount the right volume there, or make the directory"},
+	} {
+		if got := k.volumeMend("/vol", c.err); !strings.Contains(got, c.want) {
+			t.Errorf("%v: %q, want %q in it", c.err, got, c.want)
+		}
 	}
 }

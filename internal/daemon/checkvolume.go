@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 
 	"github.com/dustin/go-humanize"
+	"golang.org/x/sys/unix"
 
 	"github.com/assetd/assetd/internal/storage"
 )
@@ -58,6 +59,8 @@ func (k *checker) volumeMend(dir string, err error) string {
 	switch {
 	case errors.Is(err, fs.ErrPermission):
 		return k.grant(dir)
+	case errors.Is(err, unix.EROFS):
+		return "mount it writable, or mend storage.dir"
 	case k.cfg.Storage.Mounted:
 		return "mount the volume; or mend storage.dir, or storage.mounted where it is no mount"
 	}
@@ -83,7 +86,7 @@ func (k *checker) owner(s storage.Sight, used bool) {
 	case s.Queue != "" && s.Queue != k.queue.ID():
 		k.add("storage.dir", Bad, take, "%s is volume %s of queue %s, ours is queue %s", dir, s.Volume, s.Queue, k.queue.ID())
 	case s.Denied != nil:
-		k.add("storage.dir", Bad, k.grant(dir), "%v", s.Denied)
+		k.add("storage.dir", Bad, k.volumeMend(dir, s.Denied), "%v", s.Denied)
 	case s.Queue == "":
 		k.add("storage.dir", Good, "", "%s: the first start takes it into use", dir)
 	default:
