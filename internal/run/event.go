@@ -24,15 +24,15 @@ type Event struct {
 	Took  time.Duration // from hand-in, at Settled; of the transfer, at AssetStored
 }
 
-// Text is the kind with its cause, in one line. A cause that begins with the kind's
-// first words ("volume offline: ...") does not say them again.
+// Text is the kind with its cause, in one line. A cause that has the kind's first
+// words in it ("writing x: volume offline: ...") does not say them again.
 func (e Event) Text() string {
 	if e.Err == nil {
 		return string(e.Kind)
 	}
 	what, _, _ := strings.Cut(string(e.Kind), ",")
-	cause := e.Err.Error()
-	if rest, ok := strings.CutPrefix(cause, what); ok && (strings.HasPrefix(rest, ": ") || strings.HasPrefix(rest, " (")) {
+	cause := strings.ReplaceAll(e.Err.Error(), what+": ", "")
+	if rest, ok := strings.CutPrefix(cause, what); ok && strings.HasPrefix(rest, " (") {
 		return string(e.Kind) + rest
 	}
 	return string(e.Kind) + ": " + cause

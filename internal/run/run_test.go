@@ -272,7 +272,13 @@ func TestNoMessageSaysAWordTwice(t *testing.T) {
 		"volume is back": {Kind: run.VolumeBack},
 		"volume offline, downloads wait: /x is gone": {Kind: run.VolumeOffline, Err: fmt.Errorf("%w: /x is gone", run.ErrVolumeOffline)},
 		"no room, downloads wait: it is full":        {Kind: run.DiskLow, Err: fmt.Errorf("%w: it is full", run.ErrNoRoom)},
-		"no room, downloads wait: no roommate":       {Kind: run.DiskLow, Err: errors.New("no roommate")},
+		"volume offline, downloads wait: writing /x: it is gone": {
+			Kind: run.VolumeOffline, Err: fmt.Errorf("writing /x: %w: it is gone", run.ErrVolumeOffline),
+		},
+		"no room, downloads wait: https://cdn/a: it is full": {
+			Kind: run.DiskLow, Err: fmt.Errorf("no room: https://cdn/a: %w: it is full", run.ErrNoRoom),
+		},
+		"no room, downloads wait: no roommate": {Kind: run.DiskLow, Err: errors.New("no roommate")},
 		"key not accepted, polling stopped (HTTP 401): why": {
 			Kind: run.APIRefused, Err: &run.Refusal{Kind: run.Unauthorized, Status: 401, Cause: errors.New("why")},
 		},
