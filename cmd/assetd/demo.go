@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -145,7 +146,10 @@ func (d *demo) startDaemon() error {
 	}
 	d.daemon.Env = append(d.daemon.Env, "ASSETD_API_KEY="+d.sim.Key())
 	// A Ctrl-C in the terminal is for the demo, which then stops the daemon.
-	d.daemon.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	// It stops, too, when the demo is killed: when the thread that started it ends,
+	// says Linux, so this one is kept.
+	runtime.LockOSThread()
+	d.daemon.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
 	if err := d.daemon.Start(); err != nil {
 		return fmt.Errorf("starting the daemon: %w", err)
 	}

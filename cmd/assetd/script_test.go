@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -47,7 +48,8 @@ func TestScripts(t *testing.T) {
 			"settled":     waitRuns("settled", func(r server.Run) bool { return r.State.Settled() }),
 			"held":        waitRuns("held up", func(r server.Run) bool { return r.State == run.Downloading && len(r.HeldUp) > 0 }),
 			"downloading": waitRuns("downloading", downloading),
-			"there":       waitThere,
+			"there":       waitThere(true),
+			"gone":        waitThere(false),
 		},
 		RequireExplicitExec: true,
 	})
@@ -136,12 +138,15 @@ func downloading(r server.Run) bool {
 	})
 }
 
-// there FILE... waits until they are. A name may be a pattern.
-func waitThere(ts *testscript.TestScript, _ bool, args []string) {
-	for _, name := range args {
-		eventually(ts, name+" there", func(context.Context) bool {
-			found, err := filepath.Glob(ts.MkAbs(name))
-			return err == nil && len(found) > 0
-		})
+// waitThere is a command FILE... that waits until all are there, or none is. A name
+// may be a pattern.
+func waitThere(want bool) func(ts *testscript.TestScript, _ bool, args []string) {
+	return func(ts *testscript.TestScript, _ bool, args []string) {
+		for _, name := range args {
+			eventually(ts, fmt.Sprintf("%s there: %v", name, want), func(context.Context) bool {
+				found, err := filepath.Glob(ts.MkAbs(name))
+				return err == nil && len(found) > 0 == want
+			})
+		}
 	}
 }

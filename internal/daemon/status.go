@@ -5,8 +5,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
+	"strings"
 	"sync"
 	"time"
+
+	"github.com/dustin/go-humanize/english"
 
 	"github.com/assetd/assetd/internal/run"
 	"github.com/assetd/assetd/internal/server"
@@ -167,8 +172,19 @@ func (s *status) Held(r run.Run) (reasons []string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	reasons = s.reasons(kinds)
-	if text := s.held[r.ID][run.Key{Run: r.ID}]; text != "" {
-		reasons = append(reasons, text)
+	return append(reasons, s.heldIn(r.ID)...)
+}
+
+// heldIn is what keeps this run alone, and one of its assets where some are kept.
+// The lock is held.
+func (s *status) heldIn(id run.ID) (reasons []string) {
+	kept := slices.SortedFunc(maps.Keys(s.held[id]), func(a, b run.Key) int { return strings.Compare(a.String(), b.String()) })
+	if len(kept) > 0 && kept[0].ID == "" {
+		reasons = append(reasons, s.held[id][kept[0]])
+		kept = kept[1:]
+	}
+	if len(kept) > 0 {
+		reasons = append(reasons, fmt.Sprintf("%s held up, the first: %s", english.Plural(len(kept), "asset", ""), s.held[id][kept[0]]))
 	}
 	return reasons
 }

@@ -116,8 +116,10 @@ func TestSingleRunsAndAssetsSayWhatHoldsThemUpUntilItIsOver(t *testing.T) {
 		t.Errorf("the assets are held up by %q and %q", a, b)
 	}
 	s.note(run.Event{Kind: run.ManifestTrouble, Run: r.ID, Err: errors.New("read-only"), Hint: "mend it"})
-	if got := s.Held(r); len(got) != 1 || got[0] != string(run.ManifestTrouble)+": read-only: mend it" {
-		t.Errorf("the run is held up by %q", got)
+	s.note(run.Event{Kind: run.AssetRetry, Asset: one, Err: errors.New("disk")})
+	want := []string{string(run.ManifestTrouble) + ": read-only: mend it", "2 assets held up, the first: disk"}
+	if d := cmp.Diff(want, s.Held(r)); d != "" {
+		t.Error(d)
 	}
 	s.note(run.Event{Kind: run.RunSettled, Run: r.ID})
 	if s.HeldAsset(two) != "" || len(s.Held(r)) != 0 || s.count != 0 || len(s.held) != 0 {
