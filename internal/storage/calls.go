@@ -15,7 +15,7 @@ type calls struct {
 	openRoot func(dir string) (*os.Root, error)
 	open     func(r *os.Root, name string, flag int, perm fs.FileMode) (*os.File, error)
 	lstat    func(r *os.Root, name string) (fs.FileInfo, error)
-	mkdir    func(r *os.Root, name string, perm fs.FileMode) error
+	mkdir    func(r *os.Root, name string, mode fs.FileMode) error // name is one element
 	remove   func(r *os.Root, name string) error
 	rename   func(r *os.Root, from, to string) error                        // replaces
 	place    func(from *os.File, name string, to *os.File, as string) error // renames without replacing
@@ -41,7 +41,7 @@ func systemCalls() calls {
 		openRoot: os.OpenRoot,
 		open:     (*os.Root).OpenFile,
 		lstat:    (*os.Root).Lstat,
-		mkdir:    (*os.Root).Mkdir,
+		mkdir:    mkdirIn,
 		remove:   (*os.Root).Remove,
 		rename:   (*os.Root).Rename,
 		place: func(from *os.File, name string, to *os.File, as string) error {
@@ -71,6 +71,25 @@ func systemCalls() calls {
 		},
 		syncTold: kernelAtLeast(5, 8),
 	}
+}
+
+// mkdirIn makes a directory in r, also a sticky one, which os.Root refuses to make.
+func mkdirIn(r *os.Root, name string, mode fs.FileMode) error {
+	if mode == mode.Perm() {
+		return r.Mkdir(name, mode)
+	}
+	h, err := r.Open(".")
+	if err != nil {
+		return err
+	}
+	defer h.Close()
+	perm := uint32(mode.Perm())
+	if mode&fs.ModeSticky != 0 {
+		perm |= unix.S_ISVTX
+	}
+	return retry(func() error {
+		return control(h, func(fd int) error { return unix.Mkdirat(fd, name, perm) })
+	})
 }
 
 // control calls do with the file's descriptor.

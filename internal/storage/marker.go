@@ -151,8 +151,14 @@ func (v *Volume) prepareDir() error {
 	switch {
 	case err == nil:
 		defer h.Close()
-		if info, err := h.Stat(); err == nil && !info.IsDir() {
+		info, err := h.Stat()
+		switch {
+		case err != nil:
+			return v.unusable(v.Dir, err)
+		case !info.IsDir():
 			return fmt.Errorf("storage.dir %s is %s, not a directory: mend the setting", v.Dir, kind(info))
+		case v.Default:
+			return v.finishDir(h)
 		}
 		return nil
 	case v.Mounted:
@@ -167,9 +173,10 @@ func (v *Volume) prepareDir() error {
 	return v.makeDirs(v.Dir)
 }
 
-// makeDirs makes a directory with its parents, each durable before the next.
+// makeDirs makes a directory with its parents, each with its mode and durable
+// before the next.
 func (v *Volume) makeDirs(dir string) error {
-	if info, err := os.Stat(dir); err == nil && info.IsDir() {
+	if info, err := os.Stat(dir); err == nil && info.IsDir() && !halfMade(info) {
 		return nil
 	}
 	parent := filepath.Dir(dir)
@@ -178,15 +185,26 @@ func (v *Volume) makeDirs(dir string) error {
 			return err
 		}
 	}
-	if err := os.Mkdir(dir, v.DirMode.Perm()); err != nil && !errors.Is(err, fs.ErrExist) {
+	if err := os.Mkdir(dir, v.newDirMode()); err != nil && !errors.Is(err, fs.ErrExist) {
 		return fmt.Errorf("making storage.dir %s: uid %d needs to write %s: %w", dir, os.Getuid(), parent, err)
 	}
-	h, err := os.Open(parent)
+	err := withDir(dir, v.finishDir)
+	if err == nil {
+		err = withDir(parent, func(h *os.File) error { return v.syncHandle(h, parent) })
+	}
 	if err != nil {
 		return fmt.Errorf("making storage.dir %s: %w", dir, err)
 	}
+	return nil
+}
+
+func withDir(dir string, do func(h *os.File) error) error {
+	h, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
 	defer h.Close()
-	return v.syncHandle(h, parent)
+	return do(h)
 }
 
 // writeMarker makes the volume this queue's, durably, replacing old; a volume

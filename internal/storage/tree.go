@@ -85,7 +85,7 @@ func (d *folder) step(elem string, create bool) (*folder, error) {
 	made := false
 	before, err := d.lstat(elem)
 	if errors.Is(err, fs.ErrNotExist) && create {
-		if err := d.m.v.sys.mkdir(d.root, elem, d.m.v.DirMode.Perm()); err != nil && !errors.Is(err, fs.ErrExist) {
+		if err := d.m.v.sys.mkdir(d.root, elem, d.m.v.newDirMode()); err != nil && !errors.Is(err, fs.ErrExist) {
 			return nil, d.m.v.explain("making directory", d.path(elem), err)
 		}
 		made = true
@@ -106,7 +106,7 @@ func (d *folder) step(elem string, create bool) (*folder, error) {
 	if err == nil && !os.SameFile(before, after) {
 		err = errors.New("it was exchanged while being opened")
 	}
-	if err == nil && made {
+	if err == nil && (made || create && halfMade(after)) {
 		err = next.setMode(after)
 	}
 	if err != nil {
@@ -114,29 +114,6 @@ func (d *folder) step(elem string, create bool) (*folder, error) {
 		return nil, d.m.v.explain("opening", d.path(elem), err)
 	}
 	return next, nil
-}
-
-// setMode gives a new directory its mode whatever the umask. SMB and others that
-// know no modes may refuse.
-func (d *folder) setMode(info fs.FileInfo) error {
-	if info.Mode().Perm() == d.m.v.DirMode.Perm() {
-		return nil
-	}
-	h, err := d.handle()
-	if err != nil {
-		return err
-	}
-	defer h.Close()
-	return d.m.v.chmod(h, d.m.v.DirMode)
-}
-
-// chmod sets a mode where the file system knows modes.
-func (v *Volume) chmod(f *os.File, mode fs.FileMode) error {
-	err := v.sys.chmod(f, mode)
-	if errors.Is(err, unix.EPERM) || errors.Is(err, unix.ENOTSUP) || errors.Is(err, unix.ENOSYS) {
-		return nil
-	}
-	return err
 }
 
 // handle is the folder as a file, for calls that take a descriptor.

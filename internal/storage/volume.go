@@ -104,6 +104,8 @@ type Volume struct {
 	names names
 	boot  string // this boot's id; empty: unknown, then every start counts as a reboot
 
+	masked bool // the umask takes something from DirMode
+
 	minFree atomic.Int64
 	taken   atomic.Bool // the marker was seen to name this queue since the start
 	suspect atomic.Bool // a write was refused: Check has to try one
@@ -133,6 +135,7 @@ func New(c Config, d Deps) (*Volume, error) {
 	}
 	c.Dir = filepath.Clean(c.Dir)
 	v := &Volume{Config: c, deps: d, sys: systemCalls(), names: n, boot: bootID(), inUse: map[string]bool{}}
+	v.masked = c.DirMode.Perm()&umask() != 0
 	v.keeper.init()
 	v.minFree.Store(c.MinFree)
 	return v, nil
