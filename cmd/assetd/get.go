@@ -55,9 +55,9 @@ func (a *app) get(ctx context.Context, output string, timeout time.Duration, arg
 		ctx, cancel = context.WithTimeoutCause(ctx, timeout, errTimeout)
 		defer cancel()
 	}
-	show := newProgress(a.stdout, a.stderr, c.Storage.Dir, len(ids))
+	show := newProgress(a.stdout, a.stderr, c.Storage.Dir, ids)
 	runs, err := daemon.Get(ctx, daemon.GetOptions{
-		Config: c, Key: key, IDs: ids, Log: zap.NewNop(), Tell: show.tell, Progress: show.transfers,
+		Config: c, Key: key, IDs: ids, Log: zap.NewNop(), Tell: show.tell, Progress: show.transfers, Pulse: show.pulse,
 	})
 	show.close()
 	if err != nil {

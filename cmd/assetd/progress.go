@@ -1,9 +1,13 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io"
+	"maps"
 	"path"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -12,6 +16,7 @@ import (
 	"github.com/vbauerster/mpb/v8"
 	"github.com/vbauerster/mpb/v8/decor"
 
+	"github.com/assetd/assetd/internal/daemon"
 	"github.com/assetd/assetd/internal/download"
 	"github.com/assetd/assetd/internal/run"
 	"github.com/assetd/assetd/internal/signedurl"
@@ -21,6 +26,7 @@ import (
 // and plain lines for what is done. Safe for concurrent use.
 type progress struct {
 	dir      string
+	runs     map[run.ID]bool // asked for by this call
 	out, err io.Writer
 	bars     *mpb.Progress // nil: no terminal
 	whole    *mpb.Bar      // of all; while it is there, lines are drawn above it
@@ -28,22 +34,31 @@ type progress struct {
 	mu     sync.Mutex
 	shown  map[run.Key]*mpb.Bar
 	told   map[string]time.Time // troubles, by what they are about
+	last   time.Time            // when a line was printed
+	coming int64                // bytes of the transfers under way
 	closed bool
 }
 
-// The same trouble is told again after so long.
-const tellAgain = 30 * time.Second
+// The same trouble is told again after so long; and up to how many runs are each
+// told by name when the API's word about them changes.
+const (
+	tellAgain = 30 * time.Second
+	namedRuns = 20
+)
 
-func newProgress(out, err io.Writer, dir string, runs int) *progress {
-	p := &progress{dir: dir, out: out, err: err, shown: map[run.Key]*mpb.Bar{}, told: map[string]time.Time{}}
+func newProgress(out, err io.Writer, dir string, ids []run.HandIn) *progress {
+	p := &progress{dir: dir, runs: map[run.ID]bool{}, out: out, err: err, shown: map[run.Key]*mpb.Bar{}, told: map[string]time.Time{}}
+	for _, h := range ids {
+		p.runs[h.ID] = true
+	}
 	if isTerminal(out) {
 		p.bars = mpb.New(mpb.WithOutput(out), mpb.WithWidth(40), mpb.WithRefreshRate(200*time.Millisecond))
-		p.whole = p.bars.AddBar(int64(runs), mpb.BarPriority(1<<20),
+		p.whole = p.bars.AddBar(int64(len(p.runs)), mpb.BarPriority(1<<20),
 			mpb.PrependDecorators(decor.CountersNoUnit("%d of %d runs settled", decor.WCSyncSpaceR)),
 			mpb.AppendDecorators(decor.Elapsed(decor.ET_STYLE_MMSS)))
 		p.out, p.err = p.bars, p.bars // lines go above the bars
 	}
-	p.line(p.out, "waiting for %s; Ctrl-C stops, and the next call goes on from there", english.Plural(runs, "run", ""))
+	p.line(p.out, "waiting for %s; Ctrl-C stops, and the next call goes on from there", english.Plural(len(p.runs), "run", ""))
 	return p
 }
 
@@ -52,14 +67,18 @@ func (p *progress) tell(e run.Event) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	switch e.Kind {
+	case daemon.RunStands:
+		p.stands(e)
+	case daemon.AlsoOpen:
+		p.line(p.out, "%s: %s", e.Kind, e.Note)
+	case daemon.StillOpen:
+		p.line(p.err, "%s: %s: call again with these IDs to finish them", e.Kind, e.Note)
 	case run.RunEnded:
 		p.line(p.out, "%s: %s, %s", e.Run, clean(e.Note), english.Plural(e.Count, "asset", ""))
 	case run.AssetKept:
 		p.line(p.out, "%s: %s/%s (%s)", e.Asset.Run, e.Asset.Kind, clean(e.Asset.ID), humanize.IBytes(uint64(e.Bytes)))
 	case run.RunSettled:
-		if p.whole != nil {
-			p.whole.Increment()
-		}
+		p.settled(e.Run)
 		p.line(p.out, "%s: %s, %d stored, %d lost, %s in %s", e.Run, e.State, e.Count, e.Lost, humanize.IBytes(uint64(e.Bytes)), path.Join(p.dir, e.File))
 	case run.AssetGone, run.RunGivenUp, run.Quarantined:
 		p.line(p.err, "%s", trouble(e))
@@ -68,6 +87,71 @@ func (p *progress) tell(e run.Event) {
 		run.AssetAgain, run.StageRecovered, run.QueueTrouble:
 		p.once(string(e.Kind)+e.Asset.String()+string(e.Run)+e.Host, trouble(e))
 	}
+}
+
+// stands tells what the API says of a run that goes on, and which are settled
+// already.
+func (p *progress) stands(e run.Event) {
+	text := clean(e.Note)
+	if e.State.Settled() {
+		p.settled(e.Run)
+		text = string(e.State) + " already"
+	}
+	if len(p.runs) <= namedRuns {
+		p.line(p.out, "%s: %s", e.Run, text)
+	}
+}
+
+// settled moves the bar of all; runs that an earlier call left do not count.
+func (p *progress) settled(id run.ID) {
+	if p.whole != nil && p.runs[id] {
+		p.whole.Increment()
+	}
+}
+
+// pulse shows that it is still at work, where no bars do that and nothing else was
+// printed for a while.
+func (p *progress) pulse(runs []run.Run) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.bars == nil && time.Since(p.last) >= quiet {
+		p.line(p.out, "%s", runsInShort(runs, p.coming))
+	}
+}
+
+// quiet is for how long nothing else was printed, a little less than the time
+// between two pulses.
+const quiet = 50 * time.Second
+
+// runsInShort sums up how runs stand, with the bytes that are under way.
+func runsInShort(runs []run.Run, coming int64) string {
+	words := map[string]int{}
+	all, stored, lost, bytes := 0, 0, 0, coming
+	for _, r := range runs {
+		switch {
+		case r.State.Settled():
+			words["settled"]++
+		case r.Ended():
+			words["downloading"]++
+		default:
+			words[cmp.Or(clean(string(r.Status)), "not answered yet")]++
+		}
+		all, stored, lost, bytes = all+r.Assets, stored+r.Stored, lost+r.Lost, bytes+r.Bytes
+	}
+	parts := make([]string, 0, len(words)+3)
+	for _, word := range slices.Sorted(maps.Keys(words)) {
+		parts = append(parts, fmt.Sprintf("%d %s", words[word], word))
+	}
+	if all > 0 {
+		parts = append(parts, fmt.Sprintf("%d of %s", stored, english.Plural(all, "asset", "")))
+	}
+	if lost > 0 {
+		parts = append(parts, fmt.Sprintf("%d lost", lost))
+	}
+	if bytes > 0 {
+		parts = append(parts, humanize.IBytes(uint64(bytes)))
+	}
+	return english.Plural(len(runs), "run", "") + ": " + strings.Join(parts, ", ")
 }
 
 // once prints a line unless one about the same thing was printed lately.
@@ -85,6 +169,7 @@ func (p *progress) once(about, text string) {
 
 func (p *progress) line(w io.Writer, format string, args ...any) {
 	if !p.closed {
+		p.last = time.Now()
 		fmt.Fprintf(w, format+"\n", args...)
 	}
 }
@@ -112,6 +197,10 @@ func trouble(e run.Event) string {
 func (p *progress) transfers(now []download.Transfer) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.coming = 0
+	for _, t := range now {
+		p.coming += t.Bytes
+	}
 	if p.bars == nil || p.closed {
 		return
 	}

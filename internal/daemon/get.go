@@ -18,14 +18,15 @@ import (
 	"github.com/assetd/assetd/internal/run"
 )
 
-// GetOptions say what to fetch in the foreground.
+// GetOptions say what to fetch in the foreground. All of it is required.
 type GetOptions struct {
 	Config   *config.Config // storage.dir is the output directory
 	Key      string
 	IDs      []run.HandIn
 	Log      *zap.Logger               // for what a person need not see
 	Tell     run.Tell                  // for what a person sees
-	Progress func([]download.Transfer) // called twice a second; nil: nobody looks
+	Progress func([]download.Transfer) // called twice a second
+	Pulse    func([]run.Run)           // called every minute: how those asked for stand
 }
 
 // ErrKeyRefused means that the API did not accept the key.
@@ -62,8 +63,10 @@ type getter struct {
 	engine *engine
 	cancel context.CancelCauseFunc
 
-	mu   sync.Mutex
-	done chan struct{} // closed and replaced at each settled run
+	mu    sync.Mutex
+	done  chan struct{}     // closed and replaced at each settled run
+	words map[run.ID]string // the API's, as told
+	key   keyCheck
 }
 
 func openGet(o GetOptions) (*getter, error) {
@@ -71,14 +74,18 @@ func openGet(o GetOptions) (*getter, error) {
 	if err := os.MkdirAll(output, 0o755); err != nil {
 		return nil, fmt.Errorf("output directory %s: %w", output, err)
 	}
-	g := &getter{GetOptions: o, done: make(chan struct{})}
+	g := &getter{GetOptions: o, done: make(chan struct{}), words: map[run.ID]string{}}
+	g.key.runs = make(map[run.ID]bool, len(o.IDs))
+	for _, h := range o.IDs {
+		g.key.runs[h.ID] = false
+	}
 	var err error
 	if g.state, g.queue, err = openGetQueue(o.Config, output); err != nil {
 		return nil, err
 	}
 	c := *o.Config
 	c.Poll.NotFoundAfter = min(c.Poll.NotFoundAfter, getNotFound)
-	if g.engine, err = newEngine(&c, o.Key, g.queue, believing{g.queue}, g.tell); err != nil {
+	if g.engine, err = newEngine(&c, o.Key, g.queue, polled{g.queue, g.stands}, g.tell); err != nil {
 		return nil, errors.Join(err, g.queue.Close())
 	}
 	return g, nil
@@ -130,25 +137,6 @@ func openUnlessOwned(meta, state string) (*queue.Queue, error) {
 // can be killed between removing the one and the other.
 const getMark = "get"
 
-// believing is a queue for which a 404 counts from the first call on: somebody
-// waits for the answer.
-type believing struct{ *queue.Queue }
-
-func (believing) Proven(string) (bool, error) { return true, nil }
-
-func (g *getter) tell(e run.Event) {
-	switch e.Kind {
-	case run.APIRefused:
-		g.cancel(fmt.Errorf("%w: %w", ErrKeyRefused, e.Err))
-	case run.RunSettled:
-		g.mu.Lock()
-		close(g.done)
-		g.done = make(chan struct{})
-		g.mu.Unlock()
-	}
-	g.Tell(e)
-}
-
 func (g *getter) next() <-chan struct{} {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -168,6 +156,9 @@ func (g *getter) run(ctx context.Context) (runs []run.Run, settled bool, err err
 	if err := g.hurry(ctx); err != nil {
 		return nil, false, err
 	}
+	if err := g.tellStart(ctx); err != nil {
+		return nil, false, err
+	}
 	if _, err := g.engine.sweep(ctx); err != nil {
 		g.Log.Warn("parts that nobody needs could not be removed", zap.Error(err))
 	}
@@ -183,7 +174,7 @@ func (g *getter) run(ctx context.Context) (runs []run.Run, settled bool, err err
 	defer cancel()
 	open, openErr := g.open(late)
 	runs, listErr := g.runs(late)
-	return runs, open == 0, errors.Join(err, openErr, listErr)
+	return runs, open == 0, errors.Join(err, openErr, listErr, g.tellOthers(late, StillOpen))
 }
 
 // work runs the stages until nothing is open.
@@ -242,24 +233,6 @@ func (g *getter) wait(ctx context.Context) error {
 func (g *getter) open(ctx context.Context) (int, error) {
 	counts, err := g.queue.Counts(ctx)
 	return counts.Runs[run.Waiting] + counts.Runs[run.Downloading], err
-}
-
-// watch reports the transfers while they run.
-func (g *getter) watch(ctx context.Context) {
-	if g.Progress == nil {
-		return
-	}
-	tick := time.NewTicker(500 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			g.Progress(nil)
-			return
-		case <-tick.C:
-			g.Progress(g.engine.pool.InFlight())
-		}
-	}
 }
 
 // runs is how the runs asked for stand.

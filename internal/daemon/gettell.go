@@ -1,0 +1,196 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/assetd/assetd/internal/queue"
+	"github.com/assetd/assetd/internal/run"
+	"github.com/assetd/assetd/internal/signedurl"
+)
+
+// Events that only Get tells. RunStands has the API's word in Note, and comes when
+// that changes; AlsoOpen and StillOpen have the runs' IDs there, the first ten.
+const (
+	RunStands run.EventKind = "run stands"
+	AlsoOpen  run.EventKind = "also going on with what an earlier call left"
+	StillOpen run.EventKind = "still open from an earlier call"
+)
+
+// polled is the queue as Get's poller sees it. A 404 counts from the first call
+// on, as somebody waits for the answer; and where a run stands is told.
+type polled struct {
+	*queue.Queue
+	stands func(run.Run)
+}
+
+func (polled) Proven(string) (bool, error) { return true, nil }
+
+func (p polled) Answered(ctx context.Context, id run.ID, v run.Verdict) (run.Change, error) {
+	change, err := p.Queue.Answered(ctx, id, v)
+	if err == nil && v.Answer != nil {
+		p.stands(change.Run)
+	}
+	return change, err
+}
+
+// stands tells the API's word about a run that has not ended, where it is another
+// than before, and the state of one that is settled.
+func (g *getter) stands(r run.Run) {
+	word := string(r.Status)
+	if !r.State.Settled() && (r.Ended() || word == "") {
+		return // its end is told as such
+	}
+	g.mu.Lock()
+	last, told := g.words[r.ID]
+	news := !told || last != word
+	g.words[r.ID] = word
+	g.mu.Unlock()
+	if news {
+		g.Tell(run.Event{Kind: RunStands, Run: r.ID, State: r.State, Note: fmt.Sprintf("%.64s", signedurl.Redact(word))})
+	}
+}
+
+// tell passes events on, with hints that fit somebody who waits, and sees in them
+// what ends the call or a wait.
+func (g *getter) tell(e run.Event) {
+	var refusal *run.Refusal
+	missing := e.Kind == run.PollRefused && errors.As(e.Err, &refusal) && refusal.Kind == run.NotFound
+	switch {
+	case missing, e.Kind == run.RunGivenUp:
+		e.Hint = fmt.Sprintf("is the ID right, may this key see the run, and do api.base_url (%s) and api.runs_path (%s) fit? Flows have /v1/ai/flows/runs",
+			signedurl.Redact(g.Config.API.BaseURL), g.Config.API.RunsPath)
+	case e.Kind == run.RunSettled:
+		g.mu.Lock()
+		close(g.done)
+		g.done = make(chan struct{})
+		g.mu.Unlock()
+	}
+	g.mu.Lock()
+	refused := g.key.note(e)
+	g.mu.Unlock()
+	if refused {
+		g.cancel(fmt.Errorf("%w: %w", ErrKeyRefused, e.Err))
+	}
+	g.Tell(e)
+}
+
+// keyCheck tells a key that is refused from a run that is: a 401 is always about
+// the key, a 403 may be about one run.
+type keyCheck struct {
+	runs      map[run.ID]bool // asked for by this call; true: answered 403 since polling stopped
+	forbidden int             // of these
+	stops     int             // calls answered 403 that stopped polling, or kept it stopped; none answered since
+}
+
+// note takes an event and reports whether the key counts as refused by it: at a
+// 401; at a 403 where every run asked for got one; and where a second later another
+// run got one too, while nothing was answered in between.
+func (k *keyCheck) note(e run.Event) bool {
+	var refusal *run.Refusal
+	if e.Kind == run.APIBack {
+		k.stops, k.forbidden = 0, 0
+		for id := range k.runs {
+			k.runs[id] = false
+		}
+	}
+	if !errors.As(e.Err, &refusal) {
+		return false
+	}
+	switch {
+	case e.Kind == run.APIRefused && refusal.Kind == run.Unauthorized:
+		return true
+	case e.Kind == run.APIRefused:
+		k.stops++
+		return k.stops > 1
+	case e.Kind == run.PollRefused && refusal.Kind == run.Forbidden && k.stops > 0:
+		if had, mine := k.runs[e.Run]; mine && !had {
+			k.runs[e.Run] = true
+			k.forbidden++
+		}
+		return k.forbidden == len(k.runs)
+	}
+	return false
+}
+
+// tellStart tells what an earlier call has left.
+func (g *getter) tellStart(ctx context.Context) error {
+	runs, err := g.runs(ctx)
+	if err != nil {
+		return err
+	}
+	for _, r := range runs {
+		g.stands(r)
+	}
+	return g.tellOthers(ctx, AlsoOpen)
+}
+
+// tellOthers names the open runs that this call did not ask for, if there are any:
+// they are fetched beside, and not waited for.
+func (g *getter) tellOthers(ctx context.Context, kind run.EventKind) error {
+	var others []string
+	for _, state := range []run.State{run.Waiting, run.Downloading} {
+		for after := run.ID(""); ; {
+			runs, err := g.queue.List(ctx, state, after, sweepPage)
+			if err != nil {
+				return err
+			}
+			if len(runs) == 0 {
+				break
+			}
+			for _, r := range runs {
+				after = r.ID
+				if _, mine := g.key.runs[r.ID]; !mine {
+					others = append(others, string(r.ID))
+				}
+			}
+		}
+	}
+	if len(others) == 0 {
+		return nil
+	}
+	slices.Sort(others)
+	const named = 10
+	note := strings.Join(others[:min(len(others), named)], " ")
+	if more := len(others) - named; more > 0 {
+		note += fmt.Sprintf(" and %d more", more)
+	}
+	g.Tell(run.Event{Kind: kind, Count: len(others), Note: note})
+	return nil
+}
+
+// pulse reports how the runs asked for stand. An error is told by whoever waits for
+// them.
+func (g *getter) pulse(ctx context.Context) {
+	if runs, err := g.runs(ctx); err == nil {
+		g.Pulse(runs)
+	}
+}
+
+// How often transfers are reported, and how the runs stand.
+const (
+	progressEvery = 500 * time.Millisecond
+	pulseEvery    = time.Minute
+)
+
+// watch reports while work goes on.
+func (g *getter) watch(ctx context.Context) {
+	progress, pulse := time.NewTicker(progressEvery), time.NewTicker(pulseEvery)
+	defer progress.Stop()
+	defer pulse.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			g.Progress(nil)
+			return
+		case <-progress.C:
+			g.Progress(g.engine.pool.InFlight())
+		case <-pulse.C:
+			g.pulse(ctx)
+		}
+	}
+}
