@@ -39,10 +39,12 @@ func places(named string, env environment) (paths []string, must bool) {
 
 // readFirst reads the first file that is there into the loader, and gives its path.
 // Of the usual places one that cannot be reached at all is passed over with a
-// warning: a HOME can be another user's. A file that is there and cannot be read
-// is not: its settings are meant for whoever asks.
+// warning: a HOME can be another user's. The machine's, which comes first, is not,
+// nor is a file that is there and cannot be read: its settings are meant for
+// whoever asks.
 func (l *loader) readFirst(paths []string, must bool, uid int) (path string, data []byte) {
-	for _, path := range paths {
+	for i, path := range paths {
+		machines := i == 0 && !must
 		data, err := readFile(path)
 		switch {
 		case err == nil && len(data) > maxFile:
@@ -52,13 +54,13 @@ func (l *loader) readFirst(paths []string, must bool, uid int) (path string, dat
 			return path, data
 		case !must && (errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR)):
 			continue
-		case !must && path != SystemFile && hidden(path, err):
+		case !must && !machines && hidden(path, err):
 			l.warnings = append(l.warnings, Warning{
 				Key: path, Text: fmt.Sprintf("cannot be looked for and is passed over: %s for user %d; is HOME another user's?", reason(err), uid),
 			})
 			continue
 		}
-		l.problem(unreadable(path, err, uid))
+		l.problem(unreadable(path, machines, err, uid))
 		return path, nil
 	}
 	return "", nil
@@ -71,9 +73,9 @@ func hidden(path string, err error) bool {
 	return errors.Is(err, fs.ErrPermission) && errors.Is(statErr, fs.ErrPermission)
 }
 
-func unreadable(path string, err error, uid int) Problem {
+func unreadable(path string, machines bool, err error, uid int) Problem {
 	mend := fmt.Sprintf("the configuration must be a file that user %d can read", uid)
-	if path == SystemFile && errors.Is(err, fs.ErrPermission) {
+	if machines && errors.Is(err, fs.ErrPermission) {
 		mend = fmt.Sprintf("use sudo, or add user %d to the file's group (assetd), or name another file with --config", uid)
 	}
 	return Problem{Where: path, What: reason(err), Mend: mend}

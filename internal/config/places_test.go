@@ -85,12 +85,13 @@ func TestTheMachinesFileIsNeverPassedOver(t *testing.T) {
 	if err := os.Chmod(dir, 0); err != nil {
 		t.Fatal(err)
 	}
+	place := filepath.Join(dir, "assetd.yaml")
 	unprivileged(t, func() {
-		_, err := readFile(filepath.Join(dir, "assetd.yaml"))
-		p := unreadable(SystemFile, err, 7)
-		want := "/etc/assetd/assetd.yaml: permission denied; use sudo, or add user 7 to the file's group (assetd), or name another file with --config"
-		if p.String() != want {
-			t.Errorf("%s\nwant %s", p, want)
+		l := newLoader()
+		l.readFirst([]string{place, "/nowhere"}, false, 7)
+		want := place + ": permission denied; use sudo, or add user 7 to the file's group (assetd), or name another file with --config"
+		if len(l.problems) != 1 || l.problems[0].String() != want {
+			t.Errorf("%v\nwant %s", l.problems, want)
 		}
 	})
 }
