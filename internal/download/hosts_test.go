@@ -3,6 +3,7 @@ package download_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math"
 	"testing"
 	"time"
@@ -180,6 +181,37 @@ func TestPartThatIsGoneOnWithIsNoAnswerOfTheHost(t *testing.T) {
 		w.pass(time.Minute)
 		if got := w.s.of("https://cdn/b"); len(got) != 0 {
 			t.Errorf("%d more requests to a host that has answered nothing", len(got))
+		}
+	})
+}
+
+// After an outage many URLs are dead, and theirs are the most urgent assets: that
+// they are refused says nothing of whether the host still throttles.
+func TestDeadURLsDoNotKeepAThrottledHostClosed(t *testing.T) {
+	live(t, func(w *world) {
+		const runs = 30
+		w.s.rule("https://cdn/live", refuse(transfer.Refused, 403))
+		w.s.rule("https://cdn/dead", refuse(transfer.Refused, 403))
+		last := w.add("run", "live", "https://cdn/live", 12*hour)
+		w.start()
+		w.pass(time.Millisecond) // the host is closed
+		w.s.rule("https://cdn/live", serve("x", time.Millisecond))
+		w.mu.Lock()
+		w.onRenew = func(id run.ID) {
+			k := key(id, "a")
+			go w.answer(id, map[run.Key]run.Listed{k: w.listed(k, "https://cdn/fresh", 12*hour)})
+		}
+		w.mu.Unlock()
+		var keys []run.Key
+		for i := range runs {
+			keys = append(keys, w.add(run.ID(fmt.Sprintf("run%02d", i)), "a", "https://cdn/dead", -time.Minute))
+		}
+		w.pass((runs + 10) * time.Second)
+		for _, k := range append(keys, last) {
+			w.expect(k, run.AssetStored)
+		}
+		if got := len(w.s.of("https://cdn/dead")); got > runs {
+			t.Errorf("%d requests for %d dead URLs", got, runs)
 		}
 	})
 }

@@ -99,6 +99,7 @@ const (
 	unsaid  manner = iota // nothing
 	answers               // it answers: the fault is the asset's
 	errs                  // it answers, with an error that need not be the asset's
+	expired               // it answers, and would so whether it wants to be asked less or not
 	slows                 // it wants to be asked less
 	silent                // it does not answer
 )
@@ -109,8 +110,10 @@ func mannerOf(a run.Asset, f *transfer.Failure, m moment) manner {
 	switch {
 	case f.Class == transfer.Throttled:
 		return slows
-	case f.Class == transfer.Refused && (m.dead(a) || a.Expiry.IsZero()):
+	case f.Class == transfer.Refused && a.Expiry.IsZero():
 		return errs
+	case f.Class == transfer.Refused && m.dead(a):
+		return expired
 	case f.Class == transfer.Refused:
 		return slows
 	case f.Class == transfer.Server:

@@ -241,7 +241,7 @@ func TestEachFailureSaysItsOwnOfTheHost(t *testing.T) {
 		{a, transfer.Throttled, 503, alive, slows},
 		{a, transfer.Refused, 403, alive, slows},
 		{a, transfer.Refused, 401, alive, slows},
-		{a, transfer.Refused, 403, dead, errs},
+		{a, transfer.Refused, 403, dead, expired},
 		{run.Asset{FirstSeen: noon}, transfer.Refused, 403, alive, errs},
 		{a, transfer.Server, 500, alive, errs},
 		{a, transfer.Gone, 404, alive, answers},

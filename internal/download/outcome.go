@@ -105,6 +105,8 @@ func (w *attempt) notice(f *transfer.Failure, m moment) (wait time.Duration, slo
 	case errs:
 		wait = p.backlog.Spoke(w.t, now, pause)
 		return wait, wait > 0
+	case expired:
+		return p.backlog.Undecided(w.t, now, pause), false
 	case slows:
 		return p.backlog.Slow(w.t, now, pause), true
 	case silent:

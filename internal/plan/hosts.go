@@ -199,6 +199,25 @@ func (b *Backlog) Spoke(t *Ticket, now time.Duration, p Pause) (wait time.Durati
 	return 0
 }
 
+// Undecided notes that the host gave an answer that it would have given in either
+// state: it lives, so it is opened if that was all that was in doubt; one that was
+// closed for a reason stays so, and gets its next probe as after a first failure.
+func (b *Backlog) Undecided(t *Ticket, now time.Duration, p Pause) (wait time.Duration) {
+	h := t.host
+	if h.strikes == 0 || h.open {
+		b.Answered(t, now)
+		return 0
+	}
+	wait = p.Least
+	if t.pick > h.closedAt {
+		b.probed(h, t)
+		wait = max(wait, Wait(1, p.Left, p.Random))
+	}
+	h.until = max(h.until, now+wait)
+	b.place(h)
+	return h.until - now
+}
+
 // LastAnswer is when the host of the ticket's request last answered any. False:
 // never.
 func (b *Backlog) LastAnswer(t *Ticket) (at time.Duration, ok bool) {

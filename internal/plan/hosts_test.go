@@ -185,6 +185,33 @@ func TestHostThatSpeaksWithErrorsIsOpenedOnlyIfNothingElseSpokeAgainstIt(t *test
 	}
 }
 
+func TestUndecidedAnswersLeaveAClosedHostAsItWas(t *testing.T) {
+	b := opened(t, 4, "cdn")
+	for n := range 6 {
+		b.Put(one, asset(n, "cdn", n))
+	}
+	ticket, _ := next(t, b, 0)
+	b.Slow(ticket, 0, plan.Pause{Random: 1})
+	at := time.Second
+	for range 3 {
+		probe, id := next(t, b, at)
+		if id == "" {
+			t.Fatalf("no probe at %v", at)
+		}
+		if _, more := next(t, b, at); more != "" {
+			t.Errorf("opened at %v", at)
+		}
+		if wait := b.Undecided(probe, at, plan.Pause{Random: 1}); wait != time.Second {
+			t.Errorf("waits %v, want as after a first failure", wait)
+		}
+		at += time.Second
+	}
+	probe, _ := next(t, b, at)
+	if wait := b.Slow(probe, at, plan.Pause{Random: 1}); wait != 2*time.Second {
+		t.Errorf("after its second failure it waits %v", wait)
+	}
+}
+
 func TestHostThatWasLongSilentIsProbedAgain(t *testing.T) {
 	b := opened(t, 4, "cdn")
 	for n := range 4 {

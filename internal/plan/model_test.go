@@ -364,6 +364,27 @@ func (m *machine) spoke(t *rapid.T) {
 	m.b.Spoke(a.ticket, m.now, plan.Pause{Random: 1})
 }
 
+func (m *machine) undecided(t *rapid.T) {
+	a := m.fetched(t)
+	if a == nil {
+		return
+	}
+	h := m.host(a.fetching)
+	switch wait := time.Duration(0); {
+	case h.open || h.strikes == 0:
+		m.answered(a)
+	default:
+		if m.pickOf[a.ticket] > h.closedAt {
+			wait = time.Second
+			if h.probe == a.ticket {
+				h.probe = nil
+			}
+		}
+		h.until = max(h.until, m.now+wait)
+	}
+	m.b.Undecided(a.ticket, m.now, plan.Pause{Random: 1})
+}
+
 func (m *machine) room(*rapid.T) {
 	if k, ok := m.b.NeedsRoom(); ok {
 		m.find(k).room, m.find(k).at = false, 0
@@ -390,7 +411,7 @@ func TestBacklogDoesWhatThePlainModelDoes(t *testing.T) {
 		}}
 		steps := []func(*rapid.T){
 			m.put, m.put, m.put, m.put, m.put, m.put, m.next, m.next, m.next, m.next, m.back, m.back,
-			m.overdue, m.hold, m.answer, m.answer, m.slowed, m.silent, m.spoke, m.room, m.dropRun, m.pass,
+			m.overdue, m.hold, m.answer, m.answer, m.slowed, m.silent, m.spoke, m.undecided, m.room, m.dropRun, m.pass,
 		}
 		for range rapid.SampledFrom([]int{10, 100, 1000}).Draw(t, "length") {
 			rapid.SampledFrom(steps).Draw(t, "step")(t)
