@@ -50,7 +50,9 @@ func Get(ctx context.Context, o GetOptions) ([]run.Run, error) {
 	runs, settled, err := g.run(ctx)
 	err = errors.Join(err, g.queue.Close())
 	if err == nil && settled {
-		err = g.remove()
+		if err = g.remove(); err != nil {
+			err = fmt.Errorf("all is settled, but what get needed beside its files could not be removed (the next call tries again): %w", err)
+		}
 	}
 	return runs, err
 }

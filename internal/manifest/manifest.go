@@ -11,6 +11,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"io/fs"
 	"maps"
 	"slices"
 	"strings"
@@ -232,23 +233,33 @@ func rename(name string, known map[string]json.RawMessage) string {
 }
 
 // Sums is SHA256SUMS in the format of sha256sum, nil where nothing is stored.
-// Names with a backslash or a line break, which that format escapes, do not occur:
-// storage makes the names.
 func (m Manifest) Sums() []byte {
 	var out bytes.Buffer
 	for _, a := range m.Assets {
 		if a.File != nil && a.SHA256 != nil {
-			fmt.Fprintf(&out, "%s  %s\n", *a.SHA256, *a.File)
+			out.WriteString(sumLine(*a.SHA256, *a.File))
 		}
 	}
 	return out.Bytes()
 }
 
-// stored are the manifest's stored assets by key.
+// sumLine is one line. Storage makes no names with a backslash or a line break; an
+// older manifest may hold some, and these are escaped, as sha256sum does and reads
+// it (GNU coreutils, "md5sum invocation").
+func sumLine(sum, file string) string {
+	escaped := strings.NewReplacer("\\", "\\\\", "\n", "\\n").Replace(file)
+	if escaped != file {
+		sum = "\\" + sum
+	}
+	return sum + "  " + escaped + "\n"
+}
+
+// stored are the manifest's stored assets by key. A file that would lie outside the
+// run's directory is none of the run's, whoever wrote that.
 func (m Manifest) stored() map[run.Key]Asset {
 	found := make(map[run.Key]Asset, len(m.Assets))
 	for _, a := range m.Assets {
-		if a.File != nil && a.Size != nil && a.SHA256 != nil {
+		if a.File != nil && a.Size != nil && a.SHA256 != nil && fs.ValidPath(*a.File) {
 			found[run.Key{Run: m.RunID, Kind: a.Kind, ID: a.ID}] = a
 		}
 	}
