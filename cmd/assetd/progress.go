@@ -20,6 +20,7 @@ import (
 	"github.com/assetd/assetd/internal/download"
 	"github.com/assetd/assetd/internal/run"
 	"github.com/assetd/assetd/internal/signedurl"
+	"github.com/assetd/assetd/internal/storage"
 )
 
 // progress shows a person what happens: bars for what is under way on a terminal,
@@ -84,7 +85,7 @@ func (p *progress) tell(e run.Event) {
 		p.line(p.err, "%s", trouble(e))
 	case run.PollRefused, run.AssetRetry, run.APIDown, run.APIBack, run.HostSlowed, run.VolumeOffline, run.VolumeBack,
 		run.DiskLow, run.DiskBack, run.RateLowered, run.StatusUnknown, run.ListIgnored, run.ManifestTrouble,
-		run.AssetAgain, run.StageRecovered, run.QueueTrouble:
+		run.AssetAgain, run.StageRecovered, run.QueueTrouble, storage.NameTrouble:
 		p.once(string(e.Kind)+e.Asset.String()+string(e.Run)+e.Host, trouble(e))
 	}
 }

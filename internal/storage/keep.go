@@ -276,7 +276,9 @@ func (v *Volume) finish(it *item) {
 // putOff lets a verified item wait, longer each time.
 func (v *Volume) putOff(it *item) {
 	it.volume = errors.Is(it.err, run.ErrVolumeOffline) || errors.Is(it.err, run.ErrNoRoom)
-	if it.wait == 0 && !it.volume && !errors.Is(it.err, context.Canceled) {
+	// A volume that is offline is told by whoever watches it; a full one by nobody,
+	// where nothing is being fetched.
+	if it.wait == 0 && !errors.Is(it.err, run.ErrVolumeOffline) && !errors.Is(it.err, context.Canceled) {
 		v.deps.Tell(run.Event{
 			Kind: NameTrouble, Run: it.key.Run, Asset: it.key, File: it.dir + "/" + it.file, Err: it.err,
 			Hint: "its bytes are whole and on disk; it is tried again until this is mended",

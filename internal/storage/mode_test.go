@@ -5,8 +5,13 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"syscall"
 	"testing"
+	"testing/synctest"
+	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/assetd/assetd/internal/run"
 )
@@ -128,4 +133,36 @@ func TestADirectoryLeftBetweenItsMakingAndItsModeIsFinishedLater(t *testing.T) {
 	if deaths < 3 {
 		t.Errorf("died only %d times: the test proves nothing", deaths)
 	}
+}
+
+func TestWhatWaitsForRoomForItsDirectoryIsToldOnceAndStoredThen(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		var full atomic.Bool
+		full.Store(true)
+		mkdir := r.sys.mkdir
+		r.sys.mkdir = func(root *os.Root, name string, mode fs.FileMode) error {
+			if full.Load() && name == "images" {
+				return unix.ENOSPC // no inode is left
+			}
+			return mkdir(root, name, mode)
+		}
+		stop := r.running()
+		defer stop()
+		done := make(chan error, 1)
+		key := r.asset("run1", run.Images, "abc")
+		p, err := r.write(key, run.PartMark{Total: -1}, []byte("picture"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.Keep(whole(key, []byte("picture")), func(err error) { done <- err })
+		time.Sleep(10 * time.Second)
+		if n := r.told(NameTrouble); n != 1 {
+			t.Errorf("told %d times", n)
+		}
+		full.Store(false)
+		if err := <-done; err != nil || r.q.state(key) != run.AssetStored {
+			t.Errorf("%v, %s", err, r.q.state(key))
+		}
+	})
 }
