@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"cmp"
 	"io"
 	"sync"
 	"sync/atomic"
@@ -33,9 +34,9 @@ const (
 )
 
 // NewLogger is a logger that writes lines of JSON to w, or of text for people, as
-// json says at that moment. It never waits for w: lines that w does not take in
-// time are dropped and counted. close flushes for at most a second. No sampling: a
-// state change is always told.
+// json says at that moment. It waits a second for a w that is behind, and not again
+// before w has caught up: lines beyond that are dropped and counted. close flushes
+// for at most a second. No sampling: a state change is always told.
 func NewLogger(w io.Writer, level zapcore.LevelEnabler, json *atomic.Bool) (log *zap.Logger, close func()) {
 	enc := zap.NewProductionEncoderConfig()
 	enc.TimeKey, enc.EncodeTime = "time", zapcore.RFC3339NanoTimeEncoder
@@ -44,7 +45,7 @@ func NewLogger(w io.Writer, level zapcore.LevelEnabler, json *atomic.Bool) (log 
 	enc.EncodeTime = zapcore.TimeEncoderOfLayout("15:04:05.000")
 	enc.EncodeLevel = zapcore.CapitalLevelEncoder
 	people := zapcore.NewConsoleEncoder(enc)
-	out := &lineWriter{lines: make(chan []byte, linesWaiting), done: make(chan struct{})}
+	out := &lineWriter{lines: make(chan []byte, linesWaiting), done: make(chan struct{}), epoch: time.Now()}
 	core := formats{zapcore.NewCore(machine, out, level), zapcore.NewCore(people, out, level), json}
 	go out.write(w, func(dropped int64) []byte {
 		encoder := people
@@ -90,18 +91,23 @@ func (f formats) Write(e zapcore.Entry, fields []zapcore.Field) error {
 	return f.people.Write(e, fields)
 }
 
-// lineWriter hands lines to a writer that may block, without ever blocking
+// lineWriter hands lines to a writer that may block, without being blocked for long
 // itself: a log pipe whose reader has stopped must not stop a download.
 type lineWriter struct {
 	lines   chan []byte
 	done    chan struct{}
 	dropped atomic.Int64
+	epoch   time.Time
+	behind  atomic.Int64 // since when the reader is, in ns from epoch on; 0: it is not
 	once    sync.Once
 }
 
-// How many lines may wait for a slow reader, and how long a close waits for it.
+// How many lines may wait for a slow reader; how long all who log wait together for
+// one that is behind, as a file is where a commit accepts 10,000 runs; and how long
+// a close waits for it.
 const (
 	linesWaiting = 4096
+	patience     = time.Second
 	flushTime    = time.Second
 )
 
@@ -117,14 +123,29 @@ func (l *lineWriter) write(w io.Writer, lost func(n int64) []byte) {
 			w.Write(lost(n)) //nolint:errcheck // as below
 		}
 		w.Write(line) //nolint:errcheck // there is nobody to tell
+		if len(l.lines) <= linesWaiting/2 {
+			l.behind.Store(0)
+		}
 	}
 }
 
 // Write takes a line, or drops it.
 func (l *lineWriter) Write(p []byte) (int, error) {
+	line := append([]byte(nil), p...) // zap uses p again
 	select {
-	case l.lines <- append([]byte(nil), p...): // zap uses p again
+	case l.lines <- line:
+		return len(p), nil
 	default:
+	}
+	since := max(time.Since(l.epoch), 1)
+	if !l.behind.CompareAndSwap(0, int64(since)) {
+		since = cmp.Or(time.Duration(l.behind.Load()), since) // it may have caught up just now
+	}
+	late := time.NewTimer(since + patience - time.Since(l.epoch))
+	defer late.Stop()
+	select {
+	case l.lines <- line:
+	case <-late.C:
 		l.dropped.Add(1)
 	}
 	return len(p), nil

@@ -102,29 +102,80 @@ func (b *blocked) Write(p []byte) (int, error) {
 
 func TestALogThatNobodyReadsStopsNobodyAndItsLossIsCounted(t *testing.T) {
 	for _, asJSON := range []bool{false, true} {
-		w := &blocked{free: make(chan struct{})}
-		log, flush := NewLogger(w, zap.NewAtomicLevel(), format(asJSON))
-		for range linesWaiting + 100 {
-			log.Info("a word")
+		synctest.Test(t, func(t *testing.T) { tellNobody(t, asJSON) })
+	}
+}
+
+func tellNobody(t *testing.T, asJSON bool) {
+	t.Helper()
+	w := &blocked{free: make(chan struct{})}
+	log, flush := NewLogger(w, zap.NewAtomicLevel(), format(asJSON))
+	start := time.Now()
+	for range linesWaiting + 100 {
+		log.Info("a word")
+	}
+	if took := time.Since(start).Round(time.Millisecond); took != patience {
+		t.Errorf("whoever logs waited %v, want %v in all", took, patience)
+	}
+	close(w.free)
+	l := strings.Count(waitFlush(flush, w), "a word")
+	if l < linesWaiting || l > linesWaiting+1 {
+		t.Errorf("%d lines written, want %d or one more", l, linesWaiting)
+	}
+	lost := 0
+	for line := range strings.Lines(w.String()) {
+		if strings.Contains(line, "log lines dropped: whoever reads the log was too slow") {
+			lost++
 		}
-		close(w.free)
-		l := strings.Count(waitFlush(flush, w), "a word")
-		if l < linesWaiting || l > linesWaiting+1 {
-			t.Errorf("%d lines written, want %d or one more", l, linesWaiting)
-		}
-		lost := 0
-		for line := range strings.Lines(w.String()) {
-			if strings.Contains(line, "log lines dropped: whoever reads the log was too slow") {
-				lost++
-			}
-			if json.Valid([]byte(line)) != asJSON {
-				t.Errorf("JSON: %v, and the line is %s", asJSON, line)
-			}
-		}
-		if lost != 1 {
-			t.Errorf("what was dropped is told %d times", lost)
+		if json.Valid([]byte(line)) != asJSON {
+			t.Errorf("JSON: %v, and the line is %s", asJSON, line)
 		}
 	}
+	if lost != 1 {
+		t.Errorf("what was dropped is told %d times", lost)
+	}
+}
+
+// slow takes its time for each line.
+type slow struct {
+	each time.Duration
+	bytes.Buffer
+}
+
+func (s *slow) Write(p []byte) (int, error) {
+	time.Sleep(s.each)
+	return s.Buffer.Write(p)
+}
+
+func TestABurstIsToldWholeToAReaderThatMoves(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := &slow{each: 20 * time.Microsecond} // as a file does
+		log, flush := NewLogger(w, zap.NewAtomicLevel(), format(true))
+		const burst = 4 * linesWaiting
+		for range burst {
+			log.Info("a word")
+		}
+		flush()
+		if l := strings.Count(w.String(), "\n"); l != burst {
+			t.Errorf("%d of %d lines written", l, burst)
+		}
+	})
+}
+
+func TestAReaderThatStaysBehindIsWaitedForOnceInAWhile(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := &slow{each: 10 * time.Millisecond}
+		log, flush := NewLogger(w, zap.NewAtomicLevel(), format(true))
+		start := time.Now()
+		for range 4 * linesWaiting {
+			log.Info("a word")
+		}
+		if took := time.Since(start).Round(time.Millisecond); took > patience {
+			t.Errorf("whoever logs waited %v, want at most %v until the reader has caught up", took, patience)
+		}
+		time.Sleep(time.Minute)
+		flush()
+	})
 }
 
 func TestTheFormatCanChangeWhileTheLogIsWritten(t *testing.T) {
