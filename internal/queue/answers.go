@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash/fnv"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -21,10 +22,12 @@ const cacheBytes = 4 << 20
 
 const answerExt = ".json"
 
-// answers keeps the answer files. One lock serves all: files are small, and not
-// synced.
+// answers keeps the answer files. A run has one of a few locks for the time that
+// its file is read or written: a file that waits for a busy disk holds up few others,
+// and none that is in the cache.
 type answers struct {
-	dir string
+	dir   string
+	files [64]sync.Mutex // before mu
 
 	mu    sync.Mutex
 	known map[run.ID]*list.Element // of *answer
@@ -91,17 +94,40 @@ func (q *Queue) SaveAnswer(id run.ID, fresh run.Answer) error {
 // and asks again.
 func (s *answers) path(id run.ID) string { return filepath.Join(s.dir, string(id)+answerExt) }
 
+// file is the lock of a run's file.
+func (s *answers) file(id run.ID) *sync.Mutex {
+	h := fnv.New32a()
+	_, _ = h.Write([]byte(id))
+	return &s.files[h.Sum32()%uint32(len(s.files))]
+}
+
 func (s *answers) get(id run.ID) (*answer, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	if a := s.cached(id); a != nil {
+		return a, nil
+	}
+	file := s.file(id)
+	file.Lock()
+	defer file.Unlock()
 	return s.load(id)
 }
 
-// load is the answer at hand, from the cache or the file; nil: none.
+// cached is the answer in the cache; nil: none is there.
+func (s *answers) cached(id run.ID) *answer {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	e, ok := s.known[id]
+	if !ok {
+		return nil
+	}
+	s.order.MoveToFront(e)
+	return e.Value.(*answer)
+}
+
+// load is the answer at hand, from the cache or the file; nil: none. The file is
+// locked.
 func (s *answers) load(id run.ID) (*answer, error) {
-	if e, ok := s.known[id]; ok {
-		s.order.MoveToFront(e)
-		return e.Value.(*answer), nil
+	if a := s.cached(id); a != nil {
+		return a, nil
 	}
 	if !run.ValidID(string(id)) {
 		return nil, nil
@@ -120,13 +146,16 @@ func (s *answers) load(id run.ID) (*answer, error) {
 	return s.keep(a, int64(len(data))), nil
 }
 
-// keep puts a parsed answer into the cache and drops those used least lately.
+// keep puts a parsed answer into the cache and drops those used least lately. The
+// file is locked.
 func (s *answers) keep(a run.Answer, size int64) *answer {
-	s.drop(a.Run)
 	parsed := &answer{Answer: a, size: size, listed: make(map[assetName]int, len(a.Assets))}
 	for i, l := range a.Assets {
 		parsed.listed[assetName{l.Kind, l.ID}] = i
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.drop(a.Run)
 	s.known[a.Run] = s.order.PushFront(parsed)
 	for s.bytes += size; s.bytes > cacheBytes && s.order.Len() > 1; {
 		s.drop(s.order.Back().Value.(*answer).Run)
@@ -134,6 +163,7 @@ func (s *answers) keep(a run.Answer, size int64) *answer {
 	return parsed
 }
 
+// drop takes an answer out of the cache. The cache is locked.
 func (s *answers) drop(id run.ID) {
 	if e, ok := s.known[id]; ok {
 		s.bytes -= s.order.Remove(e).(*answer).size
@@ -145,8 +175,9 @@ func (s *answers) save(id run.ID, fresh run.Answer) error {
 	if !run.ValidID(string(id)) {
 		return fmt.Errorf("%.70q is no run ID", id)
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	file := s.file(id)
+	file.Lock()
+	defer file.Unlock()
 	if old, err := s.load(id); err != nil {
 		return err
 	} else if old != nil {
@@ -188,12 +219,19 @@ func (s *answers) write(id run.ID, data []byte) (err error) {
 // remove forgets a run's answer. A file that cannot be removed now is at the
 // next Open.
 func (s *answers) remove(ids ...run.ID) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	for _, id := range ids {
-		s.drop(id)
-		_ = os.Remove(s.path(id))
+		s.forget(id)
 	}
+}
+
+func (s *answers) forget(id run.ID) {
+	file := s.file(id)
+	file.Lock()
+	defer file.Unlock()
+	s.mu.Lock()
+	s.drop(id)
+	s.mu.Unlock()
+	_ = os.Remove(s.path(id))
 }
 
 // sweepAnswers removes what a crash left behind: half written files, and answers

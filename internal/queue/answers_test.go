@@ -8,8 +8,10 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 
 	"github.com/assetd/assetd/internal/run"
 )
@@ -187,6 +189,52 @@ func TestParsedAnswersAreBounded(t *testing.T) {
 	if q.answers.bytes != 0 || q.answers.order.Len() != 0 || len(q.answers.known) != 0 {
 		t.Errorf("%d bytes of %d", q.answers.bytes, q.answers.order.Len())
 	}
+}
+
+func TestAFileThatHangsHoldsUpNoOtherRun(t *testing.T) {
+	q := fresh(t)
+	for _, id := range []run.ID{"parsed", "unread"} {
+		if err := q.SaveAnswer(id, *answerOf(id, 1)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	q.answers.mu.Lock()
+	q.answers.drop("unread")
+	q.answers.mu.Unlock()
+	if err := unix.Mkfifo(answerFile(q, "slow"), 0o600); err != nil {
+		t.Skipf("no named pipes here: %v", err)
+	}
+	read := make(chan error, 1)
+	go func() {
+		_, _, err := q.Answer("slow")
+		read <- err
+	}()
+	disk, err := os.OpenFile(answerFile(q, "slow"), os.O_WRONLY, 0) // waits until it is being read
+	if err != nil {
+		t.Fatal(err)
+	}
+	others := make(chan struct{})
+	go func() {
+		defer close(others)
+		for _, id := range []run.ID{"parsed", "unread"} {
+			if _, ok, err := q.Answer(id); !ok || err != nil {
+				t.Errorf("%q: %v, %v", id, ok, err)
+			}
+		}
+		if err := q.SaveAnswer("another", *answerOf("another", 1)); err != nil {
+			t.Error(err)
+		}
+		q.answers.remove("parsed")
+	}()
+	select {
+	case <-others:
+	case <-time.After(10 * time.Second):
+		t.Error("another run's answer waits for a file that hangs")
+	}
+	if err := errors.Join(disk.Close(), <-read); err != nil {
+		t.Error(err)
+	}
+	<-others
 }
 
 func TestNoAnswerIsWrittenOutsideOfItsFolder(t *testing.T) {
