@@ -12,6 +12,7 @@ import (
 const (
 	probesFrom = 1024                 // runs read to choose a probe from
 	someday    = 365 * 24 * time.Hour // a probe may take a run that is not due yet
+	inARow     = 3                    // renewals; then a run that is due has its turn
 )
 
 // pick is the most urgent run to ask at this moment, or how long there is none.
@@ -32,10 +33,15 @@ func (p *Poller) pick(ctx context.Context) (run.ID, time.Duration) {
 		return "", probe
 	case refused:
 		return p.pickProbe(ctx, now)
-	case urgent != "":
+	case urgent != "" && p.renewed < inARow:
 		return urgent, 0
 	}
+	// Where a whole CDN answers 404, renewals of a few hundred runs would take all of
+	// the budget for half an hour, and nobody would see other runs end.
 	id, wait := p.pickDue(ctx, now)
+	if id == "" && urgent != "" {
+		return urgent, 0
+	}
 	if id == "" && !later.IsZero() {
 		wait = min(wait, later.Sub(now))
 	}

@@ -4,8 +4,9 @@
 // It guarantees that a run is ended only by an answer (a terminal one, or one
 // that the rules for giving up count), never by an outage, a refused key or the
 // local clock; that no run is asked twice at a time; that the API is asked within
-// its budget, fresh URLs for what dies first before anything else; and that what
-// an answer told is in the answer file before the queue says so. It leaves the
+// its budget, fresh URLs for what dies first before the runs that are due, which
+// keep a quarter of it; and that what an answer told is in the answer file before
+// the queue says so. It leaves the
 // call and its budget to magnific, the records and what follows from a verdict to
 // the queue, and what becomes of assets to download.
 package poller
@@ -110,7 +111,9 @@ type Poller struct {
 	wake chan struct{}
 	fail context.CancelCauseFunc // Run's
 
-	batch []run.ID // due, read ahead, none of them being asked; the dispatcher's own
+	// The dispatcher's own:
+	batch   []run.ID // due, read ahead, none of them being asked
+	renewed int      // renewals asked in a row
 
 	mu       sync.Mutex
 	config   Config
@@ -239,6 +242,11 @@ func (p *Poller) takeOff(id run.ID) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.flying[id] = true
+	if r := p.renewals[id]; r != nil && r.wanted {
+		p.renewed++
+	} else {
+		p.renewed = 0
+	}
 	if p.gate.refused {
 		p.gate.probing = id
 	}

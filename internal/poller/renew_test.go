@@ -1,6 +1,8 @@
 package poller
 
 import (
+	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -147,6 +149,31 @@ func TestAFailedRenewalSurvivesARestart(t *testing.T) {
 		w.begin()
 		w.pass(2 * time.Minute)
 		if diff := cmp.Diff(seconds(0, 60), w.api.times()); diff != "" {
+			t.Error(diff)
+		}
+	})
+}
+
+func TestRenewalsWithoutEndLeaveAQuarterToDueRuns(t *testing.T) {
+	inBubble(t, func(w *world) {
+		tokens := w.byToken()
+		var dead []run.ID
+		for i := range 12 { // more than the budget has room for
+			dead = append(dead, run.ID(fmt.Sprintf("end-%02d", i)))
+		}
+		w.queue.add("due-1", "due-2")
+		w.queue.addEnded(dead...)
+		w.api.answerWith(func(run.ID, int) reply { return status(run.Completed, "x") })
+		w.begin()
+		for _, id := range dead {
+			w.Renew(id, time.Now().Add(time.Hour), 30*time.Second)
+		}
+		for range 11 {
+			tokens <- struct{}{}
+			w.pass(0)
+		}
+		want := slices.Concat(dead[:3], []run.ID{"due-1"}, dead[3:6], []run.ID{"due-2"}, dead[6:9])
+		if diff := cmp.Diff(want, w.api.order()); diff != "" {
 			t.Error(diff)
 		}
 	})
