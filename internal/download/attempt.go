@@ -147,12 +147,10 @@ func (w *attempt) prepare(ctx context.Context) bool {
 	}
 	p.mu.Lock()
 	s.prepared = false
-	if adopted {
-		p.backlog.DropRun(w.key.Run)
-	}
 	p.mu.Unlock()
 	switch {
 	case adopted:
+		p.dropRun(w.key.Run)
 		w.drop()
 	case errors.Is(err, run.ErrUnknown) || p.broken(err):
 		w.queueFailed(ctx, "preparing the run of", err)

@@ -29,15 +29,35 @@ func (w *attempt) drop() {
 func (p *Pool) drop(t *plan.Ticket) {
 	key := t.Key()
 	p.mu.Lock()
-	held := p.takeRescue(key)
 	p.backlog.Drop(t)
-	delete(p.cases, key)
+	held := p.forget(key)
 	if !p.backlog.Waits(key.Run) {
 		delete(p.runs, key.Run)
 	}
-	p.usable(key)
 	p.mu.Unlock()
 	held.close()
+}
+
+// dropRun takes all of a run out but what is in a worker's hands.
+func (p *Pool) dropRun(id run.ID) {
+	var held []*rescue
+	p.mu.Lock()
+	for _, key := range p.backlog.DropRun(id) {
+		held = append(held, p.forget(key))
+	}
+	p.mu.Unlock()
+	for _, r := range held {
+		r.close()
+	}
+}
+
+// forget forgets what is remembered of an asset, and returns what was held for it.
+// The pool is locked.
+func (p *Pool) forget(key run.Key) (held *rescue) {
+	held = p.takeRescue(key)
+	delete(p.cases, key)
+	p.usable(key)
+	return held
 }
 
 // keep hands the whole part to the store's keeper, and the worker is free.

@@ -352,6 +352,28 @@ func TestTroubleWithTheVolumeIsTriedAgainInTimeForADyingURL(t *testing.T) {
 	}
 }
 
+func TestTroubleWithAnAssetThatAnOlderManifestHasIsOver(t *testing.T) {
+	live(t, func(w *world) {
+		w.cfg.Workers = 1
+		w.v.openErr = errors.New("permission denied")
+		w.add("run1", "a", "https://cdn/a", hour)
+		w.add("run1", "b", "https://cdn/b", hour)
+		w.start()
+		w.pass(time.Minute)
+		if got := w.svc.Paused(); len(got) != 1 || got[0] != "storage" {
+			t.Fatalf("stands still for %q", got)
+		}
+		w.mu.Lock()
+		w.prepare = func(run.ID) (bool, error) { return true, nil } // all of it is there already
+		w.mu.Unlock()
+		w.pool.Changed(run.Change{Run: run.Run{ID: "run1", State: run.Downloading}, Ended: true})
+		w.pass(time.Hour)
+		if got := w.svc.Paused(); len(got) != 0 {
+			t.Errorf("nothing waits any more, and the clock stands still for %q", got)
+		}
+	})
+}
+
 func TestRoomIsGivenToAsManyAsItSuffices(t *testing.T) {
 	live(t, func(w *world) {
 		w.v.free = 700

@@ -293,18 +293,20 @@ func (b *Backlog) forget(it *item) {
 }
 
 // DropRun takes all assets of the run out but those in somebody's hands, which
-// are their holders' to drop.
-func (b *Backlog) DropRun(id run.ID) {
+// are their holders' to drop, and returns what it took out.
+func (b *Backlog) DropRun(id run.ID) (dropped []run.Key) {
 	g := b.runs[id]
 	if g == nil {
-		return
+		return nil
 	}
 	for _, it := range slices.Clone(g.items) {
 		if it.state != taken {
+			dropped = append(dropped, it.key())
 			b.detach(it)
 			b.forget(it)
 		}
 	}
+	return dropped
 }
 
 // NeedsRoom is the most urgent asset that waits for room.

@@ -3,6 +3,7 @@ package plan_test
 import (
 	"fmt"
 	"runtime"
+	"slices"
 	"strconv"
 	"testing"
 	"time"
@@ -207,7 +208,10 @@ func TestDropRunLeavesTakenAssetsToTheirHolders(t *testing.T) {
 		b.Put(one, asset(n, "cdn", n))
 	}
 	ticket, _ := next(t, b, 0)
-	b.DropRun("r001")
+	dropped := b.DropRun("r001")
+	if len(dropped) != 49 || slices.Contains(dropped, ticket.Key()) {
+		t.Errorf("%d dropped: %v", len(dropped), dropped)
+	}
 	b.DropRun("none")
 	if b.Len() != 1 || !b.Waits("r001") {
 		t.Errorf("%d left", b.Len())
