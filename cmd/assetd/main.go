@@ -8,11 +8,16 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 )
 
 func main() {
 	os.Exit(start())
 }
+
+// oneSignal is how long signals that come together count as one: the death of the
+// demo reaches its daemon once for each of its threads (prctl(2), PR_SET_PDEATHSIG).
+const oneSignal = 100 * time.Millisecond
 
 // start runs the command line under signals: the first SIGINT or SIGTERM asks to
 // stop, a second one ends the process at once.
@@ -26,6 +31,10 @@ func start() int {
 	go func() {
 		sig := <-signals
 		cancel(interrupted{sig})
+		time.Sleep(oneSignal)
+		for len(signals) > 0 {
+			<-signals
+		}
 		<-signals
 		os.Exit(exitInterrupted)
 	}()
