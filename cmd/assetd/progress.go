@@ -236,7 +236,7 @@ func (p *progress) close() {
 	p.closed = true
 	p.mu.Unlock()
 	if p.bars != nil {
-		p.whole.SetTotal(-1, true) // its last frame takes the lines along that were not yet drawn
+		p.whole.Abort(false) // its last frame takes the lines along that were not yet drawn
 		p.bars.Wait()
 	}
 }

@@ -2,9 +2,15 @@ package main
 
 import (
 	"bytes"
+	"errors"
+	"os"
+	"strconv"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/assetd/assetd/internal/daemon"
 	"github.com/assetd/assetd/internal/download"
@@ -62,5 +68,61 @@ func TestManyRunsAreNotToldOneByOne(t *testing.T) {
 	p.tell(run.Event{Kind: daemon.RunStands, Run: "runa", Note: "pending"})
 	if out.Len() > 0 {
 		t.Errorf("printed %q", out.String())
+	}
+}
+
+// terminal is one end of a new terminal, and reads what it shows up to a text; with
+// "" it closes the end and reads the rest.
+func terminal(t *testing.T) (end *os.File, shows func(text string) string) {
+	t.Helper()
+	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { master.Close() })
+	number, err := unix.IoctlGetInt(int(master.Fd()), unix.TIOCGPTN)
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = errors.Join(unix.IoctlSetPointerInt(int(master.Fd()), unix.TIOCSPTLCK, 0),
+		unix.IoctlSetWinsize(int(master.Fd()), unix.TIOCSWINSZ, &unix.Winsize{Row: 24, Col: 100}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if end, err = os.OpenFile("/dev/pts/"+strconv.Itoa(number), os.O_RDWR|unix.O_NOCTTY, 0); err != nil {
+		t.Fatal(err)
+	}
+	return end, func(text string) string {
+		if text == "" {
+			end.Close()
+		}
+		var all []byte
+		for piece := make([]byte, 4096); text == "" || !bytes.Contains(all, []byte(text)); {
+			n, err := master.Read(piece)
+			all = append(all, piece[:n]...)
+			if err != nil { // the end is closed
+				break
+			}
+		}
+		return string(all)
+	}
+}
+
+func TestATerminalGetsBarsAndTheirLastFrameIsTrue(t *testing.T) {
+	end, shows := terminal(t)
+	p := newProgress(end, end, "/out", handIns("aaaa", "bbbb", "cccc"))
+	film := download.Transfer{Key: run.Key{Run: "aaaa", Kind: run.Videos, ID: "film"}, Bytes: 3 << 20, Total: 12 << 20}
+	p.transfers([]download.Transfer{film})
+	shows("3.0 MiB / 12.0 MiB")
+	p.tell(run.Event{Kind: run.RunSettled, Run: "bbbb", State: run.StoredRun, Count: 2, Bytes: 1 << 20})
+	shows("1 of 3 runs settled")
+	p.tell(run.Event{Kind: daemon.RunStands, Run: "cccc", Note: "running"})
+	p.close()
+	text := shows("")
+	if !strings.Contains(text, "cccc: running") {
+		t.Errorf("the last line is lost: %q", text)
+	}
+	if !strings.Contains(text, "1 of 3 runs settled") || strings.Contains(text, "of 1 runs") {
+		t.Errorf("stopped in the middle it ends with %q", text)
 	}
 }
