@@ -4,11 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 
 	"github.com/spf13/cobra"
 
-	"github.com/assetd/assetd/internal/config"
 	"github.com/assetd/assetd/internal/daemon"
 	"github.com/assetd/assetd/internal/run"
 )
@@ -45,8 +43,7 @@ func (a *app) check(ctx context.Context, offline bool) error {
 		found = append(found, daemon.Finding{About: "configuration", Grade: daemon.Note, Text: line})
 	}
 	key, keyErr := c.APIKey()
-	found = append(found, keyFinding(keyErr))
-	found = append(found, daemon.Check(ctx, c, key, offline)...)
+	found = append(found, daemon.Check(ctx, c, key, keyErr, offline)...)
 	bad := 0
 	out := &printer{w: a.stdout}
 	for _, f := range found {
@@ -63,19 +60,6 @@ func (a *app) check(ctx context.Context, offline bool) error {
 	}
 	out.printf("this machine is ready\n")
 	return out.err
-}
-
-func keyFinding(err error) daemon.Finding {
-	f := daemon.Finding{About: "key", Grade: daemon.Good, Text: "there is one"}
-	if err != nil {
-		f.Grade, f.Text = daemon.Bad, err.Error()
-		f.Mend = "mend that, or give the key in another way: $ASSETD_API_KEY, api.key_file or the systemd credential api-key"
-	}
-	if errors.Is(err, config.ErrNoKey) {
-		f.Text = "there is none"
-		_, f.Mend, _ = strings.Cut(config.ErrNoKey.Error(), ": ")
-	}
-	return f
 }
 
 func orNone(s string) string {

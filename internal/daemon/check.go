@@ -43,6 +43,7 @@ type checker struct {
 	key     string
 	found   []Finding
 	running bool         // a daemon has the state directory
+	itsKey  bool         // the key is that daemon's own, and not here
 	queue   *queue.Queue // for reading; nil: there is none, or it cannot be read
 	made    bool         // there is a queue
 }
@@ -52,11 +53,13 @@ func (k *checker) add(about string, grade Grade, mend, format string, args ...an
 }
 
 // Check looks whether this machine is ready for the configuration: state and drop
-// directory, volume, room, key, API and clock (unless offline). It changes
-// nothing. A daemon that runs is asked for what only it can know.
-func Check(ctx context.Context, c *config.Config, key string, offline bool) []Finding {
+// directory, volume, room, key (or why there is none), API and clock (unless
+// offline). It changes nothing. A daemon that runs is asked for what only it can
+// know.
+func Check(ctx context.Context, c *config.Config, key string, keyErr error, offline bool) []Finding {
 	k := &checker{cfg: c, key: key}
 	k.state(ctx)
+	k.apiKey(keyErr)
 	k.dropDir()
 	k.volume()
 	k.api(ctx, offline)
@@ -135,6 +138,8 @@ func (k *checker) writable(key, dir string) (at string, ok bool) {
 		case err == nil && !info.IsDir():
 			k.add(key, Bad, "set "+key+" to a directory, or move that file away", "%s is not a directory", at)
 			return at, false
+		case err == nil && at != dir:
+			return at, k.mayMake(key, dir, at)
 		case err == nil:
 			return at, k.allowed(key, at, unix.W_OK|unix.X_OK)
 		case !absent(err) || at == filepath.Dir(at):
@@ -153,6 +158,17 @@ func (k *checker) allowed(key, path string, how uint32) bool {
 	err := unix.Faccessat(unix.AT_FDCWD, path, how, unix.AT_EACCESS)
 	if err != nil {
 		k.add(key, Bad, k.grant(path), "%s cannot be read and written: %v", path, err)
+	}
+	return err == nil
+}
+
+// mayMake is allowed for a directory that is still to be made in another one: that
+// may well be the system's, and is to stay so.
+func (k *checker) mayMake(key, dir, in string) bool {
+	err := unix.Faccessat(unix.AT_FDCWD, in, unix.W_OK|unix.X_OK, unix.AT_EACCESS)
+	if err != nil {
+		k.add(key, Bad, fmt.Sprintf("make %s and let uid %d have it, or choose another directory", dir, os.Geteuid()),
+			"%s is not there, and cannot be made in %s: %v", dir, in, err)
 	}
 	return err == nil
 }

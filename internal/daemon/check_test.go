@@ -4,11 +4,14 @@ import (
 	"context"
 	"fmt"
 	"io/fs"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -40,8 +43,12 @@ func findings(t *testing.T, data, key string, set ...string) map[string]Finding 
 	if err != nil {
 		t.Fatal(err)
 	}
+	var keyErr error
+	if key == "" {
+		keyErr = config.ErrNoKey
+	}
 	found := map[string]Finding{}
-	for _, f := range Check(t.Context(), c, key, key == "offline") {
+	for _, f := range Check(t.Context(), c, key, keyErr, key == "offline") {
 		if f.Grade == Bad && f.Mend == "" {
 			t.Errorf("%s is bad without a mend: %s", f.About, f.Text)
 		}
@@ -207,5 +214,64 @@ func TestCheckSaysWhatToDoAboutAVolume(t *testing.T) {
 		if got := k.volumeMend("/vol", c.err); !strings.Contains(got, c.want) {
 			t.Errorf("%v: %q, want %q in it", c.err, got, c.want)
 		}
+	}
+}
+
+// A systemd credential is seen by the service alone: a person who checks the machine
+// has no key, and the machine is ready all the same.
+func TestCheckHasNothingAgainstAKeyThatOnlyTheDaemonHas(t *testing.T) {
+	data := machine(t)
+	found := findings(t, data, "")
+	found["key"].is(t, Bad, "there is none")
+	found["API"].is(t, Bad, "there is no key")
+
+	if err := os.Mkdir(filepath.Join(data, "state"), 0o750); err != nil {
+		t.Fatal(err)
+	}
+	l, err := net.Listen("unix", filepath.Join(data, "state", "assetd.sock"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	daemon := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprint(w, `{"ok":true,"reasons":[]}`)
+	}))
+	daemon.Listener.Close()
+	daemon.Listener = l
+	daemon.Start()
+	defer daemon.Close()
+	found = findings(t, data, "")
+	found["daemon"].is(t, Good, "is ready")
+	found["key"].is(t, Note, "the daemon that runs has its own")
+	found["API"].is(t, Note, "the key is the daemon's own")
+}
+
+// Nobody is told to open a directory of the system for what is to be made in it.
+func TestCheckAsksForADirectoryOfItsOwn(t *testing.T) {
+	if os.Geteuid() != 0 {
+		if os.Getenv("ASSETD_TEST_FULL") == "1" {
+			t.Fatal("missing: root, to become another user")
+		}
+		t.Skip("missing: root, to become another user")
+	}
+	above := machine(t)
+	if err := os.Chmod(above, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	data := filepath.Join(above, "data")
+	told := make(chan Finding, 1)
+	go func() {
+		runtime.LockOSThread() // and never unlocked: the thread ends with this function
+		const nobody = 65534
+		if _, _, errno := syscall.RawSyscall(syscall.SYS_SETRESUID, nobody, nobody, nobody); errno != 0 {
+			t.Error(errno)
+		}
+		k := &checker{cfg: &config.Config{}}
+		k.writable("state.dir", filepath.Join(data, "state"))
+		told <- k.found[0]
+	}()
+	f := <-told
+	f.is(t, Bad, "is not there, and cannot be made in "+above)
+	if want := "make " + filepath.Join(data, "state") + " and let uid 65534 have it, or choose another directory"; f.Mend != want {
+		t.Errorf("%q, want %q", f.Mend, want)
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/assetd/assetd/internal/clock"
+	"github.com/assetd/assetd/internal/config"
 	"github.com/assetd/assetd/internal/magnific"
 	"github.com/assetd/assetd/internal/run"
 )
@@ -23,12 +24,33 @@ const (
 	skewToBlame = 24 * time.Hour
 )
 
+// apiKey says whether there is a key. A systemd credential is seen by the service
+// alone: that it is not here is no fault where the daemon runs.
+func (k *checker) apiKey(err error) {
+	k.itsKey = k.running && errors.Is(err, config.ErrNoKey)
+	switch {
+	case err == nil:
+		k.add("key", Good, "", "there is one")
+	case k.itsKey:
+		k.add("key", Note, "", "none for this command; the daemon that runs has its own")
+	case errors.Is(err, config.ErrNoKey):
+		_, mend, _ := strings.Cut(config.ErrNoKey.Error(), ": ")
+		k.add("key", Bad, mend, "there is none")
+	default:
+		k.add("key", Bad, "mend that, or give the key in another way: $ASSETD_API_KEY, api.key_file or the systemd credential api-key", "%v", err)
+	}
+}
+
 // api asks the API once, and compares the clocks.
 func (k *checker) api(ctx context.Context, offline bool) {
 	switch {
 	case offline:
 		k.add("API", Note, "run assetd check without --offline", "not asked (--offline)")
 		k.clockUnknown("the API was not asked (--offline)")
+		return
+	case k.itsKey:
+		k.add("API", Note, "", "not asked: the key is the daemon's own, and whether it is accepted is part of its being ready")
+		k.clockUnknown("the API was not asked")
 		return
 	case k.key == "":
 		k.add("API", Bad, "give the key first", "not asked: there is no key")
