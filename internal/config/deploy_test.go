@@ -48,6 +48,19 @@ func TestUnitLeavesTimeForTheWholeStop(t *testing.T) {
 	}
 }
 
+// Whoever does what README and unit say has the binary where the unit looks for it.
+func TestWhereTheBinaryGoesIsWhereTheUnitLooks(t *testing.T) {
+	path, _, _ := strings.Cut(directives(t, unitFile)["ExecStart"][0], " ")
+	for file, line := range map[string]string{
+		"../../README.md": "go build -trimpath -o " + path + " ./cmd/assetd\n",
+		unitFile:          "#   install -m 755 assetd " + path + "\n",
+	} {
+		if data, err := os.ReadFile(file); err != nil || !strings.Contains(string(data), line) {
+			t.Errorf("%s: %v, no line with %q", file, err, line)
+		}
+	}
+}
+
 func TestUnitIsTheAgreedOne(t *testing.T) {
 	got := directives(t, unitFile)
 	for name, want := range map[string]string{

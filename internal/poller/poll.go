@@ -125,7 +125,7 @@ func (p *Poller) tellAPI(told run.EventKind, what reply) {
 	switch told {
 	case run.APIRefused:
 		e.Err = what.refusal
-		e.Hint = "check the key (api.key_file, ASSETD_API_KEY) and what it may read, then reload with SIGHUP; until it is accepted one run at a time is tried"
+		e.Hint = "check the key and what it may read: a new one in api.key_file is taken at a reload (SIGHUP), one in the environment or a systemd credential at a restart; until then one run at a time is tried"
 	case run.APIDown:
 		e.Err = what.refusal
 		e.Hint = "nothing is lost meanwhile: time in which the API does not answer does not count"
