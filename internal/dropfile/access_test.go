@@ -15,11 +15,19 @@ import (
 	"github.com/assetd/assetd/internal/run"
 )
 
+func skipOrFail(t *testing.T, why string) {
+	t.Helper()
+	if os.Getenv("ASSETD_TEST_FULL") == "1" {
+		t.Fatal(why)
+	}
+	t.Skip(why)
+}
+
 // as runs f as another user, on a thread that is not used again.
 func as(t *testing.T, uid, gid uintptr, f func()) {
 	t.Helper()
 	if os.Geteuid() != 0 {
-		t.Skip("needs root to become another user")
+		skipOrFail(t, "needs root to become another user")
 	}
 	done := make(chan struct{})
 	go func() {
@@ -63,7 +71,7 @@ func TestWhoMayNotHandInIsToldWhichGroupToJoin(t *testing.T) {
 		}
 		if err != nil {
 			if os.Geteuid() != 0 {
-				t.Skip("needs root to make directories of other groups")
+				skipOrFail(t, "needs root to make directories of other groups")
 			}
 			t.Fatal(err)
 		}

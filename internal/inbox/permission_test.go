@@ -104,7 +104,7 @@ func TestAnEntryThatCannotBeLookedAtHoldsUpNoOther(t *testing.T) {
 
 func TestADirectoryThatMayBeListedButNotEnteredIsToldAsSuch(t *testing.T) {
 	if os.Geteuid() != 0 {
-		t.Skip("needs root to look as another user")
+		skipOrFail(t, "needs root to look as another user")
 	}
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t)
@@ -137,7 +137,7 @@ func TestAFileThatCannotBeMovedIsTakenOnceAndTold(t *testing.T) {
 			}
 		}
 		if os.Geteuid() != 0 {
-			t.Skip("needs root to make files of another user")
+			skipOrFail(t, "needs root to make files of another user")
 		}
 		look := func(d time.Duration) {
 			for start := time.Now(); time.Since(start) < d; {
