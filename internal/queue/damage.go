@@ -23,7 +23,7 @@ func (d *DamageError) Error() string {
 func (d *DamageError) Unwrap() error { return d.Err }
 
 const mend = "move it aside, take the volume for a new one with `assetd check --adopt-volume`, " +
-	"move the accepted drop files into the drop directory again and start: what is stored is not fetched twice"
+	"move the drop files of accepted/ and rejected/ into the drop directory again and start: what is stored is not fetched twice"
 
 // damaged makes a panic of bbolt, or a fault of the mapped file, an error.
 func damaged(file string, fault any) error {
