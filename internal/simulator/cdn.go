@@ -18,6 +18,7 @@ func (s *Sim) planCDN(x *exchange) {
 	x.rec.Range, x.rec.IfRange = x.r.Header.Get("Range"), x.r.Header.Get("If-Range")
 	x.delay = x.latency(s.cfg.latencyCDN)
 	x.pace(s.cfg.rate)
+	x.shares = s.link.rate > 0
 	x.date(now)
 	if s.answerCDN(x, now) {
 		x.strike(x.asset.faults, spoils)

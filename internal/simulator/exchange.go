@@ -37,6 +37,7 @@ type exchange struct {
 	delay    time.Duration
 	chunk    int // bytes sent at once, one chunk every so often; 0: all at once
 	every    time.Duration
+	shares   bool // the link, with all other transfers
 
 	// What became of it; the handler's own until finish.
 	sent     int64

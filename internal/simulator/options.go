@@ -25,6 +25,7 @@ type config struct {
 	skewAPI, skewCDN         time.Duration
 	latencyAPI, latencyCDN   time.Duration
 	rate                     int64
+	link                     int64
 	limit                    Limit
 	wall                     Firewall
 	cutAtExpiry              bool
@@ -74,6 +75,13 @@ func WithLatency(api, cdn time.Duration) Option {
 // WithConnRate limits each connection of the CDN to so many bytes a second.
 func WithConnRate(bytesPerSecond int64) Option {
 	return option(func(c *config) { c.rate = bytesPerSecond })
+}
+
+// WithLinkRate limits all connections of the CDN together to so many bytes a
+// second, which those that are read share evenly. Send buffers are small then, so
+// that a body that nobody reads takes little of it.
+func WithLinkRate(bytesPerSecond int64) Option {
+	return option(func(c *config) { c.link = bytesPerSecond })
 }
 
 // WithRateLimit lets the API answer 429 beyond the limit.

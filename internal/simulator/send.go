@@ -54,12 +54,18 @@ func (x *exchange) copy(w io.Writer, n int64, flush func() error) error {
 	if x.chunk > 0 {
 		most = int64(x.chunk)
 	}
+	if x.shares {
+		most = min(most, x.sim.link.most())
+	}
 	due := time.Now()
 	for x.sent < n {
+		part := buf[:min(most, n-x.sent)]
+		if x.shares && !x.wait(time.Until(x.sim.link.turn(len(part), time.Now()))) {
+			return errCut
+		}
 		if !x.dies.IsZero() && !time.Now().Before(x.dies) {
 			return errCut
 		}
-		part := buf[:min(most, n-x.sent)]
 		_, _ = x.body.ReadAt(part, x.off+x.sent) // content does not fail
 		m, err := w.Write(part)
 		x.sent += int64(m)

@@ -15,6 +15,7 @@
 package simulator
 
 import (
+	"context"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -40,6 +41,7 @@ type Sim struct {
 	serving sync.WaitGroup // the servers' accept loops
 	working sync.WaitGroup // handlers; added to under mu while open
 	buffers sync.Pool      // of *[bufferSize]byte
+	link    link
 	roots   *x509.CertPool
 	rootPEM []byte
 	apiURL  string
@@ -85,6 +87,7 @@ func New(opts ...Option) *Sim {
 	}
 	s.key, s.skewAPI, s.skewCDN = s.cfg.key, s.cfg.skewAPI, s.cfg.skewCDN
 	s.secret = fmt.Appendf(nil, "%016x", seeded(s.cfg.seed, "secret"))
+	s.link.rate = s.cfg.link
 	s.log = record{limit: s.cfg.records, news: make(chan struct{})}
 	return s
 }
@@ -135,10 +138,18 @@ func (s *Sim) serve(l net.Listener, h http.Handler) {
 	srv := &http.Server{
 		Handler:     h,
 		ErrorLog:    log.New(io.Discard, "", 0), // what clients do to a connection is on record
-		ConnContext: withConnection,
+		ConnContext: s.connected,
 	}
 	s.servers = append(s.servers, srv)
 	s.serving.Go(func() { _ = srv.Serve(l) }) // ends with Close, and says so
+}
+
+// connected prepares a connection that a client has opened.
+func (s *Sim) connected(ctx context.Context, conn net.Conn) context.Context {
+	if s.link.rate > 0 {
+		narrow(conn)
+	}
+	return withConnection(ctx, conn)
 }
 
 // Close ends every connection, running or stalled, and waits until all handlers
