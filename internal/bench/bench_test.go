@@ -15,6 +15,63 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
+// The test binary is the simulator's process, too.
+func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && os.Args[1] == serveArgument {
+		main()
+		return
+	}
+	os.Exit(m.Run())
+}
+
+func TestAPeerWhichStoredNothingHasNoTime(t *testing.T) {
+	s, err := startServer(t.Context(), "cut")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.close()
+	b := &bench{dir: t.TempDir(), progress: io.Discard}
+	idler := peer("true", func(string, []asset) []string { return []string{"a list"} })
+	var judged error
+	o, err := b.once(t.Context(), idler, s, func(o outcome) error {
+		assets, err := s.assets()
+		if err == nil {
+			judged = complete(o, assets)
+		}
+		return err
+	})
+	if err != nil || o.took <= 0 || o.begun.IsZero() {
+		t.Errorf("%+v, %v", o, err)
+	}
+	if judged == nil {
+		t.Error("passes for all of the work")
+	}
+	if p, err := s.polls(); err != nil || p.Count != 0 {
+		t.Errorf("%+v, %v", p, err)
+	}
+	if err := s.ask("nonsense", new(int)); err == nil {
+		t.Error("an answer to a question that there is not")
+	}
+}
+
+func TestWhatIsLeftHasNoSizeUnlessItIsKept(t *testing.T) {
+	b := &bench{dir: t.TempDir(), progress: io.Discard}
+	for _, b.keep = range []bool{true, false} {
+		dir, leave, err := b.scratch()
+		if err != nil {
+			t.Fatal(err)
+		}
+		path := filepath.Join(dir, "a")
+		if err := os.WriteFile(path, []byte("hello"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		leave()
+		if info, err := os.Stat(path); err != nil || (info.Size() > 0) != b.keep {
+			t.Errorf("keep %v: %v, %v", b.keep, info, err)
+		}
+	}
+}
+
 func TestSpreadIsMedianAndExtremes(t *testing.T) {
 	for _, c := range []struct {
 		values []float64
@@ -75,7 +132,7 @@ func TestTheTablesAreMarkdown(t *testing.T) {
 		{Name: "large", Work: "1 video", Goal: atMost(1.15, "x"), Verdict: failed, Note: "a | pipe\nand a line"},
 	}
 	var out bytes.Buffer
-	if err := printTables(&out, rows); err != nil {
+	if err := printTables(&out, "a machine", rows); err != nil {
 		t.Fatal(err)
 	}
 	_, got, _ := strings.Cut(out.String(), "\n\n")
@@ -142,6 +199,16 @@ func TestProcFilesAreRead(t *testing.T) {
 	}
 	if _, err := statTime("42 (a) S 1"); err == nil {
 		t.Error("a short stat, and no error")
+	}
+}
+
+func TestTheMachinesBusyTimeIsWhatIsNotIdle(t *testing.T) {
+	const stat = "cpu  100 1 20 5000 300 4 5 6 70 8\ncpu0 1 2 3 4\n"
+	if got, want := statBusy(stat), 1360*time.Millisecond; got != want {
+		t.Errorf("%v, want %v", got, want)
+	}
+	if share := newQuiet().others(); share < 0 {
+		t.Errorf("others took %v of the machine", share)
 	}
 }
 

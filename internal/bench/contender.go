@@ -43,7 +43,7 @@ func ours(settings ...string) contender {
 		}
 		defer func() {
 			err = errors.Join(err, d.stop())
-			o.cpu = d.cpu()
+			o.cpu = usage(d.cmd.ProcessState)
 		}()
 		begin := time.Now()
 		if err := d.drop("runs.txt", s.Runs...); err != nil {
@@ -117,10 +117,10 @@ func peer(program string, command func(dir string, assets []asset) []string) con
 			return o, err
 		}
 		o.took, o.sync = time.Since(o.begun), time.Since(ended)
-		o.cpu = cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
-		if exit := (*exec.ExitError)(nil); ctx.Err() == nil && errors.As(err, &exit) && exit.Exited() {
+		o.cpu = usage(cmd.ProcessState)
+		if exit := (*exec.ExitError)(nil); errors.As(err, &exit) && exit.Exited() {
 			err = nil // what it has saved tells
 		}
-		return o, err
+		return o, errors.Join(err, context.Cause(ctx))
 	}}
 }

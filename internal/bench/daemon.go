@@ -137,8 +137,3 @@ func (d *daemon) stop() error {
 		return fmt.Errorf("assetd did not end within a minute of SIGTERM; the end of its log:\n%s", d.log())
 	}
 }
-
-// cpu is the processor time of a daemon that has ended.
-func (d *daemon) cpu() time.Duration {
-	return d.cmd.ProcessState.UserTime() + d.cmd.ProcessState.SystemTime()
-}

@@ -50,11 +50,11 @@ func (f figures) measure(ctx context.Context, b *bench) ([]row, error) {
 // benchmark runs a benchmark of a package once a round, each time in a process of
 // its own, and returns the values of its metrics.
 func (b *bench) benchmark(ctx context.Context, pkg, name string) (map[string][]float64, error) {
-	dir, remove, err := b.scratch()
+	dir, leave, err := b.scratch()
 	if err != nil {
 		return nil, err
 	}
-	defer remove()
+	defer leave()
 	binary := filepath.Join(dir, "test")
 	if err := b.goTool(ctx, "test", "-c", "-o", binary, module+"/"+pkg); err != nil {
 		return nil, err

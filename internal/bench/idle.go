@@ -54,11 +54,11 @@ func (b *bench) idleShare(ctx context.Context, name string) (float64, error) {
 		return 0, err
 	}
 	defer s.close()
-	dir, remove, err := b.scratch()
+	dir, leave, err := b.scratch()
 	if err != nil {
 		return 0, err
 	}
-	defer remove()
+	defer leave()
 	d, err := b.startDaemon(ctx, dir, s, "poll.min_interval=12h", "poll.max_interval=24h")
 	if err != nil {
 		return 0, err

@@ -57,11 +57,11 @@ func (b *bench) takeIn(ctx context.Context, name string) (t takings, err error) 
 		return t, err
 	}
 	defer s.close()
-	dir, remove, err := b.scratch()
+	dir, leave, err := b.scratch()
 	if err != nil {
 		return t, err
 	}
-	defer remove()
+	defer leave()
 	// The API's budget is such that polls are rare: what is measured is the queue.
 	for _, life := range []func(*daemon, context.Context, *takings) error{(*daemon).takeMillion, (*daemon).stayMillion} {
 		begin := time.Now()

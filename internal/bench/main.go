@@ -64,7 +64,7 @@ func parse(args []string, stderr io.Writer) (o options, err error) {
 	flags.IntVar(&o.rounds, "rounds", 5, "how often each contender does the work")
 	flags.StringVar(&o.json, "json", "", "write the results to this `file`, too")
 	flags.BoolVar(&o.hold, "hold", false, "end with 1 where a goal is missed")
-	flags.BoolVar(&o.keep, "keep", false, "leave the temporary directory with the daemon's logs")
+	flags.BoolVar(&o.keep, "keep", false, "leave the temporary directory with all that was stored, and the daemon's logs")
 	if err := flags.Parse(args); err != nil {
 		return o, err
 	}
@@ -95,9 +95,10 @@ func execute(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		}
 		return exitDone
 	}
+	q := newQuiet()
 	rows, err := measureAll(ctx, o, chosen, stderr)
 	if err == nil {
-		err = report(o, rows, stdout)
+		err = report(o, q.describe(), rows, stdout)
 	}
 	if err != nil {
 		fmt.Fprintln(stderr, err)
@@ -109,11 +110,11 @@ func execute(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 // measureAll takes the measurements one after another. A measurement that fails
 // is a row that says so; the others go on.
 func measureAll(ctx context.Context, o options, chosen []measurement, progress io.Writer) ([]row, error) {
-	b, err := newBench(ctx, o.rounds, progress)
+	b, err := newBench(ctx, o, progress)
 	if err != nil {
 		return nil, err
 	}
-	defer b.close(o.keep)
+	defer b.close()
 	var rows []row
 	for _, m := range chosen {
 		b.say("%s: %s", m.name, m.work)
@@ -132,14 +133,14 @@ func measureAll(ctx context.Context, o options, chosen []measurement, progress i
 	return rows, nil
 }
 
-func report(o options, rows []row, stdout io.Writer) error {
-	if err := printTables(stdout, rows); err != nil {
+func report(o options, machine string, rows []row, stdout io.Writer) error {
+	if err := printTables(stdout, machine, rows); err != nil {
 		return err
 	}
 	if o.json == "" {
 		return nil
 	}
-	text, err := json.MarshalIndent(document{machine(), o.rounds, rows}, "", "  ")
+	text, err := json.MarshalIndent(document{machine, o.rounds, rows}, "", "  ")
 	if err != nil {
 		return err
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -62,20 +63,21 @@ func find(name string) (measurement, error) {
 // bench is what the measurements share.
 type bench struct {
 	rounds   int
+	keep     bool   // what was made
 	dir      string // temporary; short, since it holds sockets
 	assetd   string // the binary
 	progress io.Writer
 }
 
 // newBench builds the daemon. Call close.
-func newBench(ctx context.Context, rounds int, progress io.Writer) (*bench, error) {
+func newBench(ctx context.Context, o options, progress io.Writer) (*bench, error) {
 	dir, err := os.MkdirTemp("", "bench")
 	if err != nil {
 		return nil, err
 	}
-	b := &bench{rounds: rounds, dir: dir, assetd: filepath.Join(dir, "assetd"), progress: progress}
+	b := &bench{rounds: o.rounds, keep: o.keep, dir: dir, assetd: filepath.Join(dir, "assetd"), progress: progress}
 	if err := b.goTool(ctx, "build", "-trimpath", "-o", b.assetd, module+"/cmd/assetd"); err != nil {
-		b.close(false)
+		b.close()
 		return nil, err
 	}
 	return b, nil
@@ -92,8 +94,8 @@ func (b *bench) goTool(ctx context.Context, args ...string) error {
 	return nil
 }
 
-func (b *bench) close(keep bool) {
-	if keep {
+func (b *bench) close() {
+	if b.keep {
 		b.say("left: %s", b.dir)
 		return
 	}
@@ -107,8 +109,25 @@ func (b *bench) say(format string, args ...any) {
 	fmt.Fprintf(b.progress, "%s  %s\n", time.Now().Format(time.TimeOnly), fmt.Sprintf(format, args...))
 }
 
-// scratch is a new empty directory; the function removes it.
-func (b *bench) scratch() (dir string, remove func(), err error) {
+// scratch is a new empty directory. leave gives its room back, but lets the names
+// be until close: for a minute ext4 passes over inodes that were deleted one by one
+// (recently_deleted in fs/ext4/ialloc.c), which whoever made files next would pay.
+func (b *bench) scratch() (dir string, leave func(), err error) {
 	dir, err = os.MkdirTemp(b.dir, "")
-	return dir, func() { _ = os.RemoveAll(dir) }, err // close looks again
+	return dir, func() { b.empty(dir) }, err
+}
+
+func (b *bench) empty(dir string) {
+	if b.keep {
+		return
+	}
+	err := filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
+		if err != nil || !e.Type().IsRegular() {
+			return err
+		}
+		return os.Truncate(path, 0)
+	})
+	if err != nil {
+		b.say("empty %s: %v", dir, err)
+	}
 }

@@ -73,6 +73,9 @@ func watch(pid int, field string) (stop func() int64) {
 	}
 }
 
+// usage is the processor time of a process that has ended.
+func usage(p *os.ProcessState) time.Duration { return p.UserTime() + p.SystemTime() }
+
 // cpuTime is the processor time that a process has used so far, in steps of 10 ms.
 func cpuTime(pid int) (time.Duration, error) {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
@@ -98,22 +101,6 @@ func statTime(stat string) (time.Duration, error) {
 	}
 	system, err := strconv.ParseInt(fields[12], 10, 64)
 	return time.Duration(user+system) * tick, err
-}
-
-// processor names the machine's processor and kernel, as far as they can be read.
-func processor() string {
-	text, _ := os.ReadFile("/proc/cpuinfo")
-	name := ""
-	for line := range strings.Lines(string(text)) {
-		if key, value, ok := strings.Cut(line, ":"); ok && strings.TrimSpace(key) == "model name" {
-			name = ", " + strings.TrimSpace(value)
-			break
-		}
-	}
-	if release, err := os.ReadFile("/proc/sys/kernel/osrelease"); err == nil {
-		name += ", kernel " + strings.TrimSpace(string(release))
-	}
-	return name
 }
 
 // syncDisk waits until what was written to the file system of dir is on its disk.

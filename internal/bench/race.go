@@ -89,13 +89,13 @@ func (b *bench) turns(field []contender, turn func(contender) (outcome, error)) 
 }
 
 // once is one contender's turn: on a disk that has nothing left to write, in a
-// directory that is gone after judge has looked at it.
+// directory that is emptied after judge has looked at it.
 func (b *bench) once(ctx context.Context, c contender, s *server, judge func(outcome) error) (o outcome, err error) {
-	dir, remove, err := b.scratch()
+	dir, leave, err := b.scratch()
 	if err != nil {
 		return o, err
 	}
-	defer remove()
+	defer leave()
 	if err := syncDisk(ctx, dir); err != nil {
 		return o, err
 	}

@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"io"
-	"runtime"
 	"strings"
 	"unicode/utf8"
 )
@@ -47,18 +46,14 @@ type result struct {
 
 // document is the JSON file.
 type document struct {
-	Machine string `json:"machine"`
+	Machine string `json:"machine"` // and how quiet it was
 	Rounds  int    `json:"rounds"`
 	Rows    []row  `json:"rows"`
 }
 
-func machine() string {
-	return fmt.Sprintf("%s/%s, %d CPUs, %s%s", runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), runtime.Version(), processor())
-}
-
 // printTables prints Markdown that reads well as it is, so that a README can take
 // it over: the goals, then what each contender took.
-func printTables(w io.Writer, rows []row) error {
+func printTables(w io.Writer, machine string, rows []row) error {
 	goals := [][]string{{"", "work", "goal", "median", "spread", "verdict"}}
 	contenders := [][]string{{"", "contender", "seconds", "spread", "of it sync", "peak MiB", "CPU seconds", "saved"}}
 	for _, r := range rows {
@@ -67,7 +62,7 @@ func printTables(w io.Writer, rows []row) error {
 			contenders = append(contenders, append([]string{r.Name}, c.cells()...))
 		}
 	}
-	text := machine() + "\n\n" + table(goals)
+	text := machine + "\n\n" + table(goals)
 	if len(contenders) > 1 {
 		text += "\n" + table(contenders)
 	}

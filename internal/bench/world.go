@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -88,7 +87,10 @@ func serve(name string, in io.Reader, out io.Writer) error {
 		default:
 			err = fmt.Errorf("no such question: %q", q)
 		}
-		if err = errors.Join(err, answer.Encode(what)); err != nil {
+		if err == nil {
+			err = answer.Encode(what)
+		}
+		if err != nil {
 			return err
 		}
 	}
