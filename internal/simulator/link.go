@@ -8,9 +8,13 @@ import (
 )
 
 const (
-	linkTurn   = 16 << 10              // the most bytes that a transfer sends in its turn
-	linkSlack  = 20 * time.Millisecond // how late a turn may be taken without loss of rate: timers are not exact
-	linkBuffer = 32 << 10              // bytes of a connection's send buffer
+	linkTurn   = 16 << 10 // the most bytes that a transfer sends in its turn
+	linkBuffer = 32 << 10 // bytes of a connection's send buffer
+
+	// linkSlack is how late a turn may be taken without loss of rate: timers are not
+	// exact, and on a busy machine this process has to wait for its own turn. In any
+	// stretch of time the line never moves more than its rate and this much more.
+	linkSlack = 100 * time.Millisecond
 )
 
 // link is the line that all transfers of the CDN share. They send in turns, in the
