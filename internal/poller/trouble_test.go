@@ -64,7 +64,7 @@ func TestAPanicStaysWithItsRun(t *testing.T) {
 func TestAProbeThatPanicsIsAFailedProbe(t *testing.T) {
 	inBubble(t, func(w *world) {
 		w.api.answerWith(func(run.ID, int) reply { return badKey })
-		w.queue.add("run-a", "run-b")
+		w.queue.add("run-a") // of two, the second may or may not be out before the first is refused
 		w.queue.fail = func(method string, _ run.ID) error {
 			if method == "Proven" && time.Since(w.api.start) > 0 {
 				panic("no")
@@ -73,7 +73,7 @@ func TestAProbeThatPanicsIsAFailedProbe(t *testing.T) {
 		}
 		w.begin()
 		w.pass(time.Minute)
-		if diff := cmp.Diff(seconds(0, 0, 1, 3, 7, 15, 31), w.api.times()); diff != "" {
+		if diff := cmp.Diff(seconds(0, 1, 3, 7, 15, 31), w.api.times()); diff != "" {
 			t.Error(diff)
 		}
 	})
