@@ -9,7 +9,8 @@ import (
 )
 
 // Answered records what one poll means for a run, in one transaction: its polls,
-// when it is polled next, what the API said of it and of its assets, and its end.
+// when it is polled next, what the API said of it and of its assets, and its end,
+// with what that tells of its app (Samples).
 // What is known is never taken back: a first terminal status stands, and so do
 // the indexes given with it. After a verdict that brought an answer, or ended the
 // run, the change holds all its waiting assets. For a run that is settled it
@@ -44,6 +45,11 @@ func (e *edit) answered(v run.Verdict, c *run.Change) error {
 	r := &e.rec
 	r.Polls, r.due = v.Polls, millis(v.Next)
 	c.Ended = r.learn(v)
+	if c.Ended && v.Sample.Took > 0 {
+		if err := e.t.sample(r.App, v.Sample, v.At); err != nil {
+			return err
+		}
+	}
 	if v.Answer == nil && !v.Unlisted && !c.Ended {
 		return e.save()
 	}

@@ -16,7 +16,7 @@ type bucket int
 // What stands in the file. Times in keys are unix milliseconds, 8 bytes big
 // endian, so that the next one due is always the first key.
 const (
-	bMeta     bucket = iota // schema, id, counts, service, volume/<dir>, proof/<fingerprint>
+	bMeta     bucket = iota // schema, id, counts, service, volume/<dir>, proof/<fingerprint>, app/<name>
 	bRuns                   // <run> → record
 	bAssets                 // <run>/<kind>/<id> → asset
 	bDue                    // <time><run>: runs to poll
@@ -43,6 +43,7 @@ const (
 	keyService = "service"
 	keyVolume  = "volume/" // followed by the directory
 	keyProof   = "proof/"  // followed by the fingerprint
+	keyApp     = "app/"    // followed by its name, or the hash of one that is not plain
 )
 
 // maxLiteral is the longest asset id that stands in a key as it is; longer ones

@@ -133,6 +133,13 @@ type Verdict struct {
 	Unlisted bool          // a 404 or own 403 of a downloading run: an answer without any URL (4.4 c)
 	At       time.Time     // the API's clock
 	Service  time.Duration // the service clock (clock.Service)
+	Sample   Sample        // what this end says of its app; zero: nothing
+}
+
+// Sample is how one run of an app went.
+type Sample struct {
+	Took time.Duration // from its start to its end
+	Life time.Duration // from its end to the death of its first URL; 0: unknown
 }
 
 // Change is what a Verdict changed in the queue.
