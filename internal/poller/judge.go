@@ -25,8 +25,10 @@ type reply struct {
 type moment struct {
 	now     time.Time     // local
 	api     time.Time     // the API's clock
+	server  time.Time     // the API's clock, as it goes on between its answers
 	service time.Duration // the service clock
 	roll    float64       // in [0, 1), for jitter
+	plan    *plan         // of the run's app; nil: it is not known
 }
 
 // meaning is what a reply says, to the run and to all.
@@ -88,7 +90,7 @@ func judge(r run.Run, what reply, c Config, m moment) run.Verdict {
 		v.Next = m.now // the gate decides when; behind all that were due before it
 	case limited:
 		v.Polls = unanswered(v.Polls)
-		v.Next = m.now.Add(max(what.refusal.RetryAfter, c.interval(m.now.Sub(r.HandedIn), m.roll)))
+		v.Next = m.now.Add(max(what.refusal.RetryAfter, c.wait(r, nil, m)))
 	case failed:
 		v.Polls = unanswered(v.Polls)
 		v.Polls.Failures++
@@ -135,8 +137,11 @@ func judgeAnswer(v *run.Verdict, r run.Run, a run.Answer, c Config, m moment) {
 		if p.OpenFor.Total >= c.GiveUpAfter {
 			v.GiveUp = fmt.Sprintf("still %.64q %v after its first answer", a.Status, c.GiveUpAfter)
 		} else {
-			v.Next = m.now.Add(c.interval(m.now.Sub(r.HandedIn), m.roll))
+			v.Next = m.now.Add(c.wait(r, &a, m))
 		}
+	}
+	if v.Terminal && !r.Ended() {
+		v.Sample = sampleOf(r, a, m)
 	}
 	v.Polls = p
 }

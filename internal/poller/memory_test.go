@@ -19,6 +19,8 @@ type memory struct {
 	due      map[run.ID]time.Time
 	answers  map[run.ID]run.Answer
 	provenBy map[string]bool
+	samples  map[string][]run.Sample
+	forgets  bool // there are no samples
 	verdicts map[run.ID][]run.Verdict
 	log      []string // "save" and "answered" in order
 	fail     func(method string, id run.ID) error
@@ -27,7 +29,7 @@ type memory struct {
 func newMemory() *memory {
 	return &memory{
 		runs: map[run.ID]run.Run{}, due: map[run.ID]time.Time{}, answers: map[run.ID]run.Answer{},
-		provenBy: map[string]bool{}, verdicts: map[run.ID][]run.Verdict{},
+		provenBy: map[string]bool{}, samples: map[string][]run.Sample{}, verdicts: map[run.ID][]run.Verdict{},
 		fail: func(string, run.ID) error { return nil },
 	}
 }
@@ -137,6 +139,8 @@ func (q *memory) Answered(ctx context.Context, id run.ID, v run.Verdict) (run.Ch
 	was := r.Ended()
 	r.Polls = v.Polls
 	if v.Answer != nil {
+		r.App = cmp.Or(r.App, v.Answer.App)
+		r.StartedAt = cmp.Or(v.Answer.StartedAt, r.StartedAt)
 		r.Assets = max(r.Assets, len(v.Answer.Assets))
 		if !r.Status.Terminal() {
 			r.Status = v.Answer.Status
@@ -144,6 +148,10 @@ func (q *memory) Answered(ctx context.Context, id run.ID, v run.Verdict) (run.Ch
 	}
 	if !was && (v.Terminal || v.GiveUp != "") {
 		r.EndedAt, r.GaveUp, r.State = v.At, v.GiveUp, run.Downloading
+		if v.Sample.Took > 0 {
+			known := append(slices.Clone(q.samples[r.App]), v.Sample)
+			q.samples[r.App] = known[max(0, len(known)-64):]
+		}
 	}
 	q.runs[id] = r
 	delete(q.due, id)
@@ -151,6 +159,15 @@ func (q *memory) Answered(ctx context.Context, id run.ID, v run.Verdict) (run.Ch
 		q.due[id] = v.Next
 	}
 	return run.Change{Run: r, Ended: r.Ended() && !was}, nil
+}
+
+func (q *memory) Samples(app string) ([]run.Sample, error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.forgets {
+		return nil, q.fail("Samples", "")
+	}
+	return q.samples[app], q.fail("Samples", "")
 }
 
 func (q *memory) Proven(by string) (bool, error) {

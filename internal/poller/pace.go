@@ -13,7 +13,8 @@ const (
 	farthest   = 15 * time.Minute        // no run is put off longer: the most a Retry-After can say
 )
 
-// interval is when to ask a run of this age again, between MinInterval and
+// interval is when to ask a run of this age again of whose app nothing is known, or
+// that takes longer than any of its app did. It lies between MinInterval and
 // MaxInterval: after a tenth of its age and up to half as much again, by the
 // roll in [0, 1). So the end of a run is seen after a tenth of its time at the
 // latest, and runs handed in together drift apart.
@@ -153,4 +154,29 @@ func (t *trouble) failed(now time.Time) {
 	}
 	t.failures++
 	t.until = now.Add(min(time.Minute, retryFirst<<min(t.failures-1, 10)))
+}
+
+// bounds are the least and the greatest gap of a plan: with its jitter it stays
+// within MinInterval and MaxInterval.
+func (c Config) bounds() (low, high time.Duration) {
+	return c.MinInterval, max(c.MaxInterval-c.jitter(c.MaxInterval)/2, c.MinInterval)
+}
+
+// jitter is how far apart the roll sets runs that a plan would ask together:
+// little, since a plan may be sure of the second.
+func (c Config) jitter(gap time.Duration) time.Duration {
+	return min(gap/10, c.MinInterval/3)
+}
+
+// planned is when to ask a run of an app again of which there is a plan; false:
+// the run is older than the plan reaches.
+func (c Config) planned(p *plan, age time.Duration, roll float64) (time.Duration, bool) {
+	low, high := c.bounds()
+	gap, ok := p.gap(age, low)
+	if !ok {
+		return 0, false
+	}
+	gap = min(gap, high) // made with other bounds, perhaps
+	gap += time.Duration((roll - 0.5) * float64(c.jitter(gap)))
+	return min(max(gap, low), max(c.MaxInterval, low)), true
 }

@@ -49,7 +49,7 @@ func (p *Poller) pick(ctx context.Context) (run.ID, time.Duration) {
 }
 
 func (p *Poller) pickProbe(ctx context.Context, now time.Time) (run.ID, time.Duration) {
-	p.batch = nil
+	p.batch.runs = nil
 	runs, _, err := p.Queue.Due(ctx, now.Add(someday), probesFrom)
 	if err != nil {
 		return "", p.failing(ctx, "", err)
@@ -71,12 +71,13 @@ func (p *Poller) pickProbe(ctx context.Context, now time.Time) (run.ID, time.Dur
 }
 
 func (p *Poller) pickDue(ctx context.Context, now time.Time) (run.ID, time.Duration) {
-	if id := p.ahead(); id != "" {
-		return id, 0
+	if !p.batch.old(now) {
+		return p.batch.first(), 0
 	}
 	p.mu.Lock()
 	// As of before the read: what lands meanwhile is in it with its old time.
 	flying := maps.Clone(p.flying)
+	m := moment{now: now, server: p.Clock.Server(p.API.Host()), service: p.Service.Now()}
 	limit := batchSize + len(flying)
 	farAway := max(p.config.MaxInterval, farthest) + time.Minute
 	p.mu.Unlock()
@@ -89,25 +90,17 @@ func (p *Poller) pickDue(ctx context.Context, now time.Time) (run.ID, time.Durat
 	if err != nil {
 		return "", p.failing(ctx, "", err)
 	}
+	p.batch.read, p.batch.runs = now, p.batch.runs[:0]
 	for _, r := range due {
 		if !flying[r.ID] {
-			p.batch = append(p.batch, r.ID)
+			p.batch.runs = append(p.batch.runs, ahead{r.ID, p.death(r, m)})
 		}
 	}
-	if id := p.ahead(); id != "" {
+	if id := p.batch.first(); id != "" {
 		return id, 0
 	}
 	if next.IsZero() {
 		return "", sleepMost
 	}
 	return "", max(next.Sub(now), time.Millisecond) // times in the queue are whole milliseconds
-}
-
-// ahead is the first run read ahead; empty: none. It stays there until it is
-// asked (started), which may be much later.
-func (p *Poller) ahead() run.ID {
-	if len(p.batch) == 0 {
-		return ""
-	}
-	return p.batch[0]
 }

@@ -68,7 +68,7 @@ func (p *Poller) learn(ctx context.Context, id run.ID, what reply, by string) (n
 	}
 	told, m, config := p.weigh(id, &what, by)
 	p.tellAPI(told, what)
-	m.api = p.apiTime(what)
+	m.api, m.server = p.apiTime(what), p.Clock.Server(p.API.Host())
 	r, err := p.Queue.Get(ctx, id)
 	if errors.Is(err, run.ErrUnknown) || err == nil && r.State.Settled() {
 		return time.Time{} // gone meanwhile
@@ -76,6 +76,8 @@ func (p *Poller) learn(ctx context.Context, id run.ID, what reply, by string) (n
 	if err != nil {
 		return m.now.Add(p.failing(ctx, id, err))
 	}
+	app := appOf(r, what.answer)
+	m.plan = p.planOf(app)
 	v := judge(r, what, config, m)
 	change, err := p.record(ctx, r, v)
 	if errors.Is(err, run.ErrUnknown) {
@@ -86,6 +88,9 @@ func (p *Poller) learn(ctx context.Context, id run.ID, what reply, by string) (n
 	}
 	p.mu.Lock()
 	p.trouble = trouble{}
+	if v.Sample.Took > 0 {
+		p.usuals.learned(app)
+	}
 	p.mu.Unlock()
 	if v.Answer != nil || v.Unlisted || change.Ended {
 		p.Changed(change)

@@ -6,15 +6,15 @@
 // local clock; that no run is asked twice at a time; that the API is asked within
 // its budget, fresh URLs for what dies first before the runs that are due, which
 // keep a quarter of it; and that what an answer told is in the answer file before
-// the queue says so. It leaves the
-// call and its budget to magnific, the records and what follows from a verdict to
+// the queue says so. Of each app it learns how long its runs take, and asks when
+// they are likely to end (plan), never more seldom than MaxInterval while the
+// budget has room. It leaves the call and its budget to magnific, the records and what follows from a verdict to
 // the queue, and what becomes of assets to download.
 package poller
 
 import (
 	"context"
 	"math/rand/v2"
-	"slices"
 	"sync"
 	"time"
 
@@ -46,6 +46,7 @@ type Identity interface {
 type Queue interface {
 	Runs
 	Answers
+	Apps
 	Keys
 }
 
@@ -63,6 +64,12 @@ type Answers interface {
 	Answer(id run.ID) (run.Answer, bool, error)
 	SaveAnswer(id run.ID, a run.Answer) error
 	Answered(ctx context.Context, id run.ID, v run.Verdict) (run.Change, error)
+}
+
+// Apps tells how the last runs of an app went, the newest last. It learns that
+// from the verdicts.
+type Apps interface {
+	Samples(app string) ([]run.Sample, error)
 }
 
 // Keys remembers which fingerprints have answered 200 for any run.
@@ -98,7 +105,6 @@ type Deps struct {
 
 const (
 	inFlight  = 16               // polls at a time
-	batchSize = 64               // due runs read at a time
 	sleepMost = 30 * time.Second // timers stop during suspend (P7.1), and a wake-up may be lost
 	pauseName = "api"            // the service clock's reason
 )
@@ -112,8 +118,8 @@ type Poller struct {
 	fail context.CancelCauseFunc // Run's
 
 	// The dispatcher's own:
-	batch   []run.ID // due, read ahead, none of them being asked
-	renewed int      // renewals asked in a row
+	batch   batch // due, read ahead, none of them being asked
+	renewed int   // renewals asked in a row
 
 	mu       sync.Mutex
 	config   Config
@@ -121,6 +127,7 @@ type Poller struct {
 	gate     gate
 	renewals renewals
 	trouble  trouble
+	usuals   usuals
 	flying   map[run.ID]bool // being asked
 	proven   string          // a fingerprint known to be proven
 	statuses map[run.Status]bool
@@ -133,6 +140,7 @@ func New(c Config, d Deps) *Poller {
 		wake:     make(chan struct{}, 1),
 		time:     steady{start: time.Now()},
 		renewals: renewals{},
+		usuals:   usuals{apps: map[string]*usual{}},
 		flying:   map[run.ID]bool{},
 		statuses: map[run.Status]bool{},
 	}
@@ -143,6 +151,7 @@ func (p *Poller) Configure(c Config) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.config = c
+	clear(p.usuals.apps) // their plans are made by the settings
 }
 
 // Wake says that runs were handed in: they are asked at once, and while the key
@@ -250,7 +259,7 @@ func (p *Poller) takeOff(id run.ID) {
 	if p.gate.refused {
 		p.gate.probing = id
 	}
-	p.batch = slices.DeleteFunc(p.batch, func(ahead run.ID) bool { return ahead == id })
+	p.batch.remove(id)
 }
 
 func (p *Poller) land(id run.ID) {
