@@ -6,7 +6,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"io/fs"
 	"maps"
@@ -38,9 +37,10 @@ func (q *Queue) Add(ctx context.Context, handIns []run.HandIn) (run.Taken, error
 			return taken, fmt.Errorf("run %q: its labels have more than %d bytes", h.ID, MaxLabels)
 		}
 	}
+	// In the order of the keys each page is looked up, and written, once: not once in
+	// every step.
+	handIns = slices.SortedStableFunc(slices.Values(handIns), func(a, b run.HandIn) int { return cmp.Compare(a.ID, b.ID) })
 	for step := range slices.Chunk(handIns, addStep) {
-		// In the order of the keys each page is looked up once.
-		step = slices.SortedStableFunc(slices.Values(step), func(a, b run.HandIn) int { return cmp.Compare(a.ID, b.ID) })
 		added, err := q.addStep(ctx, step)
 		if err != nil {
 			return taken, err
@@ -62,12 +62,12 @@ func (q *Queue) addStep(ctx context.Context, handIns []run.HandIn) (added, error
 	now := q.now().Truncate(time.Millisecond)
 	err := q.update(ctx, len(handIns), func(t *txn) error {
 		for _, h := range handIns {
-			e, err := t.edit(h.ID)
-			switch {
-			case errors.Is(err, run.ErrUnknown):
+			var e *edit
+			var err error
+			if t.get(bRuns, []byte(h.ID)) == nil {
 				e = t.create(record{Run: run.Run{ID: h.ID, State: run.Waiting, HandedIn: now}, due: millis(now)})
 				a.fresh = append(a.fresh, h.ID)
-			case err != nil:
+			} else if e, err = t.edit(h.ID); err != nil {
 				return err
 			}
 			late, err := e.label(h.Labels)
