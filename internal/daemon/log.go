@@ -251,7 +251,7 @@ func level(k run.EventKind) zapcore.Level {
 	case run.AssetGone, run.APIRefused, run.VolumeOffline, run.DiskLow, run.QueueTrouble, run.ManifestTrouble,
 		run.StageRecovered, run.RunGivenUp, run.DropTrouble:
 		return zapcore.ErrorLevel
-	case run.PollRefused, run.AssetRetry, run.APIDown, run.RateLowered, run.HostSlowed, run.FileRejected, run.FileSkipped,
+	case run.QueueLarge, run.PollRefused, run.AssetRetry, run.APIDown, run.RateLowered, run.HostSlowed, run.FileRejected, run.FileSkipped,
 		inbox.FileTrouble, inbox.WatchLost, storage.SyncUnsupported, storage.NameTrouble,
 		run.StatusUnknown, run.ListIgnored, run.Quarantined, run.LabelsLate, run.ClockSkewed, run.AssetAgain:
 		return zapcore.WarnLevel

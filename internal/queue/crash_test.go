@@ -30,6 +30,10 @@ func child() bool {
 	switch os.Getenv(childRole) {
 	case "write":
 		err = writeForEver(os.Getenv(childDir))
+	case "shrink":
+		err = shrinkForEver(os.Getenv(childDir))
+	case "tight":
+		err = shrinkOnAFullDisk(os.Getenv(childDir))
 	case "fill":
 		err = fillTheDisk(os.Getenv(childDir))
 	default:
@@ -168,17 +172,24 @@ func note(said map[string][]run.ID, line string) error {
 }
 
 func TestAFullDiskStopsTheIntakeAndNothingElse(t *testing.T) {
+	onASmallDisk(t, "fill", "full after ")
+}
+
+// onASmallDisk starts a child that mounts one of its own, and wants to hear that
+// from it.
+func onASmallDisk(t *testing.T, role, want string) {
+	t.Helper()
 	self := &syscall.SysProcAttr{
 		Cloneflags:  syscall.CLONE_NEWUSER | syscall.CLONE_NEWNS,
 		UidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}},
 		GidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}},
 	}
-	cmd, out, err := start(t, "fill", t.TempDir(), self)
+	cmd, out, err := start(t, role, t.TempDir(), self)
 	if err != nil {
 		lacks(t, "a mount namespace of its own (unshare -Urm): "+err.Error())
 	}
 	said, _ := io.ReadAll(out)
-	if err := cmd.Wait(); err != nil || !strings.HasPrefix(string(said), "full after ") {
+	if err := cmd.Wait(); err != nil || !strings.HasPrefix(string(said), want) {
 		t.Errorf("%s: %v", said, err)
 	}
 }

@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"cmp"
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
@@ -19,11 +20,6 @@ import (
 const (
 	schema      = "assetd/queue/1"
 	defaultWait = 5 * time.Second
-
-	// A file is made anew without its free pages at Open where they are more than
-	// half of it and more than this: it never shrinks by itself.
-	compactFrom = 64 << 20
-	compactStep = 16 << 20 // bytes copied in one transaction
 )
 
 func dbPath(dir string) string { return filepath.Join(dir, "queue.db") }
@@ -68,15 +64,11 @@ func (q *Queue) open() error {
 		return err
 	}
 	q.warn(warning)
-	wait := q.options.LockWait
-	if wait == 0 {
-		wait = defaultWait
-	}
-	if q.lock, err = lockDir(q.dir, q.options.ReadOnly, wait); err != nil {
+	if q.lock, err = lockDir(q.dir, q.options.ReadOnly, q.lockWait()); err != nil {
 		return err
 	}
 	if !q.options.ReadOnly {
-		if err := q.create(); err != nil {
+		if err := errors.Join(q.removeHalf(), q.create()); err != nil {
 			return err
 		}
 	}
@@ -85,7 +77,7 @@ func (q *Queue) open() error {
 		return err
 	}
 	q.warn(badHead)
-	if err := q.openFile(wait, badHead != ""); err != nil {
+	if err := q.openFile(badHead != ""); err != nil {
 		return err
 	}
 	q.answers = newAnswers(q.dir)
@@ -94,6 +86,8 @@ func (q *Queue) open() error {
 	}
 	return q.sweepAnswers()
 }
+
+func (q *Queue) lockWait() time.Duration { return cmp.Or(q.options.LockWait, defaultWait) }
 
 func (q *Queue) warn(warning string) {
 	if warning != "" {
@@ -128,34 +122,6 @@ func (q *Queue) create() error {
 	})
 }
 
-// replace puts a file that fill filled in the place of queue.db, atomically and
-// durably. The caller holds the directory's lock.
-func (q *Queue) replace(fill func(*bolt.DB) error) (err error) {
-	name := q.Path() + ".new"
-	if err := os.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			_ = os.Remove(name)
-		}
-	}()
-	db, err := bolt.Open(name, 0o600, &bolt.Options{FreelistType: bolt.FreelistMapType, Timeout: time.Second})
-	if err != nil {
-		return err
-	}
-	if err = errors.Join(fill(db), db.Close()); err != nil {
-		return err
-	}
-	if err = syncFile(name); err != nil {
-		return err
-	}
-	if err = os.Rename(name, q.Path()); err != nil {
-		return err
-	}
-	return syncFile(q.dir)
-}
-
 // makeDir makes a directory that survives power loss, and those above it.
 func makeDir(dir string) error {
 	if _, err := os.Stat(dir); !errors.Is(err, fs.ErrNotExist) {
@@ -181,14 +147,14 @@ func syncFile(name string) error {
 }
 
 // openFile has bbolt open the file, and sees that what is in it is a queue.
-func (q *Queue) openFile(wait time.Duration, badHead bool) (err error) {
+func (q *Queue) openFile(badHead bool) (err error) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {
 		if fault := recover(); fault != nil {
 			err = damaged(q.Path(), fault)
 		}
 	}()
-	if err := q.openDB(wait); err != nil {
+	if err := q.openDB(); err != nil {
 		return err
 	}
 	if badHead && !q.options.ReadOnly { // the next commit writes that one
@@ -200,15 +166,15 @@ func (q *Queue) openFile(wait time.Duration, badHead bool) (err error) {
 	if err := q.check(!badHead && used(q.db) <= inspectionSize); err != nil {
 		return err
 	}
-	if size := used(q.db); !q.options.ReadOnly && free(q.db) > max(compactFrom, size/2) {
-		return q.compact(wait)
+	if !q.options.ReadOnly && q.mostlyFree() {
+		return q.compact()
 	}
 	return nil
 }
 
-func (q *Queue) openDB(wait time.Duration) error {
+func (q *Queue) openDB() error {
 	db, err := bolt.Open(q.Path(), 0o600, &bolt.Options{
-		Timeout:         wait,
+		Timeout:         q.lockWait(),
 		ReadOnly:        q.options.ReadOnly,
 		PreLoadFreelist: true,
 		FreelistType:    bolt.FreelistMapType,
@@ -288,74 +254,6 @@ type brief struct{}
 
 func (brief) KeyToString(b []byte) string   { return hex.EncodeToString(b[:min(len(b), 32)]) }
 func (brief) ValueToString(b []byte) string { return hex.EncodeToString(b[:min(len(b), 32)]) }
-
-// used and free are the file's pages, in bytes: those that bbolt handed out, and
-// those of them that hold nothing.
-func used(db *bolt.DB) (size int64) {
-	_ = db.View(func(tx *bolt.Tx) error {
-		size = tx.Size()
-		return nil
-	})
-	return size
-}
-
-func free(db *bolt.DB) int64 {
-	s := db.Stats()
-	return int64(s.FreePageN+s.PendingPageN) * int64(db.Info().PageSize)
-}
-
-// compact makes the file anew without its free pages. Where that fails the file
-// is used as it is.
-func (q *Queue) compact(wait time.Duration) error {
-	before := used(q.db)
-	err := q.replace(func(anew *bolt.DB) error {
-		if err := bolt.Compact(anew, q.db, compactStep); err != nil {
-			return err
-		}
-		if err := same(anew, q.db); err != nil {
-			return err
-		}
-		return anew.View(q.pages)
-	})
-	if err != nil {
-		q.warn(fmt.Sprintf("%s: %d of %d bytes are free, but it could not be compacted: %v", q.Path(), free(q.db), before, err))
-		if q.renamed() {
-			return err
-		}
-		return nil
-	}
-	if err := q.db.Close(); err != nil {
-		return err
-	}
-	q.db = nil
-	if err := q.openDB(wait); err != nil {
-		return err
-	}
-	q.warn(fmt.Sprintf("%s: compacted from %d to %d bytes", q.Path(), before, used(q.db)))
-	return nil
-}
-
-// renamed reports whether the open file is no longer the one in its place.
-func (q *Queue) renamed() bool {
-	open, err := q.file.Stat()
-	there, err2 := os.Stat(q.Path())
-	return err != nil || err2 != nil || !os.SameFile(open, there)
-}
-
-// same sees that two files hold as many keys in each bucket.
-func same(a, b *bolt.DB) error {
-	return a.View(func(ta *bolt.Tx) error {
-		return b.View(func(tb *bolt.Tx) error {
-			for n := range buckets {
-				na, nb := ta.Bucket(n.name()).Stats().KeyN, tb.Bucket(n.name()).Stats().KeyN
-				if na != nb {
-					return fmt.Errorf("%q has %d keys, its copy %d", n.name(), nb, na)
-				}
-			}
-			return nil
-		})
-	})
-}
 
 // explain adds what a person can do to an error of the file system.
 func explain(err error, dir string) error {

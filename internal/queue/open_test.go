@@ -140,37 +140,6 @@ func TestANewerSchemaIsLeftAlone(t *testing.T) {
 	}
 }
 
-func TestAFileMostlyFreeIsMadeAnewAtOpen(t *testing.T) {
-	dir := filled(t)
-	db, err := bolt.Open(dbPath(dir), 0, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ballast := []byte("ballast")
-	err = errors.Join(
-		db.Update(func(tx *bolt.Tx) error {
-			return tx.Bucket(bMeta.name()).Put(ballast, make([]byte, compactFrom+compactFrom/4))
-		}),
-		db.Update(func(tx *bolt.Tx) error { return tx.Bucket(bMeta.name()).Delete(ballast) }),
-		db.Close(),
-	)
-	if err != nil {
-		t.Fatal(err)
-	}
-	q := opened(t, dir, Options{})
-	s := must(q.Stats(t.Context()))(t)
-	if s.Size > 1<<20 || s.Free > s.Size/2 || !strings.Contains(strings.Join(q.Warnings(), "\n"), "compacted") {
-		t.Errorf("%+v, warnings %q", s, q.Warnings())
-	}
-	if c := must(q.Counts(t.Context()))(t); c.Runs[run.Waiting] != 298 || c.Assets[run.AssetWaiting] != 200 {
-		t.Errorf("%v", c)
-	}
-	if _, err := Open(dir, Options{LockWait: time.Millisecond}); !errors.Is(err, ErrLocked) {
-		t.Errorf("the new file is not locked: %v", err)
-	}
-	add(t, q, "another")
-}
-
 func TestFileSystemsThatCannotBeTrustedAreRefused(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("missing: Linux")

@@ -59,6 +59,9 @@ type Options struct {
 	ReadOnly bool             // for commands beside no daemon: nothing is created or changed
 	LockWait time.Duration    // how long to wait for another's lock; 0: 5 s
 	MaxSize  int64            // bytes of queue.db beyond which ErrFull; 0: no limit
+	// CompactFrom is how many bytes of free pages, being more than half of the file,
+	// have it made anew without them; 0: 64 MiB.
+	CompactFrom int64
 }
 
 // Queue is an open queue.
@@ -70,8 +73,11 @@ type Queue struct {
 	service  time.Duration
 	options  Options
 
-	db      *bolt.DB
-	file    *os.File // bbolt's own, to let go of a file that bbolt cannot close any more
+	swap       sync.RWMutex // guards db and file, which the writer alone replaces
+	db         *bolt.DB
+	file       *os.File  // bbolt's own, to let go of a file that bbolt cannot close any more
+	shrinkFrom time.Time // the writer's: not before
+
 	lock    *os.File
 	answers *answers
 
@@ -198,6 +204,8 @@ func (q *Queue) view(ctx context.Context, read func(*txn) error) (err error) {
 			err = q.die(damaged(q.Path(), fault))
 		}
 	}()
+	q.swap.RLock()
+	defer q.swap.RUnlock()
 	err = q.db.View(func(tx *bolt.Tx) error { return read(&txn{tx: tx}) })
 	return q.judge(err)
 }

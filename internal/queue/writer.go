@@ -8,6 +8,7 @@ import (
 	"runtime/debug"
 	"strings"
 	"syscall"
+	"time"
 
 	bolt "go.etcd.io/bbolt"
 	bolterrors "go.etcd.io/bbolt/errors"
@@ -58,6 +59,8 @@ func (q *Queue) update(ctx context.Context, weight int, do func(*txn) error) err
 func (q *Queue) write() {
 	defer close(q.stopped)
 	debug.SetPanicOnFault(true)
+	look := time.NewTicker(compactEvery)
+	defer look.Stop()
 	for q.Err() == nil {
 		select {
 		case <-q.closing:
@@ -65,6 +68,8 @@ func (q *Queue) write() {
 		case <-q.dead: // a reader found damage
 			return
 		case <-q.pings:
+		case <-look.C:
+			q.shrink()
 		case o := <-q.ops:
 			q.commit(q.gather(o))
 		}

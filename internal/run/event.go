@@ -79,6 +79,8 @@ const (
 	DiskLow         EventKind = "no room, downloads wait"
 	DiskBack        EventKind = "room again"
 	QueueTrouble    EventKind = "queue cannot be written"
+	QueueCompacted  EventKind = "queue file made smaller"
+	QueueLarge      EventKind = "queue file cannot be made smaller"
 	ManifestTrouble EventKind = "manifest cannot be written"
 	ClockSkewed     EventKind = "local clock differs from the server's"
 	StageRecovered  EventKind = "panic in a stage, carried on"

@@ -1,0 +1,372 @@
+package queue
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	bolt "go.etcd.io/bbolt"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/assetd/assetd/internal/run"
+)
+
+// roomy leaves so many runs in a queue, and some MiB of free pages.
+func roomy(ctx context.Context, q *Queue, keep ...run.ID) error {
+	label := map[string]string{"l": strings.Repeat("x", 8<<10)}
+	var in []run.HandIn
+	for i := range 200 {
+		in = append(in, run.HandIn{ID: run.ID(fmt.Sprintf("gone-%03d", i)), Labels: label})
+	}
+	for _, id := range keep {
+		in = append(in, run.HandIn{ID: id, Labels: map[string]string{"shot": string(id)}})
+	}
+	if _, err := q.Add(ctx, in); err != nil {
+		return err
+	}
+	var gone errgroup.Group // at once, so that they share commits
+	for _, h := range in[:200] {
+		gone.Go(func() error { return q.Remove(ctx, h.ID, true) })
+	}
+	return gone.Wait()
+}
+
+const fewFree = 1 << 20 // where no test can wait for 64 MiB
+
+func noHalf(t *testing.T, dir string) {
+	t.Helper()
+	if _, err := os.Stat(halfPath(dir)); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a half made file is left: %v", err)
+	}
+}
+
+func TestAFileMostlyFreeIsMadeAnewAtOpen(t *testing.T) {
+	dir := filled(t)
+	db, err := bolt.Open(dbPath(dir), 0, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ballast := []byte("ballast")
+	err = errors.Join(
+		db.Update(func(tx *bolt.Tx) error {
+			return tx.Bucket(bMeta.name()).Put(ballast, make([]byte, compactFrom+compactFrom/4))
+		}),
+		db.Update(func(tx *bolt.Tx) error { return tx.Bucket(bMeta.name()).Delete(ballast) }),
+		db.Close(),
+	)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if ro := opened(t, dir, Options{ReadOnly: true}); must(ro.Stats(t.Context()))(t).Free < compactFrom {
+		t.Error("made anew by one who only reads, or nothing was free")
+	} else if err := ro.Close(); err != nil {
+		t.Fatal(err)
+	}
+	var told []run.Event
+	q := opened(t, dir, Options{Tell: func(e run.Event) { told = append(told, e) }})
+	s := must(q.Stats(t.Context()))(t)
+	if s.Size > 1<<20 || s.Free > s.Size/2 {
+		t.Errorf("%+v", s)
+	}
+	if len(told) != 1 || told[0].Kind != run.QueueCompacted || !strings.Contains(told[0].Note, "MiB to ") {
+		t.Errorf("%+v", told)
+	}
+	if c := must(q.Counts(t.Context()))(t); c.Runs[run.Waiting] != 298 || c.Assets[run.AssetWaiting] != 200 {
+		t.Errorf("%v", c)
+	}
+	if _, err := Open(dir, Options{LockWait: time.Millisecond}); !errors.Is(err, ErrLocked) {
+		t.Errorf("the new file is not locked: %v", err)
+	}
+	add(t, q, "another")
+}
+
+func TestAFileWithFewFreePagesIsLeftAsItIs(t *testing.T) {
+	dir := t.TempDir()
+	q := opened(t, dir, Options{})
+	if err := errors.Join(roomy(t.Context(), q, "kept"), q.Close()); err != nil {
+		t.Fatal(err)
+	}
+	q = opened(t, dir, Options{Tell: func(e run.Event) { t.Errorf("%+v", e) }})
+	if s := must(q.Stats(t.Context()))(t); s.Free < fewFree {
+		t.Errorf("%+v", s)
+	}
+}
+
+// While it runs, too, without anybody noticing.
+func TestAFileMostlyFreeIsMadeAnewBetweenTwoCommits(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		var told []run.Event
+		q := opened(t, dir, Options{CompactFrom: fewFree, Tell: func(e run.Event) {
+			if e.Kind != run.RunAccepted {
+				told = append(told, e)
+			}
+		}})
+		if err := roomy(t.Context(), q, "kept"); err != nil {
+			t.Fatal(err)
+		}
+		stop := make(chan struct{})
+		var readers sync.WaitGroup
+		for range 4 {
+			readers.Go(func() {
+				for {
+					select {
+					case <-stop:
+						return
+					case <-time.After(time.Second):
+					}
+					if r, err := q.Get(t.Context(), "kept"); err != nil || r.Labels["shot"] != "kept" {
+						t.Errorf("%+v, %v", r, err)
+					}
+				}
+			})
+		}
+		time.Sleep(compactEvery + 500*time.Millisecond)
+		synctest.Wait()
+		s := must(q.Stats(t.Context()))(t)
+		if len(told) != 1 || told[0].Kind != run.QueueCompacted || s.Size > fewFree {
+			t.Errorf("%+v, told %+v", s, told)
+		}
+		add(t, q, "another")
+		time.Sleep(2 * compactEvery)
+		close(stop)
+		readers.Wait()
+		if err := q.Close(); err != nil {
+			t.Error(err)
+		}
+		if len(told) != 1 {
+			t.Errorf("made anew though nothing was free: %+v", told[1:])
+		}
+	})
+	noHalf(t, dir)
+	q := opened(t, dir, Options{})
+	if c := must(q.Counts(t.Context()))(t); c.Runs[run.Waiting] != 2 {
+		t.Errorf("%v", c)
+	}
+}
+
+// Whatever a crash left of the new file is no queue, whole or not: only its name
+// makes it one.
+func TestWhatACrashLeftOfTheNewFileIsRemoved(t *testing.T) {
+	dir := t.TempDir()
+	q := opened(t, dir, Options{})
+	if err := errors.Join(roomy(t.Context(), q, "kept"), q.Close()); err != nil {
+		t.Fatal(err)
+	}
+	before, err := os.ReadFile(dbPath(dir))
+	if err != nil {
+		t.Fatal(err)
+	}
+	q = opened(t, dir, Options{CompactFrom: fewFree})
+	if err := q.Close(); err != nil {
+		t.Fatal(err)
+	}
+	anew, err := os.ReadFile(dbPath(dir))
+	if err != nil || len(anew) >= len(before) {
+		t.Fatalf("%d of %d bytes: %v", len(anew), len(before), err)
+	}
+	page := os.Getpagesize()
+	for _, c := range []struct {
+		what       string
+		there, new []byte
+	}{
+		{"before the first byte", before, []byte{}},
+		{"in the first page", before, anew[:100]},
+		{"in the middle", before, anew[:len(anew)/2/page*page]},
+		{"before its sync", before, make([]byte, len(anew))},
+		{"before the rename", before, anew},
+		{"after the rename", anew, nil},
+		{"at the next time", anew, anew[:3*page]},
+	} {
+		for _, from := range []int64{fewFree, 0} { // made anew once more, or not
+			dir := t.TempDir()
+			err := os.WriteFile(dbPath(dir), c.there, 0o600)
+			if err == nil && c.new != nil {
+				err = os.WriteFile(halfPath(dir), c.new, 0o600)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			q := opened(t, dir, Options{CompactFrom: from})
+			noHalf(t, dir)
+			r, err := q.Get(t.Context(), "kept")
+			if counts := must(q.Counts(t.Context()))(t); err != nil || r.Labels["shot"] != "kept" || counts.Runs[run.Waiting] != 1 {
+				t.Errorf("%s: %+v, %v, %v", c.what, r, counts, err)
+			}
+			add(t, q, "another")
+		}
+	}
+}
+
+// A directory in its place stands for whatever keeps the new file from being made.
+func TestAFileThatCannotBeMadeAnewIsUsedAsItIs(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		var told []run.Event
+		q := opened(t, dir, Options{CompactFrom: fewFree, Tell: func(e run.Event) {
+			if e.Kind != run.RunAccepted {
+				told = append(told, e)
+			}
+		}})
+		if err := roomy(t.Context(), q, "kept"); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.MkdirAll(filepath.Join(halfPath(dir), "in the way"), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(10 * compactEvery)
+		synctest.Wait()
+		if len(told) != 1 || told[0].Kind != run.QueueLarge || told[0].Err == nil || !strings.Contains(told[0].Note, "are free") {
+			t.Errorf("told %+v", told)
+		}
+		add(t, q, "another")
+		if err := os.RemoveAll(halfPath(dir)); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(compactAgain)
+		synctest.Wait()
+		if len(told) != 2 || told[1].Kind != run.QueueCompacted {
+			t.Errorf("told %+v", told)
+		}
+		add(t, q, "one-more")
+		if err := q.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestMakingTheFileAnewOutlivesSIGKILL(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "state")
+	added := map[run.ID]bool{}
+	compacted := 0
+	for round := range 8 {
+		cmd, out, err := start(t, "shrink", dir, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		lines := bufio.NewScanner(out)
+		hear := func() bool {
+			if !lines.Scan() {
+				return false
+			}
+			what, id, _ := strings.Cut(lines.Text(), " ")
+			switch what {
+			case "added":
+				added[run.ID(id)] = true
+			case "compacted":
+				compacted++
+			case "closing": // what follows makes the file anew
+			default:
+				t.Fatalf("the child said %q", lines.Text())
+			}
+			return true
+		}
+		for n := 1 + rand.IntN(12); n > 0 && hear(); n-- {
+		}
+		for spin := rand.IntN(1 << 20); spin > 0; spin-- { // somewhere in the next step
+		}
+		if err := cmd.Process.Kill(); err != nil {
+			t.Fatal(err)
+		}
+		for hear() {
+		}
+		if err := cmd.Wait(); err == nil {
+			t.Fatal("it was not killed")
+		}
+		q := opened(t, dir, Options{LockWait: time.Minute})
+		noHalf(t, dir)
+		for id := range added {
+			if _, err := q.Get(t.Context(), id); err != nil {
+				t.Errorf("round %d: %v", round, err)
+			}
+		}
+		if err := errors.Join(inconsistency(q), q.Close()); err != nil {
+			t.Errorf("round %d: %v", round, err)
+		}
+	}
+	if compacted == 0 || len(added) == 0 {
+		t.Errorf("%d added, made anew %d times: nothing was tried", len(added), compacted)
+	}
+}
+
+// shrinkForEver has the file made anew again and again, and says what stands.
+func shrinkForEver(dir string) error {
+	for {
+		q, err := Open(dir, Options{CompactFrom: fewFree, Tell: func(e run.Event) {
+			if e.Kind == run.QueueCompacted {
+				fmt.Println("compacted")
+			}
+		}})
+		if err != nil {
+			return err
+		}
+		id := run.ID(fmt.Sprintf("run-%016x", rand.Uint64()))
+		if err := roomy(context.Background(), q, id); err != nil {
+			return err
+		}
+		fmt.Println("added", id)
+		fmt.Println("closing")
+		if err := q.Close(); err != nil {
+			return err
+		}
+	}
+}
+
+func TestAFullDiskKeepsTheFileAsItIs(t *testing.T) { onASmallDisk(t, "tight", "as it was") }
+
+func shrinkOnAFullDisk(mount string) error {
+	if err := syscall.Mount("tmpfs", mount, "tmpfs", 0, "size=4m"); err != nil {
+		return fmt.Errorf("mount: %w", err)
+	}
+	ctx := context.Background()
+	dir := filepath.Join(mount, "state")
+	q, err := Open(dir, Options{})
+	if err != nil {
+		return err
+	}
+	var keep []run.ID
+	for i := range 100 {
+		keep = append(keep, run.ID(fmt.Sprintf("kept-%d", i)))
+	}
+	if err := errors.Join(roomy(ctx, q, keep...), q.Close()); err != nil {
+		return err
+	}
+	var fill error
+	for i := 0; fill == nil; i++ { // to the last page
+		fill = os.WriteFile(filepath.Join(mount, fmt.Sprint("ballast", i)), make([]byte, 4<<10), 0o600)
+	}
+	var told []run.Event
+	if q, err = Open(dir, Options{CompactFrom: fewFree, Tell: func(e run.Event) { told = append(told, e) }}); err != nil {
+		return err
+	}
+	if len(told) != 1 || told[0].Kind != run.QueueLarge || !strings.Contains(told[0].Err.Error(), "no space left") {
+		return fmt.Errorf("told %+v", told)
+	}
+	if _, err := os.Stat(halfPath(dir)); !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("a half made file is left: %w", err)
+	}
+	// There is room in the file itself.
+	if _, err := q.Add(ctx, []run.HandIn{{ID: "another"}}); err != nil {
+		return err
+	}
+	c, err := q.Counts(ctx)
+	if err != nil || c.Runs[run.Waiting] != 101 {
+		return fmt.Errorf("%v, %w", c, err)
+	}
+	if err := errors.Join(inconsistency(q), q.Close()); err != nil {
+		return err
+	}
+	fmt.Println("as it was")
+	return nil
+}
