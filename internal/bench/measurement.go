@@ -30,7 +30,7 @@ func (m measurement) limit(rounds int) time.Duration {
 
 // all lists the measurements in the order in which they are taken.
 func all() []measurement {
-	return []measurement{images(), videos(), large(), million(), intake(), idle(), scarce(started), scarce(cut)}
+	return []measurement{images(), videos(), large(), million(), intake(), idle(), lateness(), scarce(started), scarce(cut)}
 }
 
 // choose returns the measurements with these names; all where there are none.
