@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
+	"net/http/httptrace"
 	"strconv"
 	"strings"
 	"time"
@@ -34,6 +36,7 @@ type query struct {
 type answer struct {
 	resp     *http.Response
 	at       target
+	conn     net.Conn // that it comes over; nil: of no interest, there is no valve
 	received time.Time
 	ctx      context.Context // ends with close; its cause tells why it ended early
 	cancel   context.CancelCauseFunc
@@ -111,6 +114,9 @@ func (f *fetch) send(ctx context.Context, at target, q query) (*answer, error) {
 	}
 	a := &answer{at: at}
 	a.ctx, a.cancel = context.WithCancelCause(ctx)
+	if f.req.Valve != nil {
+		a.ctx = httptrace.WithClientTrace(a.ctx, &httptrace.ClientTrace{GotConn: func(got httptrace.GotConnInfo) { a.conn = got.Conn }})
+	}
 	limit := time.AfterFunc(answerTimeout, func() {
 		a.cancel(&stallError{fmt.Sprintf("no answer came within %s", answerTimeout)})
 	})

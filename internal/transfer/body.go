@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"time"
 
 	"golang.org/x/time/rate"
@@ -21,8 +22,13 @@ const (
 
 var errTooMuch = errors.New("sent more than it had announced")
 
+// readOut is the size, in bytes, up to which a body is read to its end at once,
+// never held: opening it has cost the link a good part of it already.
+const readOut = 512 << 10
+
 // body reads an answer's body under the watch. Counted is only time spent
-// waiting for the server: neither our own pace nor a slow disk speaks against it.
+// waiting for the server: neither our own pace, nor a hold, nor a slow disk speaks
+// against it.
 type body struct {
 	from   io.Reader
 	ctx    context.Context
@@ -30,6 +36,9 @@ type body struct {
 	pace   pace
 	stall  time.Duration
 	timer  *time.Timer
+	valve  *Valve   // nil: always open
+	conn   net.Conn // what it comes over, while the valve may hold it
+	narrow bool     // that was made so
 
 	window struct { // since the last look at the average
 		bytes  int64
@@ -38,8 +47,11 @@ type body struct {
 }
 
 // body watches the answer's body. Its owner calls stop.
-func (a *answer) body(p pace, stall time.Duration) *body {
+func (a *answer) body(p pace, stall time.Duration, v *Valve) *body {
 	b := &body{from: a.resp.Body, ctx: a.ctx, cancel: a.cancel, pace: p, stall: stall}
+	if size := a.resp.ContentLength; size < 0 || size > readOut {
+		b.valve, b.conn = v, a.conn
+	}
 	b.timer = time.AfterFunc(stall, func() {
 		b.cancel(&stallError{fmt.Sprintf("no byte came for %s (download.stall_timeout)", stall)})
 	})
@@ -54,10 +66,18 @@ func (e *stallError) Error() string { return e.reason }
 
 func (b *body) Read(p []byte) (int, error) {
 	p = p[:b.pace.chunk(len(p))]
+	allowed, err := b.pass(len(p))
+	if err != nil {
+		return 0, err
+	}
+	p = p[:allowed]
 	before := time.Now()
 	b.timer.Reset(b.stall)
 	n, err := b.from.Read(p)
 	b.timer.Stop()
+	if b.valve != nil {
+		b.valve.passed(n)
+	}
 	b.window.waited += time.Since(before)
 	b.window.bytes += int64(n)
 	if span := minWindow * b.stall; b.window.waited >= span {
@@ -78,6 +98,30 @@ func (b *body) Read(p []byte) (int, error) {
 		return n, wait
 	}
 	return n, err
+}
+
+// pass waits until the valve lets something through, and says how much of n bytes.
+func (b *body) pass(n int) (int, error) {
+	if b.valve == nil {
+		return n, nil
+	}
+	b.fit()
+	n, err := b.valve.pass(b.ctx, n)
+	b.fit() // it may have been turned meanwhile
+	return n, err
+}
+
+// fit makes the connection's buffer small while the transfer is held.
+func (b *body) fit() {
+	held := b.valve.Held()
+	if held == b.narrow || b.conn == nil {
+		return
+	}
+	if b.narrow = held; held {
+		narrow(b.conn)
+	} else {
+		widen(b.conn)
+	}
 }
 
 func (b *body) stop() { b.timer.Stop() }

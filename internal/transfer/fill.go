@@ -69,7 +69,7 @@ func (f *fetch) reserve(n int64) error {
 // copy reads the answer's body into the part: length bytes, or where that is -1
 // as many as come.
 func (f *fetch) copy(ctx context.Context, a *answer, length int64) error {
-	b := a.body(f.c.pace, f.cfg.StallTimeout)
+	b := a.body(f.c.pace, f.cfg.StallTimeout, f.req.Valve)
 	defer b.stop()
 	// Where the connection's end is the body's, a range is over when it is there.
 	endless := length >= 0 && a.resp.ContentLength < 0 && len(a.resp.TransferEncoding) == 0

@@ -75,6 +75,7 @@ type Request struct {
 	URL    string  // a secret, exactly as the API gave it
 	Width  *int    // pixels, as the API has it; nil: not told
 	Height *int
+	Valve  *Valve // holds the transfer open at a trickle; nil: it is never held
 }
 
 // Result is a part that is whole.

@@ -1,0 +1,108 @@
+package transfer
+
+import (
+	"context"
+	"math/rand/v2"
+	"sync"
+	"time"
+)
+
+// Trickle is how much of a held transfer is read, and how often: enough that
+// neither the server nor a proxy takes the client for gone.
+type Trickle struct {
+	Bytes int           // at a time; at least 1
+	Every time.Duration // at most; each wait is up to a quarter shorter, so that many do not read as one
+}
+
+// Valve holds a transfer open at a trickle, so that it is running when its URL
+// dies and can be finished after that, and lets it go on. A server judges a
+// signed URL when a request starts; a running answer goes on. The zero Valve is
+// open. It serves one transfer at a time; Hold and Open may be called from
+// anywhere, also before and after it.
+type Valve struct {
+	mu      sync.Mutex
+	trickle Trickle
+	held    bool
+	turned  chan struct{} // closed when the valve is turned; nil: nobody waits
+
+	left int       // bytes that may still be read of this trickle
+	due  time.Time // of the next one
+}
+
+// Hold lets no more than a trickle through from now on.
+func (v *Valve) Hold(t Trickle) {
+	v.turn(func() {
+		v.trickle = Trickle{Bytes: max(t.Bytes, 1), Every: t.Every}
+		v.held = true
+	})
+}
+
+// Open lets everything through again.
+func (v *Valve) Open() {
+	v.turn(func() { v.held, v.left, v.due = false, 0, time.Time{} })
+}
+
+func (v *Valve) turn(how func()) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	how()
+	if v.turned != nil {
+		close(v.turned)
+		v.turned = nil
+	}
+}
+
+// Held reports whether the valve lets no more than a trickle through.
+func (v *Valve) Held() bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.held
+}
+
+// pass waits until something may be read, and says how much of want bytes. The
+// error is the cause of ctx.
+func (v *Valve) pass(ctx context.Context, want int) (int, error) {
+	for {
+		n, wait, turned := v.portion(want)
+		if n > 0 {
+			return n, nil
+		}
+		timer := time.NewTimer(wait)
+		select {
+		case <-turned:
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return 0, context.Cause(ctx)
+		}
+		timer.Stop()
+	}
+}
+
+// portion is what may be read now of want bytes, or how long to wait for it.
+func (v *Valve) portion(want int) (n int, wait time.Duration, turned <-chan struct{}) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if !v.held {
+		return want, 0, nil
+	}
+	now := time.Now()
+	if v.left <= 0 && !now.Before(v.due) {
+		v.left = v.trickle.Bytes
+		v.due = now.Add(v.trickle.Every - time.Duration(rand.Float64()*float64(v.trickle.Every)/4))
+	}
+	if v.left > 0 {
+		return min(want, v.left), 0, nil
+	}
+	if v.turned == nil {
+		v.turned = make(chan struct{})
+	}
+	return 0, v.due.Sub(now), v.turned
+}
+
+// passed says how much of a portion was read.
+func (v *Valve) passed(n int) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.left -= n
+}
