@@ -111,6 +111,14 @@ type PartMark struct {
 	Total int64  `json:"total"`          // bytes; -1: not told
 }
 
+// Span is bytes of an object that stand together.
+type Span struct {
+	From, To int64 // the first, and the first behind it
+}
+
+// Len is how many bytes there are.
+func (s Span) Len() int64 { return s.To - s.From }
+
 // Whole says what is in a part that is complete.
 type Whole struct {
 	Key         Key

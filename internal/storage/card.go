@@ -17,13 +17,17 @@ import (
 // nothing orders the two on every file system.
 type card struct {
 	Mark   run.PartMark `json:"mark"`
-	Boot   string       `json:"boot"`
-	Synced int64        `json:"synced"` // bytes
+	Boot   string       `json:"boot"`   // in which the part's length counts; empty: in none, there is a map
+	Synced int64        `json:"synced"` // bytes from the front on
 	Sum    uint32       `json:"crc32c"` // of the synced bytes
+	Map    *partMap     `json:"map,omitempty"`
 }
 
 // writeCard replaces the card. It is not synced: at worst an older one comes back.
 func (p *Part) writeCard() error {
+	if p.card.Map != nil {
+		p.draw()
+	}
 	data, err := json.Marshal(p.card)
 	if err != nil {
 		return err
@@ -81,39 +85,75 @@ func (p *Part) readCard(d *folder) error {
 	return nil
 }
 
-// resume finds out how many of the part's bytes count, by its card.
-func (p *Part) resume(length int64) error {
+// resume finds out which of the part's bytes count, by its card.
+func (p *Part) resume(info fs.FileInfo) error {
 	c := p.card
 	if c == nil {
 		return p.dropCard()
 	}
-	from, size, sum := c.Synced, length, c.Sum
-	rebooted := c.Boot == "" || c.Boot != p.v.boot
-	if rebooted {
-		from, size, sum = 0, c.Synced, 0
+	var is reach
+	var unsynced, good bool
+	if c.Map == nil {
+		is, unsynced, good = p.byLength(info.Size())
+	} else {
+		is, unsynced, good = p.byMap(info.Size())
 	}
-	good := c.Synced >= 0 && c.Synced <= length && (c.Mark.Total < 0 || size <= c.Mark.Total)
-	if good {
-		// Within one boot only the tail beyond the last sync is read; after a reboot
-		// all that counts, to see that it is what was synced.
-		sum, good = p.checksum(from, size, sum)
-		good = good && (!rebooted || sum == c.Sum)
-	}
-	if good && c.Synced < size {
+	if good && unsynced {
 		// Bytes of an earlier descriptor, never synced: what went wrong with them is
 		// told to this one now, and to nobody later.
 		good = p.v.sys.sync(p.f) == nil
 	}
+	if good && info.Size() > is.far() {
+		// Before the card says that in this boot the length counts.
+		good = p.v.sys.truncate(p.f, is.far()) == nil
+	}
 	if !good {
 		return p.dropCard()
 	}
-	if now := (card{Mark: c.Mark, Boot: p.v.boot, Synced: size, Sum: sum}); *c != now {
-		*c = now
+	p.stale = false
+	p.reach, p.end = is, is.written()
+	p.asked = p.snapshot()
+	before := *c
+	p.believe(is)
+	if before != *c {
 		p.writeCard() //nolint:errcheck // the old one says less than is true, which is safe
 	}
-	p.size, p.sum, p.end, p.stale = size, sum, size, length > size
-	p.asked, p.askSum = size, sum
+	if st, ok := sysStat(info); ok && info.Size() <= is.far() {
+		// Blocks that were set aside and not written yet are there still.
+		p.alloc = min(max(st.Blocks*512, p.end), max(c.Mark.Total, p.end))
+		p.end = p.alloc
+	}
 	return nil
+}
+
+// byLength is what counts of a part that was written from front to back: within one
+// boot all of it, after a reboot what was synced.
+func (p *Part) byLength(length int64) (is reach, unsynced, good bool) {
+	c := p.card
+	if c.Synced < 0 || c.Synced > length {
+		return is, false, false
+	}
+	if p.rebooted(c.Boot) {
+		// All that counts is read, to see that it is what was synced.
+		sum, read := p.checksum(0, c.Synced, 0)
+		is = reach{size: c.Synced, sum: sum}
+		return is, false, read && sum == c.Sum && (c.Mark.Total < 0 || is.size <= c.Mark.Total)
+	}
+	sum, read := p.checksum(c.Synced, length, c.Sum) // only the tail beyond the last sync
+	is = reach{size: length, sum: sum}
+	return is, c.Synced < length, read && (c.Mark.Total < 0 || is.size <= c.Mark.Total)
+}
+
+func (p *Part) rebooted(boot string) bool { return boot == "" || boot != p.v.boot }
+
+// believe makes the card say that this is synced, and counts in this boot.
+func (p *Part) believe(is reach) {
+	c := p.card
+	c.Synced, c.Sum = is.size, is.sum
+	c.Boot, c.Map = p.v.boot, nil
+	if len(is.beyond) > 0 {
+		c.Boot, c.Map = "", &partMap{Boot: p.v.boot, Synced: is.snapshot().beyond}
+	}
 }
 
 // checksum goes on with sum over the bytes from one offset to another.
@@ -134,22 +174,23 @@ func (p *Part) checksum(from, to int64, sum uint32) (uint32, bool) {
 // for it only when too much piles up behind. Parts that cannot be resumed get
 // theirs too: their last sync, in the keeper, must not hold up all others.
 func (p *Part) keepSynced() error {
+	ahead := p.written() - p.asked.written()
 	if p.syncing != nil {
-		if len(p.syncing) == 0 && p.size-p.asked < mostUnsynced {
+		if len(p.syncing) == 0 && ahead < mostUnsynced {
 			return nil
 		}
 		if err := p.endSync(); err != nil {
 			return err
 		}
 	}
-	if p.size-p.asked >= syncBytes || p.size > p.asked && time.Since(p.askedAt) >= syncTime {
+	if ahead >= syncBytes || ahead > 0 && time.Since(p.askedAt) >= syncTime {
 		p.startSync()
 	}
 	return nil
 }
 
 func (p *Part) startSync() {
-	p.asked, p.askSum, p.askedAt = p.size, p.sum, time.Now()
+	p.asked, p.askedAt = p.snapshot(), time.Now()
 	done, f := make(chan error, 1), p.f
 	p.syncing = done
 	go func() { done <- p.v.sys.sync(f) }()
@@ -167,7 +208,10 @@ func (p *Part) endSync() error {
 		return p.lose("syncing", err)
 	}
 	if p.card != nil {
-		p.card.Synced, p.card.Sum = p.asked, p.askSum
+		p.card.Synced, p.card.Sum = p.asked.size, p.asked.sum
+		if p.card.Map != nil {
+			p.card.Map.Synced = p.asked.beyond
+		}
 		p.writeCard() //nolint:errcheck // see above
 	}
 	return nil

@@ -18,8 +18,9 @@ import (
 	"github.com/assetd/assetd/internal/run"
 )
 
-// trial is a small world: three assets of one run, one of them resumable and
-// slow, one whose name a stranger's file has; and the run's records.
+// trial is a small world: four assets of one run, two of them resumable and slow, of
+// which one is written at several places, one whose name a stranger's file has; and
+// the run's records.
 type trial struct {
 	*rig
 	disk   *disk
@@ -36,7 +37,7 @@ func begin(t *testing.T, dir string, q *ledger, boot string) *trial {
 	if len(q.runs) == 0 {
 		plantFile(t, filepath.Join(dir, stranger), "a stranger's")
 	}
-	for i, id := range []string{"a", "b", "c"} {
+	for i, id := range []string{"a", "b", "c", "d"} {
 		key := run.Key{Run: "run1", Kind: run.Images, ID: id}
 		if _, ok := q.assets[key]; !ok {
 			w.asset("run1", run.Images, id)
@@ -143,8 +144,8 @@ func (w *trial) round() bool {
 // there, and reserves before it writes.
 func (w *trial) fill(p *Part, key run.Key, data []byte) (run.Whole, bool) {
 	mark := run.PartMark{Total: int64(len(data))}
-	if key.ID == "c" {
-		mark.ETag = `"c"`
+	if key.ID == "c" || key.ID == "d" {
+		mark.ETag = `"` + key.ID + `"`
 	}
 	have, under := p.Have()
 	if have > 0 && under != mark {
@@ -155,7 +156,7 @@ func (w *trial) fill(p *Part, key run.Key, data []byte) (run.Whole, bool) {
 			return run.Whole{}, false
 		}
 	}
-	if p.Reserve(int64(len(data))-have) != nil {
+	if p.Reserve(int64(len(data))-p.written()) != nil {
 		return run.Whole{}, false
 	}
 	got := make([]byte, have)
@@ -167,6 +168,10 @@ func (w *trial) fill(p *Part, key run.Key, data []byte) (run.Whole, bool) {
 			w.t.Errorf("step %d: the part of %s has other bytes than were written", w.disk.step, key)
 		}
 	}
+	if key.ID == "d" && !w.scatter(p, data) {
+		return run.Whole{}, false
+	}
+	have, _ = p.Have()
 	for have < int64(len(data)) {
 		n := min(int64(len(data))-have, 400)
 		if _, err := p.Write(data[have : have+n]); err != nil {
@@ -180,6 +185,47 @@ func (w *trial) fill(p *Part, key run.Key, data []byte) (run.Whole, bool) {
 	}
 	sum := sha256.Sum256(data)
 	return run.Whole{Key: key, Size: have, SHA256: hex.EncodeToString(sum[:]), Ext: ".png"}, true
+}
+
+// scatter writes all but the front's first bytes from the end on, each stretch
+// beside a slow network.
+func (w *trial) scatter(p *Part, data []byte) bool {
+	const stretch = 150
+	if have, _ := p.Have(); have == 0 {
+		if _, err := p.Write(data[:stretch]); err != nil {
+			return false
+		}
+	}
+	for _, s := range p.Beyond() {
+		got := make([]byte, s.Len())
+		if _, err := w.sys.read(p.f, got, s.From); err != nil {
+			return false
+		}
+		if !bytes.Equal(got, data[s.From:s.To]) {
+			w.t.Errorf("step %d: the part with gaps has other bytes than were written at %v", w.disk.step, s)
+		}
+	}
+	for end := int64(len(data)); end > 0; end -= stretch {
+		from := max(end-stretch, 0)
+		if !p.vacant(from, end-from) {
+			continue
+		}
+		if _, err := p.WriteAt(data[from:end], from); err != nil {
+			return false
+		}
+		time.Sleep(syncTime / 2)
+		synctest.Wait()
+	}
+	for p.size < int64(len(data)) {
+		end := int64(len(data))
+		if far := p.Beyond(); len(far) > 0 {
+			end = far[0].From
+		}
+		if _, err := p.Write(data[p.size:end]); err != nil {
+			return false
+		}
+	}
+	return true
 }
 
 func (w *trial) record() bool {

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -33,14 +34,16 @@ var (
 )
 
 // Part is an asset's bytes on their way: a file in .assetd/parts that is written
-// from front to back. It is not safe for concurrent use. One of Close, Discard,
+// from front to back, or at several places at once. WriteAt and ReadAt are safe for
+// concurrent use, with Have and each other; all else is not. One of Close, Discard,
 // Quarantine and Keep ends it; after that only Close may be called, and does
 // nothing.
 //
 // A part whose mark has an ETag has a card beside it, from before its first byte
 // on, and can be resumed; any other is gone when it is closed. Within one boot a
-// part counts as long as it is; after a reboot as far as it was synced, and only
-// if the bytes there have the checksum that the card says.
+// part counts as long as it is, or, where it was written at several places, as its
+// card's map says; after a reboot as far as it was synced, and only if the bytes
+// there have the checksum that the card says.
 type Part struct {
 	v    *Volume
 	m    *mount
@@ -49,20 +52,22 @@ type Part struct {
 	f    *os.File
 	seq  uint64 // grows with the moment f was opened
 
-	size  int64  // bytes that count; the file may be longer until the next write
-	stale bool   // it is
-	sum   uint32 // CRC-32C of them
+	mu    sync.Mutex // of all below while writers are at work side by side
+	reach            // what counts
+	stale bool       // the file has other bytes, until the next write
 
 	card   *card // nil: cannot be resumed
 	carded bool  // a card's file stands on disk
 
-	asked   int64 // size at the last sync that was started
-	askSum  uint32
+	drawn   int64 // bytes that the map on disk has
+	drawnAt time.Time
+
+	asked   reach // at the last sync that was started
 	askedAt time.Time
 	syncing chan error // the sync under way; nil: none
 
-	end     int64 // room is promised up to here
-	alloc   int64 // the file system has set blocks aside up to here
+	end     int64 // room is promised for so many bytes
+	alloc   int64 // the file system has set blocks aside for so many
 	counted int64 // of the promise: bytes that statfs does not know of yet
 
 	broken error // a write or sync failed: nothing more is believed
@@ -156,7 +161,7 @@ func (p *Part) takeUp(d *folder, opened fs.FileInfo) error {
 		return err
 	}
 	p.stale = info.Size() > 0
-	return p.resume(info.Size())
+	return p.resume(info)
 }
 
 // lock keeps other processes from the part: a daemon that was started on a copy of
@@ -173,9 +178,11 @@ func (p *Part) busy() error {
 	return fmt.Errorf("%s is in use by another process: does a second assetd use this volume, on a copy of state.dir? stop it", p.path())
 }
 
-// Have is how many bytes there are, and the mark they were written under; 0 and
-// the zero mark where the part begins anew.
+// Have is how many bytes there are from the front on, and the mark they were
+// written under; 0 and the zero mark where the part begins anew.
 func (p *Part) Have() (int64, run.PartMark) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	if p.card == nil || p.size == 0 {
 		return 0, run.PartMark{}
 	}
@@ -191,15 +198,16 @@ func (p *Part) Reset(mark run.PartMark) error {
 	if err := p.endSync(); err != nil {
 		return err
 	}
-	left := p.end - p.size
-	if p.size > 0 || p.stale || p.alloc > 0 {
+	left := p.end - p.written()
+	if p.far() > 0 || p.stale || p.alloc > 0 {
 		// First the bytes, then the card: the other way round a crash between would
 		// leave the old bytes under the new mark.
 		if err := p.v.sys.truncate(p.f, 0); err != nil {
 			return p.fail("truncating", err)
 		}
 	}
-	p.size, p.stale, p.sum, p.asked, p.askedAt, p.alloc, p.end = 0, false, 0, 0, time.Now(), 0, left
+	p.reach, p.asked, p.askedAt = reach{}, reach{}, time.Now()
+	p.stale, p.alloc, p.end = false, 0, left
 	p.account()
 	if mark.ETag == "" {
 		return p.dropCard()
@@ -211,43 +219,21 @@ func (p *Part) Reset(mark run.PartMark) error {
 	return nil
 }
 
-// Write appends. After an error, which is run.ErrNoRoom where the disk is full,
-// only Close and Discard are left, except where room could not be reserved: then
-// nothing was written.
-func (p *Part) Write(b []byte) (int, error) {
-	if err := p.usable(); err != nil {
-		return 0, err
-	}
-	if err := p.Reserve(int64(len(b))); err != nil {
-		return 0, err
-	}
-	if p.stale {
-		if err := p.trim(); err != nil {
-			return 0, err
-		}
-	}
-	n, err := p.v.sys.write(p.f, b, p.size)
-	if err == nil && n < len(b) {
-		err = io.ErrShortWrite
-	}
-	if err != nil {
-		return 0, p.fail("writing", err)
-	}
-	p.size += int64(n)
-	p.sum = crc32.Update(p.sum, crcTable, b)
-	p.account()
-	return n, p.keepSynced()
-}
+// Write appends to the front, as WriteAt.
+func (p *Part) Write(b []byte) (int, error) { return p.WriteAt(b, p.size) }
 
-// ReadAt reads what is there, as io.ReaderAt.
+// ReadAt reads what is there from the front on, as io.ReaderAt.
 func (p *Part) ReadAt(b []byte, off int64) (int, error) {
-	if err := p.usable(); err != nil {
+	p.mu.Lock()
+	err, size := p.usable(), p.size
+	p.mu.Unlock()
+	if err != nil {
 		return 0, err
 	}
 	if off < 0 {
 		return 0, fmt.Errorf("reading %s: negative offset", p.path())
 	}
-	left := p.size - off
+	left := size - off
 	if left <= 0 {
 		return 0, io.EOF
 	}
@@ -288,7 +274,7 @@ func (p *Part) shelve() error {
 	if err := p.trim(); err != nil {
 		return err
 	}
-	if p.card.Synced < p.size {
+	if p.unsynced() {
 		p.startSync()
 		if err := p.endSync(); err != nil {
 			return err
@@ -302,16 +288,16 @@ func (p *Part) shelve() error {
 	return nil
 }
 
-// trim cuts the file to the bytes that count. It also gives back the blocks that
-// were set aside beyond them.
+// trim cuts the file behind the bytes that count. It also gives back the blocks
+// that were set aside beyond them.
 func (p *Part) trim() error {
-	if !p.stale && p.alloc <= p.size {
+	if !p.stale && p.alloc <= p.written() {
 		return nil
 	}
-	if err := p.v.sys.truncate(p.f, p.size); err != nil {
+	if err := p.v.sys.truncate(p.f, p.far()); err != nil {
 		return p.fail("truncating", err)
 	}
-	p.stale, p.alloc = false, p.size
+	p.stale, p.alloc = false, p.far()
 	return nil
 }
 
@@ -383,11 +369,9 @@ func (p *Part) fail(doing string, cause error) error {
 		return p.broken
 	}
 	p.broken = p.v.explain(doing, p.path(), cause)
-	if p.card == nil || p.card.Synced == 0 || p.v.sys.truncate(p.f, p.card.Synced) != nil {
+	if p.card == nil || p.card.Synced == 0 || p.fallBack() != nil {
 		p.drop() //nolint:errcheck // the first error is told
-		return p.broken
 	}
-	p.size, p.sum = p.card.Synced, p.card.Sum
 	return p.broken
 }
 
@@ -407,7 +391,7 @@ func (p *Part) drop() error {
 	if e != nil && !errors.Is(e, fs.ErrNotExist) && err == nil {
 		err = p.v.explain("removing", p.path(), e)
 	}
-	p.size = 0
+	p.reach = reach{}
 	return err
 }
 
@@ -424,7 +408,7 @@ func (p *Part) shut() {
 		p.f = nil
 	}
 	p.closed = true
-	p.size, p.end, p.alloc = 0, 0, 0
+	p.reach, p.end, p.alloc = reach{}, 0, 0
 	p.account()
 	p.m.close()
 }

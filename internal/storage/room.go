@@ -39,8 +39,9 @@ func (r *room) total() int64 {
 
 // account brings the volume's sum of promises up to date with this part's.
 func (p *Part) account() {
-	p.end = max(p.end, p.size)
-	now := max(p.end-max(p.size, p.alloc), 0)
+	written := p.written()
+	p.end = max(p.end, written)
+	now := max(p.end-max(written, p.alloc), 0)
 	p.v.room.add(now - p.counted)
 	p.counted = now
 }
@@ -50,16 +51,23 @@ func (p *Part) account() {
 // reserved already and not yet written counts. It fails with run.ErrNoRoom and
 // changes nothing then.
 func (p *Part) Reserve(n int64) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	if err := p.usable(); err != nil {
 		return err
 	}
-	if n <= 0 || p.size+n <= p.end {
+	return p.reserve(n)
+}
+
+// reserve is Reserve for one who has the part locked.
+func (p *Part) reserve(n int64) error {
+	need := p.written() + n - p.end
+	if n <= 0 || need <= 0 {
 		return nil
 	}
 	v := p.v
 	v.room.asking.Lock()
 	defer v.room.asking.Unlock()
-	need := p.size + n - p.end
 	free, err := v.free(p.f)
 	if err != nil {
 		return v.explain("asking for the room at", v.Dir, err)
@@ -75,6 +83,9 @@ func (p *Part) Reserve(n int64) error {
 		return nil
 	}
 	from := max(p.size, p.alloc)
+	if len(p.beyond) > 0 {
+		from = p.size // what was set aside may be anywhere
+	}
 	err = retry(func() error { return v.sys.allocate(p.f, from, p.end-from) })
 	switch {
 	case err == nil:
