@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -111,7 +112,7 @@ func pause(t *testing.T, d time.Duration) {
 // the next start asks for the rest, on condition that the object is the same.
 func TestALargeAssetGoesOnWhereAStopAndAKillLeftIt(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, []string{"shutdown_grace=500ms"})
+	r := newRig(t, []string{"shutdown_grace=500ms", "download.connections=1"})
 	const size = 24 << 20
 	err := r.sim.AddRun("large00001", simulator.Video("v", size, simulator.Slow(256<<10, 40*time.Millisecond)))
 	if err != nil {
@@ -209,5 +210,76 @@ func TestNumberedNamesFollowTheFirstTerminalAnswer(t *testing.T) {
 		if want := fmt.Sprintf("images-%03d.png", i+1); a != want {
 			t.Errorf("%s is %s, want %s", id, a, want)
 		}
+	}
+}
+
+// A kill in the middle of a large asset that comes over several connections: the
+// next start fills the gaps and asks for nothing that was written.
+func TestALargeAssetOverSeveralConnectionsGoesOnAfterAKill(t *testing.T) {
+	t.Parallel()
+	const size, connections, rate = 40 << 20, 4, 1 << 20
+	r := newRig(t, []string{fmt.Sprintf("download.connections=%d", connections)}, simulator.WithConnRate(rate))
+	if err := r.sim.AddRun("large00002", simulator.Video("v", size)); err != nil {
+		t.Fatal(err)
+	}
+	key := run.Key{Run: "large00002", Kind: run.Videos, ID: "v"}
+	ids := []run.ID{"large00002"}
+	card := filepath.Join(r.dir, "assets", ".assetd", "parts", key.Hash()+".json")
+	// The card's map is the progress: the length of such a part tells nothing.
+	written := func(n int64, stretches int) {
+		t.Helper()
+		var c struct {
+			Map struct{ Written []struct{ From, To int64 } }
+		}
+		var got int64
+		for range 1200 {
+			text, _ := os.ReadFile(card)
+			got = 0
+			if json.Unmarshal(text, &c) == nil {
+				for _, e := range c.Map.Written {
+					got += e.To - e.From
+				}
+			}
+			if got >= n && len(c.Map.Written) >= stretches {
+				return
+			}
+			pause(t, 50*time.Millisecond)
+		}
+		t.Fatalf("%d bytes in %d stretches are written\n%s", got, len(c.Map.Written), tail(r.log.String(), 3000))
+	}
+	p := r.start().ready()
+	r.handIn(ids)
+	written(8<<20, 2)
+	p.kill()
+	p = r.start()
+	written(18<<20, 2)
+	p.kill()
+	p = r.start()
+	r.waitSettled(1, 2*time.Minute)
+	if code := p.stop(); code != 0 {
+		t.Errorf("exit %d", code)
+	}
+	r.judgeEnd(ids)
+	anew := 0
+	for _, d := range r.sim.Downloads(key) {
+		if d.Range == "bytes=0-" {
+			anew++
+		} else if d.Status != 206 || d.IfRange == "" {
+			t.Errorf("asked without a condition: %v", d)
+		}
+	}
+	if anew != 1 {
+		t.Errorf("begun %d times", anew)
+	}
+	// For each death what the map did not have, and for each answer that was ended
+	// what was on its way in buffers.
+	ended := 0
+	for _, d := range r.sim.Downloads(key) {
+		if !d.Complete {
+			ended++
+		}
+	}
+	if sent, most := r.sim.Served(key).Bytes, int64(size+2<<20+ended*(256<<10)); sent > most {
+		t.Errorf("%d bytes sent for %d, %d answers were ended", sent, size, ended)
 	}
 }

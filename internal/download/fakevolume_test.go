@@ -151,6 +151,15 @@ func (p *fakePart) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
+func (p *fakePart) WriteAt(b []byte, off int64) (int, error) {
+	if have, _ := p.Have(); off != have {
+		return 0, errors.New("this part is written from front to back")
+	}
+	return p.Write(b)
+}
+
+func (p *fakePart) Beyond() []run.Span { return nil }
+
 func (p *fakePart) ReadAt(b []byte, off int64) (int, error) {
 	if !p.open {
 		return 0, errors.New("part is closed")

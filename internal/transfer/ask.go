@@ -28,6 +28,7 @@ const (
 // query is what is asked of the object.
 type query struct {
 	from int64  // first byte
+	to   int64  // the first byte behind the last; 0: all that follow
 	etag string // of what is there already; set where from > 0
 	all  bool   // without Range: the whole object, whatever the server makes of ranges
 }
@@ -102,7 +103,11 @@ func (f *fetch) send(ctx context.Context, at target, q query) (*answer, error) {
 		"User-Agent":      {"assetd"},
 	}
 	if !q.all {
-		h.Set("Range", "bytes="+strconv.FormatInt(q.from, 10)+"-")
+		last := ""
+		if q.to > 0 {
+			last = strconv.FormatInt(q.to-1, 10)
+		}
+		h.Set("Range", "bytes="+strconv.FormatInt(q.from, 10)+"-"+last)
 		if q.from > 0 {
 			h.Set("If-Range", q.etag)
 		}

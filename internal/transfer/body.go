@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/time/rate"
@@ -39,6 +40,7 @@ type body struct {
 	valve  *Valve   // nil: always open
 	conn   net.Conn // what it comes over, while the valve may hold it
 	narrow bool     // that was made so
+	moved  *atomic.Int64
 
 	window struct { // since the last look at the average
 		bytes  int64
@@ -46,11 +48,12 @@ type body struct {
 	}
 }
 
-// body watches the answer's body. Its owner calls stop.
-func (a *answer) body(p pace, stall time.Duration, v *Valve) *body {
-	b := &body{from: a.resp.Body, ctx: a.ctx, cancel: a.cancel, pace: p, stall: stall}
+// watch is the answer's body under the watch. Its owner calls stop.
+func (f *fetch) watch(a *answer) *body {
+	stall := f.cfg.StallTimeout
+	b := &body{from: a.resp.Body, ctx: a.ctx, cancel: a.cancel, pace: f.c.pace, stall: stall, moved: &f.c.moved}
 	if size := a.resp.ContentLength; size < 0 || size > readOut {
-		b.valve, b.conn = v, a.conn
+		b.valve, b.conn = f.req.Valve, a.conn
 	}
 	b.timer = time.AfterFunc(stall, func() {
 		b.cancel(&stallError{fmt.Sprintf("no byte came for %s (download.stall_timeout)", stall)})
@@ -78,6 +81,7 @@ func (b *body) Read(p []byte) (int, error) {
 	if b.valve != nil {
 		b.valve.passed(n)
 	}
+	b.moved.Add(int64(n))
 	b.window.waited += time.Since(before)
 	b.window.bytes += int64(n)
 	if span := minWindow * b.stall; b.window.waited >= span {

@@ -28,6 +28,8 @@ type fetch struct {
 	mark     run.PartMark
 	room     int64 // bytes reserved and not yet written, where the size is not told
 	small    bool  // the body is gathered in memory
+	narrow   bool  // no more than one connection from now on
+	rejoined bool  // one answer was asked for in place of several, to be held
 	received int64
 	proven   bool
 	sums     *sums
@@ -160,9 +162,17 @@ func (f *fetch) takeRange(ctx context.Context, a *answer, q query, told contentR
 	} else if err := f.resume(a, told); err != nil {
 		return nil, err
 	}
+	if f.divides(told) {
+		return f.copyWide(ctx, a, q, told)
+	}
 	if err := f.copy(ctx, a, told.length()); err != nil {
 		return nil, err
 	}
+	return f.rest(a, q, told)
+}
+
+// rest says what to ask for behind a range that was read.
+func (f *fetch) rest(a *answer, q query, told contentRange) (*query, error) {
 	f.proven = f.have == f.mark.Total
 	switch {
 	case f.proven:

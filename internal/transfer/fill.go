@@ -45,7 +45,11 @@ func (f *fetch) resume(a *answer, told contentRange) error {
 	if f.sums == nil {
 		f.sums = newSums(a.resp.Header, false)
 	}
-	return f.reserve(told.total - f.have)
+	missing := told.total - f.have
+	for _, s := range f.part.Beyond() {
+		missing -= s.Len()
+	}
+	return f.reserve(missing)
 }
 
 // fits holds a size against the largest that is allowed.
@@ -69,11 +73,16 @@ func (f *fetch) reserve(n int64) error {
 // copy reads the answer's body into the part: length bytes, or where that is -1
 // as many as come.
 func (f *fetch) copy(ctx context.Context, a *answer, length int64) error {
-	b := a.body(f.c.pace, f.cfg.StallTimeout, f.req.Valve)
+	b := f.watch(a)
 	defer b.stop()
+	return f.copyFrom(ctx, a, b, 0, length, false)
+}
+
+// copyFrom is copy of a body of which so many bytes have been read. With headOnly
+// it stops when the part's head can be judged.
+func (f *fetch) copyFrom(ctx context.Context, a *answer, b *body, got, length int64, headOnly bool) error {
 	// Where the connection's end is the body's, a range is over when it is there.
-	endless := length >= 0 && a.resp.ContentLength < 0 && len(a.resp.TransferEncoding) == 0
-	var got int64
+	endless := a.endless(length)
 	var fill int
 	for {
 		n, err := b.Read(f.mem.data[fill:])
@@ -101,6 +110,9 @@ func (f *fetch) copy(ctx context.Context, a *answer, length int64) error {
 				return werr
 			}
 			fill = 0
+			if err == nil && headOnly && f.judged {
+				return nil
+			}
 		}
 		if err == io.EOF && length >= 0 && got < length {
 			err = io.ErrUnexpectedEOF
@@ -112,6 +124,12 @@ func (f *fetch) copy(ctx context.Context, a *answer, length int64) error {
 			return brokenOff(got, length, err)
 		}
 	}
+}
+
+// endless reports whether the connection's end is the body's, though its length is
+// known.
+func (a *answer) endless(length int64) bool {
+	return length >= 0 && a.resp.ContentLength < 0 && len(a.resp.TransferEncoding) == 0
 }
 
 // brokenOff says how far a body came.

@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"image"
 	"image/png"
 	"math/rand/v2"
@@ -13,6 +14,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -31,7 +33,9 @@ var loopback = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
 
 // memPart is a part in memory, with the faults a volume can have.
 type memPart struct {
-	data []byte
+	mu   sync.Mutex
+	data []byte // from the front on
+	far  []chunk
 	mark run.PartMark
 
 	resets   int
@@ -43,14 +47,28 @@ type memPart struct {
 	writeErrAt int // bytes after which writeErr comes
 }
 
-func (p *memPart) Have() (int64, run.PartMark) { return int64(len(p.data)), p.mark }
+// chunk is bytes beyond a gap.
+type chunk struct {
+	off  int64
+	data []byte
+}
+
+func (c chunk) end() int64 { return c.off + int64(len(c.data)) }
+
+func (p *memPart) Have() (int64, run.PartMark) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return int64(len(p.data)), p.mark
+}
 
 func (p *memPart) Reset(m run.PartMark) error {
 	if p.resetErr != nil {
 		return p.resetErr
 	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	p.resets++
-	p.data, p.mark = p.data[:0], m
+	p.data, p.far, p.mark = p.data[:0], nil, m
 	return nil
 }
 
@@ -60,15 +78,59 @@ func (p *memPart) Reserve(n int64) error {
 }
 
 func (p *memPart) Write(b []byte) (int, error) {
-	if p.writeErr != nil && len(p.data)+len(b) > p.writeErrAt {
+	have, _ := p.Have()
+	return p.WriteAt(b, have)
+}
+
+func (p *memPart) WriteAt(b []byte, off int64) (int, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	end, there := off+int64(len(b)), len(p.data)
+	for _, c := range p.far {
+		there += len(c.data)
+		if off < c.end() && c.off < end {
+			return 0, fmt.Errorf("bytes %d to %d are written twice", off, end)
+		}
+	}
+	if off < int64(len(p.data)) {
+		return 0, fmt.Errorf("bytes from %d on are written twice", off)
+	}
+	if p.writeErr != nil && there+len(b) > p.writeErrAt {
 		return 0, p.writeErr
 	}
 	p.writes++
-	p.data = append(p.data, b...)
-	return len(b), nil
+	i := slices.IndexFunc(p.far, func(c chunk) bool { return c.end() == off })
+	switch {
+	case off == int64(len(p.data)):
+		p.data = append(p.data, b...)
+	case i >= 0:
+		p.far[i].data = append(p.far[i].data, b...)
+	default:
+		p.far = append(p.far, chunk{off, bytes.Clone(b)})
+	}
+	for {
+		i := slices.IndexFunc(p.far, func(c chunk) bool { return c.off == int64(len(p.data)) })
+		if i < 0 {
+			return len(b), nil
+		}
+		p.data = append(p.data, p.far[i].data...)
+		p.far = slices.Delete(p.far, i, i+1)
+	}
+}
+
+func (p *memPart) Beyond() (spans []run.Span) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, c := range p.far {
+		spans = append(spans, run.Span{From: c.off, To: c.end()})
+	}
+	slices.SortFunc(spans, func(a, b run.Span) int { return int(a.From - b.From) })
+	return spans
 }
 
 func (p *memPart) ReadAt(b []byte, off int64) (int, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	if p.readErr != nil {
 		return 0, p.readErr
 	}

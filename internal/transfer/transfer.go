@@ -1,5 +1,5 @@
-// Package transfer brings one asset from its URL to a whole part, over one
-// connection.
+// Package transfer brings one asset from its URL to a whole part: over one
+// connection, or where it is large over as many as make it faster.
 //
 // It guarantees that a Result is what the server sent, complete as far as the
 // server can show it (Proven), media by its own bytes, and hashed; that bytes of
@@ -7,7 +7,8 @@
 // is connected to, whatever the URL, its redirects and its name servers say; that
 // nothing of ours (key, cookie, Referer) goes with a request and no secret of the
 // URL stands in an error; and that every transfer ends or moves on: nobody can
-// keep it waiting for ever, and its memory is one pooled buffer whatever comes.
+// keep it waiting for ever, and its memory is one pooled buffer a connection
+// whatever comes.
 //
 // It does not decide when to try, when to renew a URL or when to give up, and it
 // makes nothing durable: that is the pool's and the part's.
@@ -41,6 +42,7 @@ type Config struct {
 	MaxRate       int64          // bytes a second over all transfers; 0: no limit
 	Proxy         *url.URL       // http, https or socks5; nil: none, the environment's are not used
 	IdlePerHost   int            // connections kept open to one host between transfers: the number of workers; 0: 16
+	Connections   int            // for one large asset at most, and beyond the first of each for all together; up to 1: one
 }
 
 // Clock is what a Client learns dates with and takes the time from.
@@ -50,16 +52,28 @@ type Clock interface {
 }
 
 // Part is the file that a transfer fills: appended to by Write, read back by
-// ReadAt. A Fetch uses it from one goroutine.
+// ReadAt, both from one goroutine; or, where it is large, written at several places
+// at once.
 type Part interface {
 	io.Writer
 	io.ReaderAt
 	Resumer
+	Scattered
+}
+
+// Scattered is a part that is written at several places at once. WriteAt writes
+// where nothing stands yet and is called from several goroutines, also while ReadAt
+// is; what stands beyond a gap is not read.
+type Scattered interface {
+	io.WriterAt
+	// Beyond is what stands beyond the first Have bytes, in order.
+	Beyond() []run.Span
 }
 
 // Resumer is how a part is begun and gone on with.
 type Resumer interface {
-	// Have is how many bytes stand in the part, and the mark they were written under.
+	// Have is how many bytes stand in the part from its front on, and the mark they
+	// were written under.
 	Have() (int64, run.PartMark)
 	// Reset empties the part and puts the mark beside it, before the first byte
 	// that is written under it.
@@ -114,6 +128,8 @@ type Client struct {
 	transport *http.Transport
 	pace      pace
 	buffers   sync.Pool
+	moved     atomic.Int64 // bytes that came in over all connections
+	extra     extras
 }
 
 // buffer is the memory of one transfer.
