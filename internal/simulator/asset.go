@@ -138,8 +138,8 @@ func (s *Sim) addAsset(r *script, a *asset) error {
 	default:
 		a.file = uuid(a.seed) + "-0" + a.format.ext()
 	}
-	a.path = "/private/production/" + strconv.FormatUint(1e9+mix(a.seed)%9e9, 10) + "/" + a.file
-	if s.assets[a.key] != nil || s.paths[a.path] != nil {
+	a.path = s.freePath(a)
+	if s.assets[a.key] != nil {
 		return fmt.Errorf("asset %s is there already", a.key)
 	}
 	if err := a.become(s, a.size, 0); err != nil {
@@ -151,6 +151,17 @@ func (s *Sim) addAsset(r *script, a *asset) error {
 		f.where = a.key.String()
 	}
 	return nil
+}
+
+// freePath is where an asset's URL leads: ten digits, as the API has them, of which
+// two assets in 80,000 would share the same if none looked. The caller holds s.mu.
+func (s *Sim) freePath(a *asset) string {
+	for n := mix(a.seed); ; n = mix(n + 1) {
+		path := "/private/production/" + strconv.FormatUint(1e9+n%9e9, 10) + "/" + a.file
+		if s.paths[path] == nil {
+			return path
+		}
+	}
 }
 
 // ownID is the id by which the asset can be told from the run's others, by the
