@@ -1,10 +1,12 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"strings"
 	"time"
@@ -52,19 +54,27 @@ func (a *app) list(ctx context.Context, state run.State, asJSON bool) error {
 	if err != nil {
 		return err
 	}
+	// A row is many small writes, and a million rows would be as many system calls.
+	out := bufio.NewWriterSize(narrow(a.stdout), 64<<10)
 	if asJSON {
-		out := json.NewEncoder(a.stdout)
-		return eachRun(ctx, c, state, "", func(r server.Run) error { return out.Encode(r) })
+		out.Reset(a.stdout)
+		line := json.NewEncoder(out)
+		err = eachRun(ctx, c, state, "", func(r server.Run) error { return line.Encode(r) })
+	} else {
+		err = listTable(ctx, c, state, out)
 	}
-	return a.listTable(ctx, c, state)
+	if e := out.Flush(); err == nil { // what came before an error is printed, too
+		err = e
+	}
+	return err
 }
 
 // tableRows is how many runs are aligned with each other: rows are shown as they
 // come, and a long list takes no memory.
 const tableRows = 1000
 
-func (a *app) listTable(ctx context.Context, c *config.Config, state run.State) error {
-	table, rows := newTable(narrow(a.stdout)), 0
+func listTable(ctx context.Context, c *config.Config, state run.State, out io.Writer) error {
+	table, rows := newTable(out), 0
 	head := func() { fmt.Fprintln(table, "RUN\tSTATE\tAPI\tSTORED\tLOST\tSIZE\tHANDED IN\tNOTE") }
 	err := eachRun(ctx, c, state, "", func(r server.Run) error {
 		if rows == 0 { // not before: a command that fails prints nothing else
