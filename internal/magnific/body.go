@@ -52,6 +52,9 @@ func (c *Client) read(ctx context.Context, resp *http.Response) (run.Answer, err
 		case <-ctx.Done():
 			return run.Answer{}, &cutError{ctx.Err()}
 		}
+		if rest := resp.ContentLength - smallBody; rest > 0 { // growing would take it twice over
+			body.Grow(int(rest) + bytes.MinRead)
+		}
 		if err := readUpTo(&body, plain, maxBody+1-smallBody); err != nil {
 			return run.Answer{}, err
 		}

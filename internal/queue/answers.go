@@ -1,12 +1,14 @@
 package queue
 
 import (
+	"bufio"
 	"container/list"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"hash/fnv"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -184,19 +186,17 @@ func (s *answers) save(id run.ID, fresh run.Answer) error {
 		fresh = old.Unite(fresh)
 	}
 	fresh.Run = id
-	data, err := json.Marshal(fresh)
+	size, err := s.write(id, fresh)
 	if err != nil {
-		return fmt.Errorf("answer of run %q: %w", id, err)
-	}
-	if err := s.write(id, data); err != nil {
 		return err
 	}
-	s.keep(fresh, int64(len(data)))
+	s.keep(fresh, size)
 	return nil
 }
 
-// write replaces a file atomically. The directory is made at the first one.
-func (s *answers) write(id run.ID, data []byte) (err error) {
+// write replaces a file atomically, and says how many bytes it has. The directory
+// is made at the first one.
+func (s *answers) write(id run.ID, a run.Answer) (size int64, err error) {
 	f, err := os.CreateTemp(s.dir, ".*.tmp") // 0600
 	if errors.Is(err, fs.ErrNotExist) {
 		if err = os.Mkdir(s.dir, 0o700); err == nil || errors.Is(err, fs.ErrExist) {
@@ -204,16 +204,49 @@ func (s *answers) write(id run.ID, data []byte) (err error) {
 		}
 	}
 	if err != nil {
-		return err
+		return 0, err
 	}
-	_, err = f.Write(data)
+	err = encode(f, a)
+	if err == nil {
+		size, err = f.Seek(0, io.SeekCurrent)
+	}
 	if err = errors.Join(err, f.Close()); err == nil {
 		err = os.Rename(f.Name(), s.path(id))
 	}
 	if err != nil {
 		_ = os.Remove(f.Name())
 	}
-	return err
+	return size, err
+}
+
+// encode writes an answer as JSON, with one asset in memory at a time: it may list
+// 20,000 of them.
+func encode(f io.Writer, a run.Answer) error {
+	assets := a.Assets
+	a.Assets = nil // left out of the head, they come last
+	head, err := json.Marshal(a)
+	if err != nil {
+		return fmt.Errorf("answer of run %q: %w", a.Run, err)
+	}
+	w := bufio.NewWriterSize(f, 64<<10)
+	_, _ = w.Write(head[:len(head)-len("}")]) // Flush tells of trouble
+	for i, l := range assets {
+		data, err := json.Marshal(l)
+		if err != nil {
+			return fmt.Errorf("answer of run %q: %w", a.Run, err)
+		}
+		before := ","
+		if i == 0 {
+			before = `,"assets":[`
+		}
+		_, _ = w.WriteString(before)
+		_, _ = w.Write(data)
+	}
+	if len(assets) > 0 {
+		_ = w.WriteByte(']')
+	}
+	_ = w.WriteByte('}')
+	return w.Flush()
 }
 
 // remove forgets a run's answer. A file that cannot be removed now is at the

@@ -248,3 +248,22 @@ func TestNoAnswerIsWrittenOutsideOfItsFolder(t *testing.T) {
 		}
 	}
 }
+
+// counter counts what is written, and how much at most at a time.
+type counter struct{ bytes, largest int }
+
+func (c *counter) Write(p []byte) (int, error) {
+	c.bytes += len(p)
+	c.largest = max(c.largest, len(p))
+	return len(p), nil
+}
+
+func TestALargeAnswerIsWrittenInPieces(t *testing.T) {
+	var c counter
+	if err := encode(&c, *answerOf("abcd", 5000)); err != nil {
+		t.Fatal(err)
+	}
+	if c.largest > 64<<10 || c.bytes < 5*c.largest {
+		t.Errorf("%d bytes, %d of them at a time", c.bytes, c.largest)
+	}
+}
