@@ -11,6 +11,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"io"
 	"io/fs"
 	"maps"
 	"slices"
@@ -70,7 +71,7 @@ type Asset struct {
 	Error        *string    `json:"error,omitempty"`
 	LostAt       *time.Time `json:"lost_at,omitempty"`
 
-	Extra fields `json:"-"`
+	told map[string]json.RawMessage // the API's unknown fields as it told them; Write redacts them
 }
 
 // fields are members of a JSON object that we do not know.
@@ -91,14 +92,14 @@ func Build(r run.Run, assets []run.Asset, answer run.Answer, revision int, at ti
 	for k, v := range r.Labels {
 		m.Labels[signedurl.Redact(k)] = signedurl.Redact(v)
 	}
-	extra := make(map[run.Key]fields, len(answer.Assets))
+	told := make(map[run.Key]map[string]json.RawMessage, len(answer.Assets))
 	for _, l := range answer.Assets {
 		if len(l.Extra) > 0 {
-			extra[run.Key{Run: r.ID, Kind: l.Kind, ID: l.ID}] = redact(l.Extra)
+			told[run.Key{Run: r.ID, Kind: l.Kind, ID: l.ID}] = l.Extra
 		}
 	}
 	for _, a := range inOrder(assets) {
-		m.Assets = append(m.Assets, buildAsset(a, extra[a.Key]))
+		m.Assets = append(m.Assets, buildAsset(a, told[a.Key]))
 	}
 	return m
 }
@@ -120,11 +121,11 @@ func inOrder(assets []run.Asset) []run.Asset {
 	return sorted
 }
 
-func buildAsset(a run.Asset, extra fields) Asset {
+func buildAsset(a run.Asset, told map[string]json.RawMessage) Asset {
 	m := Asset{
 		Kind: a.Key.Kind, ID: signedurl.Redact(a.Key.ID), Tool: text(a.Tool), Width: a.Width, Height: a.Height,
 		Duration: a.Duration, CreatedAt: text(a.CreatedAt), Source: text(a.Source),
-		Attempts: a.Attempts, Warnings: []string{}, Extra: extra,
+		Attempts: a.Attempts, Warnings: []string{}, told: told,
 	}
 	if s := a.Stored; s != nil && a.State == run.AssetStored {
 		at := s.DownloadedAt.UTC()
@@ -150,51 +151,59 @@ func text(s string) *string {
 	return &s
 }
 
-// Encode is the manifest as indented JSON with a final newline: our fields first,
-// then the API's unknown ones, the assets last. An unknown field with a name of
-// ours gets the prefix "api_".
-func (m Manifest) Encode() ([]byte, error) {
-	data, err := encode(m)
-	if err != nil {
-		return nil, fmt.Errorf("manifest of run %s: %w", m.RunID, err)
-	}
-	var out bytes.Buffer
-	if err := json.Indent(&out, data, "", "  "); err != nil {
-		return nil, fmt.Errorf("manifest of run %s: %w", m.RunID, err)
-	}
-	out.WriteByte('\n')
-	return out.Bytes(), nil
-}
-
-// MarshalJSON puts the unknown fields between ours and the assets.
-func (m Manifest) MarshalJSON() ([]byte, error) {
+// Write writes the manifest as indented JSON with a final newline: our fields
+// first, then the API's unknown ones, the assets last. An unknown field with a name
+// of ours gets the prefix "api_". One asset is in memory at a time: a run may have
+// 10,000 of them. An error is either w's or names the run.
+func (m Manifest) Write(w io.Writer) error {
 	type known Manifest
 	head, err := encode(struct {
 		known
 		Assets []Asset `json:"assets,omitempty"` // hides known's: they come last
 	}{known: known(m)})
-	if err != nil {
-		return nil, err
+	if err == nil {
+		head, err = splice(head, m.Extra)
 	}
-	assets, err := encode(m.Assets)
 	if err != nil {
-		return nil, err
+		return fmt.Errorf("manifest of run %s: %w", m.RunID, err)
 	}
-	data, err := splice(head, m.Extra)
-	if err != nil {
-		return nil, err
+	var out bytes.Buffer
+	if err := json.Indent(&out, head, "", "  "); err != nil {
+		return fmt.Errorf("manifest of run %s: %w", m.RunID, err)
 	}
-	return slices.Concat(data[:len(data)-1], []byte(`,"assets":`), assets, []byte("}")), nil
+	out.Truncate(out.Len() - len("\n}")) // it goes on
+	out.WriteString(",\n  \"assets\": [")
+	for i, a := range m.Assets {
+		if i > 0 {
+			out.WriteByte(',')
+		}
+		out.WriteString("\n    ")
+		if err := a.indent(&out); err != nil {
+			return fmt.Errorf("manifest of run %s: asset %s: %w", m.RunID, a.ID, err)
+		}
+		if _, err := out.WriteTo(w); err != nil {
+			return err
+		}
+	}
+	if len(m.Assets) > 0 {
+		out.WriteString("\n  ")
+	}
+	out.WriteString("]\n}\n")
+	_, err = out.WriteTo(w)
+	return err
 }
 
-// MarshalJSON puts the unknown fields behind ours.
-func (a Asset) MarshalJSON() ([]byte, error) {
-	type known Asset
-	data, err := encode(known(a))
-	if err != nil {
-		return nil, err
+// indent writes the asset as one of the manifest's list, the unknown fields behind
+// ours.
+func (a Asset) indent(out *bytes.Buffer) error {
+	data, err := encode(a)
+	if err == nil {
+		data, err = splice(data, redact(a.told))
 	}
-	return splice(data, a.Extra)
+	if err != nil {
+		return err
+	}
+	return json.Indent(out, data, "    ", "  ")
 }
 
 // splice is the JSON object with extra's members added at its end.
@@ -232,26 +241,30 @@ func rename(name string, known map[string]json.RawMessage) string {
 	return name
 }
 
-// Sums is SHA256SUMS in the format of sha256sum, nil where nothing is stored.
-func (m Manifest) Sums() []byte {
-	var out bytes.Buffer
+// WriteSums writes SHA256SUMS in the format of sha256sum.
+func (m Manifest) WriteSums(w io.Writer) error {
 	for _, a := range m.Assets {
-		if a.File != nil && a.SHA256 != nil {
-			out.WriteString(sumLine(*a.SHA256, *a.File))
+		if !a.summed() {
+			continue
+		}
+		if _, err := io.WriteString(w, sumLine(*a.SHA256, *a.File)); err != nil {
+			return err
 		}
 	}
-	return out.Bytes()
+	return nil
 }
+
+// summed reports whether the asset has a line in SHA256SUMS: it is stored.
+func (a Asset) summed() bool { return a.File != nil && a.SHA256 != nil }
 
 // sumLine is one line. Storage makes no names with a backslash or a line break; an
 // older manifest may hold some, and these are escaped, as sha256sum does and reads
 // it (GNU coreutils, "md5sum invocation").
 func sumLine(sum, file string) string {
-	escaped := strings.NewReplacer("\\", "\\\\", "\n", "\\n").Replace(file)
-	if escaped != file {
-		sum = "\\" + sum
+	if strings.ContainsAny(file, "\\\n") {
+		sum, file = "\\"+sum, strings.NewReplacer("\\", "\\\\", "\n", "\\n").Replace(file)
 	}
-	return sum + "  " + escaped + "\n"
+	return sum + "  " + file + "\n"
 }
 
 // stored are the manifest's stored assets by key. A file that would lie outside the

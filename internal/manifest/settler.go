@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"time"
 
 	"github.com/assetd/assetd/internal/run"
@@ -73,12 +74,14 @@ type block struct {
 	wait  time.Duration
 }
 
-// How many runs are settled with shared syncs, and how long one waits whose
+// How many runs are settled with shared syncs, and of how many assets: a batch is
+// over with the run that reaches that. And how long one waits whose
 // record could not be written.
 const (
-	batchSize = 128
-	firstWait = time.Second
-	mostWait  = 30 * time.Second
+	batchSize  = 128
+	mostAssets = 10_000
+	firstWait  = time.Second
+	mostWait   = 30 * time.Second
 )
 
 // New makes a settler.
@@ -141,7 +144,11 @@ func (s *Settler) settle(ctx context.Context) (more bool, err error) {
 		return false, err
 	}
 	var batch []draft
+	assets := 0
 	for _, id := range ready {
+		if assets >= mostAssets {
+			return true, s.write(ctx, batch)
+		}
 		if s.Now().Before(s.blocked[id].until) {
 			continue
 		}
@@ -153,6 +160,7 @@ func (s *Settler) settle(ctx context.Context) (more bool, err error) {
 			s.block(id, err)
 		case ok:
 			batch = append(batch, d)
+			assets += len(d.manifest.Assets)
 		}
 	}
 	return len(ready) == limit, s.write(ctx, batch)
@@ -208,8 +216,8 @@ func (s *Settler) draft(ctx context.Context, id run.ID) (d draft, ok bool, err e
 	if d.manifest, err = s.keepStored(ctx, r.Dir, old, m); err != nil {
 		return d, false, err
 	}
-	d.records, err = d.manifest.records(r.Dir)
-	return d, true, err
+	d.records = d.manifest.records(r.Dir)
+	return d, true, nil
 }
 
 func storedKeys(assets []run.Asset) []run.Key {
@@ -348,17 +356,13 @@ func (s *Settler) keepStored(ctx context.Context, dir string, old, m Manifest) (
 	return m, nil
 }
 
-func (m Manifest) records(dir string) (run.Records, error) {
-	data, err := m.Encode()
-	if err != nil {
-		return run.Records{}, err
-	}
+func (m Manifest) records(dir string) run.Records {
 	rec := run.Records{Dir: dir}
-	if sums := m.Sums(); len(sums) > 0 {
-		rec.Files = append(rec.Files, run.Record{Name: SumsFile, Data: sums})
+	if slices.ContainsFunc(m.Assets, Asset.summed) {
+		rec.Files = append(rec.Files, run.Record{Name: SumsFile, Write: m.WriteSums})
 	}
-	rec.Files = append(rec.Files, run.Record{Name: File, Data: data})
-	return rec, nil
+	rec.Files = append(rec.Files, run.Record{Name: File, Write: m.Write})
+	return rec
 }
 
 // write makes the batch's records durable and settles its runs, in that order.

@@ -1,6 +1,9 @@
 package run
 
-import "time"
+import (
+	"io"
+	"time"
+)
 
 // Settlement ends a run: its manifest is written.
 type Settlement struct {
@@ -23,8 +26,10 @@ type Records struct {
 	Files []Record
 }
 
-// Record is one small file that may be replaced.
+// Record is one file that may be replaced. Write writes what stands in it, in any
+// number of pieces, and may be called anew; its error is w's, or why there is
+// nothing whole to write.
 type Record struct {
-	Name string
-	Data []byte
+	Name  string
+	Write func(w io.Writer) error
 }

@@ -235,7 +235,7 @@ func (w *trial) record() bool {
 		return false
 	}
 	for _, f := range records("app/run1", 1).Files {
-		if why := w.disk.durable("app/run1/"+f.Name, f.Data); why != "" {
+		if why := w.disk.durable("app/run1/"+f.Name, []byte(written(f))); why != "" {
 			w.t.Errorf("step %d: record %s told written, but %s", w.disk.step, f.Name, why)
 		}
 	}
@@ -247,7 +247,7 @@ func (w *trial) judge(what string, all bool) {
 	w.t.Helper()
 	allowed := map[string]string{stranger: "a stranger's"}
 	for _, f := range records("app/run1", 1).Files {
-		allowed["app/run1/"+f.Name] = string(f.Data)
+		allowed["app/run1/"+f.Name] = written(f)
 	}
 	for key, data := range w.bodies {
 		state := w.q.state(key)

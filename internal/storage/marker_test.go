@@ -63,7 +63,7 @@ func everyUse(r *rig) map[string]func() error {
 		"ReadRecord": func() error { _, err := r.ReadRecord(ctx, "app/run1", "manifest.json"); return err },
 		"Sizes":      func() error { _, err := r.Sizes(ctx, "app/run1", []string{"a"}); return err },
 		"WriteRecords": func() error {
-			_, err := r.WriteRecords(ctx, []run.Records{{Dir: "app/run1", Files: []run.Record{{Name: "a", Data: []byte("a")}}}})
+			_, err := r.WriteRecords(ctx, []run.Records{{Dir: "app/run1", Files: []run.Record{{Name: "a", Write: writes("a")}}}})
 			return err
 		},
 	}

@@ -120,7 +120,7 @@ func (w *recordWriter) fill(s *sheaf, durable bool) error {
 		if path.Base(f.Name) != f.Name || !fs.ValidPath(f.Name) {
 			return fmt.Errorf("%q is no name for a record", f.Name)
 		}
-		if err := d.writeFile(tempName(f.Name), f.Data, durable); err != nil {
+		if err := d.writePieces(tempName(f.Name), f.Write, durable); err != nil {
 			return err
 		}
 	}

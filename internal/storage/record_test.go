@@ -3,6 +3,7 @@ package storage
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -18,9 +19,21 @@ import (
 
 func records(dir string, version int) run.Records {
 	return run.Records{Dir: dir, Files: []run.Record{
-		{Name: "SHA256SUMS", Data: fmt.Appendf(nil, "sums %d", version)},
-		{Name: "manifest.json", Data: fmt.Appendf(nil, "manifest %d", version)},
+		{Name: "SHA256SUMS", Write: writes(fmt.Sprintf("sums %d", version))},
+		{Name: "manifest.json", Write: writes(fmt.Sprintf("manifest %d", version))},
 	}}
+}
+
+// written is what stands in a record.
+func written(r run.Record) string {
+	var text strings.Builder
+	_ = r.Write(&text) // never fails
+	return text.String()
+}
+
+// writes writes a text.
+func writes(text string) func(io.Writer) error {
+	return func(w io.Writer) error { _, err := io.WriteString(w, text); return err }
 }
 
 func TestRecordsAreWrittenReplacedAndRead(t *testing.T) {

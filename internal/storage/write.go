@@ -1,8 +1,10 @@
 package storage
 
 import (
+	"bufio"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 
@@ -11,15 +13,26 @@ import (
 	"github.com/assetd/assetd/internal/run"
 )
 
+// mostBuffered is how much of a record is in memory while it is written, in bytes.
+const mostBuffered = 64 << 10
+
 // writeFile makes a small file with storage.file_mode. With durable it is synced.
 // A failed file is taken away: nothing half written stays.
 func (d *folder) writeFile(name string, data []byte, durable bool) error {
+	return d.writePieces(name, func(w io.Writer) error { _, err := w.Write(data); return err }, durable)
+}
+
+// writePieces is writeFile for what comes piece by piece.
+func (d *folder) writePieces(name string, fill func(w io.Writer) error, durable bool) error {
 	v := d.m.v
 	f, err := d.create(name, 0o600)
 	if err != nil {
 		return v.explain("making", d.path(name), err)
 	}
-	_, err = v.sys.write(f, data, 0)
+	w := bufio.NewWriterSize(&appender{v: v, f: f}, mostBuffered)
+	if err = fill(w); err == nil {
+		err = w.Flush()
+	}
 	if err == nil {
 		err = v.chmod(f, v.FileMode)
 	}
@@ -35,6 +48,19 @@ func (d *folder) writeFile(name string, data []byte, durable bool) error {
 		return v.explain("writing", d.path(name), err)
 	}
 	return nil
+}
+
+// appender writes a file from its first byte on.
+type appender struct {
+	v   *Volume
+	f   *os.File
+	off int64
+}
+
+func (a *appender) Write(p []byte) (int, error) {
+	n, err := a.v.sys.write(a.f, p, a.off)
+	a.off += int64(n)
+	return n, err
 }
 
 // replace renames within the folder over a regular file or nothing.
