@@ -34,6 +34,7 @@ and the key again.`,
 // run runs the daemon. From where the configuration is known, all that is said on
 // standard error is lines of the log.
 func (a *app) run(ctx context.Context) error {
+	boundMemory(a.getenv)
 	c, warnings, err := a.read()
 	if err != nil {
 		a.warn(warnings)

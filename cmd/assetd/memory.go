@@ -1,0 +1,64 @@
+package main
+
+import (
+	"math"
+	"os"
+	"path"
+	"path/filepath"
+	"runtime/debug"
+	"strconv"
+	"strings"
+)
+
+// boundMemory has the garbage collector work harder as the memory that the
+// machine's administrator or the container grants comes to its end: else a run of
+// many thousand assets may be ended by the kernel with half of the memory being
+// garbage. A GOMEMLIMIT in the environment stands.
+func boundMemory(getenv func(string) (string, bool)) {
+	if _, set := getenv("GOMEMLIMIT"); set {
+		return
+	}
+	if limit := grantedMemory("/"); limit < math.MaxInt64 {
+		debug.SetMemoryLimit(limit / 4 * 3) // the rest is the kernel's: sockets, the queue's pages
+	}
+}
+
+// grantedMemory is the least limit of this process's control groups, in bytes, and
+// math.MaxInt64 where there is none. root is "/". See cgroups(7) and, in the
+// kernel's documentation, cgroup-v1/memory and cgroup-v2.
+func grantedMemory(root string) int64 {
+	least := int64(math.MaxInt64)
+	data, err := os.ReadFile(filepath.Join(root, "proc/self/cgroup"))
+	if err != nil {
+		return least
+	}
+	for line := range strings.Lines(string(data)) {
+		fields := strings.SplitN(strings.TrimSpace(line), ":", 3)
+		if len(fields) < 3 {
+			continue
+		}
+		below, file := "sys/fs/cgroup", "memory.max"
+		switch {
+		case fields[1] == "": // version 2
+		case strings.Contains(","+fields[1]+",", ",memory,"):
+			below, file = "sys/fs/cgroup/memory", "memory.limit_in_bytes"
+		default:
+			continue
+		}
+		// A group has no more than those above it. In a container the path may be the
+		// host's, where nothing stands: its own group is then the top.
+		for group := path.Clean("/" + fields[2]); ; group = path.Dir(group) {
+			text, err := os.ReadFile(filepath.Join(root, below, group, file))
+			if limit, e := strconv.ParseInt(strings.TrimSpace(string(text)), 10, 64); err == nil && e == nil && limit > 0 {
+				least = min(least, limit)
+			}
+			if group == "/" {
+				break
+			}
+		}
+	}
+	if least > math.MaxInt64/2 { // version 1 says so where there is none
+		return math.MaxInt64
+	}
+	return least
+}
