@@ -24,7 +24,7 @@ func table() []key {
 		{name: "api.runs_path", initial: "/v1/ai/apps/runs", kind: urlPath()},
 		{name: "api.key_file", kind: secretFile(), live: live}, // the key it holds is what changes
 		{name: "api.rate", initial: "10", kind: number(false), live: live},
-		{name: "api.burst", initial: "50", kind: count(), live: live},
+		{name: "api.burst", initial: "50", kind: count(1), live: live},
 		{name: "api.timeout", initial: "30s", kind: duration(), live: live},
 		{name: "api.proxy", kind: proxyURL()},
 
@@ -48,9 +48,9 @@ func table() []key {
 		{name: "storage.file_mode", initial: "0640", kind: mode()},
 		{name: "storage.dir_mode", initial: "0750", kind: mode()},
 
-		{name: "download.workers", initial: "16", kind: count()},
-		{name: "download.connections", initial: "16", kind: count(), later: later},
-		{name: "download.max_open", initial: "256", kind: count(), later: later},
+		{name: "download.workers", initial: "16", kind: count(1)},
+		{name: "download.connections", initial: "16", kind: count(1), later: later},
+		{name: "download.max_open", initial: "256", kind: count(0)},
 		{name: "download.host_rate", initial: "0", kind: number(true), later: later},
 		{name: "download.max_rate", initial: "0", kind: byteRate(), live: live},
 		{name: "download.proxy", kind: proxyURL()},
@@ -76,7 +76,7 @@ func table() []key {
 		{name: "retention.runs", initial: "720h", kind: duration(), live: live, later: later},
 
 		{name: "backup.interval", initial: "1h", kind: duration(), later: later},
-		{name: "backup.keep", initial: "3", kind: count(), later: later},
+		{name: "backup.keep", initial: "3", kind: count(1), later: later},
 
 		{name: "log.level", initial: "info", kind: choice("debug", "info", "warn", "error"), live: live},
 		{name: "log.format", initial: "auto", kind: choice("auto", "json", "console"), live: live},

@@ -167,13 +167,13 @@ func parseBytes(text string, least int64, mend string) (any, error) {
 // The most of anything that is counted: more is a slip of the finger.
 const most = 1_000_000
 
-// count is a whole number from 1 on.
-func count() kind {
+// count is a whole number from least on.
+func count(least int) kind {
 	return kind{tags: tagInt, parse: func(text string) (any, error) {
-		const mend = "write a whole number from 1 to 1000000"
+		mend := fmt.Sprintf("write a whole number from %d to 1000000", least)
 		n, err := strconv.Atoi(text)
 		switch {
-		case err == nil && (n < 1 || n > most), isDecimal(text) && !strings.Contains(text, ".") && err != nil:
+		case err == nil && (n < least || n > most), isDecimal(text) && !strings.Contains(text, ".") && err != nil:
 			return nil, fault{"is out of range", mend}
 		case err != nil:
 			return nil, fault{"is not a whole number", mend}

@@ -248,10 +248,10 @@ func level(k run.EventKind) zapcore.Level {
 	switch k {
 	case run.AssetStarted, run.AssetKept, run.RunKnown:
 		return zapcore.DebugLevel
-	case run.AssetGone, run.APIRefused, run.VolumeOffline, run.DiskLow, run.QueueTrouble, run.ManifestTrouble,
+	case run.AssetGone, run.AtRisk, run.APIRefused, run.VolumeOffline, run.DiskLow, run.QueueTrouble, run.ManifestTrouble,
 		run.StageRecovered, run.RunGivenUp, run.DropTrouble:
 		return zapcore.ErrorLevel
-	case run.QueueLarge, run.PollRefused, run.AssetRetry, run.APIDown, run.RateLowered, run.HostSlowed, run.FileRejected, run.FileSkipped,
+	case run.QueueLarge, run.PollRefused, run.AssetRetry, run.APIDown, run.RateLowered, run.HostSlowed, run.HostCuts, run.FileRejected, run.FileSkipped,
 		inbox.FileTrouble, inbox.WatchLost, storage.SyncUnsupported, storage.NameTrouble,
 		run.StatusUnknown, run.ListIgnored, run.Quarantined, run.LabelsLate, run.ClockSkewed, run.AssetAgain:
 		return zapcore.WarnLevel

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"strings"
+	"syscall"
 
 	"github.com/assetd/assetd/internal/config"
 	"github.com/assetd/assetd/internal/download"
@@ -48,10 +49,26 @@ func (n now) InFlight() []server.Transfer {
 	return all
 }
 
+// What one held transfer needs of this process's open files: its connection, its
+// part, and the directory and marker it is reached through; and what all else does.
+const (
+	filesEach = 4
+	filesElse = 192
+)
+
+// affordable is as many connections to hold as there may be open files for.
+func affordable(open int) int {
+	var limit syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
+		return open
+	}
+	return int(min(uint64(max(open, 0)), (max(limit.Cur, filesElse)-filesElse)/filesEach))
+}
+
 func poolConfig(c *config.Config) download.Config {
 	d := c.Download
 	return download.Config{
-		Workers: d.Workers, Margin: d.Margin, GiveUpAfter: d.GiveUpAfter, LostAfter: d.LostAfter,
+		Workers: d.Workers, MaxOpen: affordable(d.MaxOpen), Margin: d.Margin, GiveUpAfter: d.GiveUpAfter, LostAfter: d.LostAfter,
 		Numbered: strings.Contains(c.Storage.FileName, "{index}"),
 	}
 }

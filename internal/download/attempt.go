@@ -22,16 +22,17 @@ type attempt struct {
 	state  *runState
 	part   *openPart
 	rescue *rescue // whose part it is; nil: an ordinary one
-	flight *flight
-	given  bool // the asset is back in the backlog, with the keeper, or gone
-	doubt  bool // the URL at hand is not the one that the queue knows of
+	own    *flight // this attempt
+	flight *flight // the same once a request was made; nil before
+	given  bool    // the asset is back in the backlog, with the keeper, or gone
+	doubt  bool    // the URL at hand is not the one that the queue knows of
 }
 
 // work makes one attempt. Whatever happens in it stays with this asset.
-func (p *Pool) work(ctx context.Context, t *plan.Ticket) {
-	w := &attempt{p: p, t: t, key: t.Key()}
+func (p *Pool) work(t *plan.Ticket, f *flight) {
+	w := &attempt{p: p, t: t, key: t.Key(), own: f}
 	defer w.leave()
-	p.guard(w.key, func() { w.run(ctx) })
+	p.guard(w.key, func() { w.run(f.ctx) })
 }
 
 // guard ends a panic in do, with its stack told.
@@ -57,7 +58,7 @@ func (w *attempt) leave() {
 	defer w.p.mu.Unlock()
 	w.p.backlog.Hold(w.t)
 	delete(w.p.flights, w.t)
-	w.p.busy--
+	w.p.ended(w.own)
 	signal(w.p.wake)
 }
 
@@ -78,9 +79,10 @@ func (w *attempt) run(ctx context.Context) {
 	if !w.open(ctx) {
 		return
 	}
-	req := transfer.Request{Key: w.key, URL: url, Width: w.asset.Width, Height: w.asset.Height}
+	req := transfer.Request{Key: w.key, URL: url, Width: w.asset.Width, Height: w.asset.Height, Valve: &w.own.valve}
 	w.p.Tell(run.Event{Kind: run.AssetStarted, Asset: w.key, Host: w.flight.host})
 	res, err := w.p.Fetcher.Fetch(ctx, req, w.part, w.progress())
+	w.outlived(ctx)
 	if w.part.reset {
 		w.rescue = nil // its bytes are gone
 	}
@@ -200,8 +202,8 @@ func (w *attempt) open(ctx context.Context) bool {
 	p := w.p
 	host := hostOf(w.asset)
 	p.mu.Lock()
-	w.flight = &flight{key: w.key, host: host, since: time.Now()}
-	p.flights[w.t] = w.flight
+	w.flight = w.own
+	w.flight.host, w.flight.since = host, time.Now()
 	p.notes(w.asset) // a poll that comes now can tell whether it brings another URL
 	if w.rescue = p.takeRescue(w.key); w.rescue != nil {
 		w.part = w.rescue.part
@@ -223,22 +225,46 @@ func (w *attempt) open(ctx context.Context) bool {
 // part which is gone on with says nothing as long as it is as it was.
 func (w *attempt) progress() func(done, total int64) {
 	had, _ := w.part.Have()
-	answered := false
+	f, asked := w.flight, time.Now()
+	f.done.Store(had)
+	dies := w.p.on(f.Candidate, w.asset.Expiry, 0)
 	return func(done, total int64) {
-		w.flight.done.Store(done)
-		w.flight.total.Store(total)
-		if !answered && (done != had || had == 0) {
-			answered = true
-			w.answered()
+		f.done.Store(done)
+		f.total.Store(total)
+		if done > 0 && done != had { // before its first byte a part is marked anew
+			_, mark := w.part.Have()
+			f.resumes.Store(mark.ETag != "")
+		}
+		if f.died == 0 && dies > 0 && time.Since(asked) > dies {
+			f.died = max(done, 1)
+		}
+		if !f.answered.Load() && (done != had || had == 0) {
+			f.answered.Store(true)
+			took := time.Since(asked)
+			if had > 0 {
+				took = 0 // of a part that is gone on with the first bytes are told, not the answer
+			}
+			w.answered(total, took)
 		}
 	}
 }
 
-// answered notes that the host answered.
-func (w *attempt) answered() {
+// answered notes that the host answered, after so long unless that is 0, and the
+// asset's size if it told that.
+func (w *attempt) answered(total int64, took time.Duration) {
 	p := w.p
 	p.mu.Lock()
+	if took > 0 {
+		p.scarce.host(w.flight.host).answeredIn(took)
+	}
+	if n := p.notes(w.asset); total > 0 && n.total != total {
+		n.total = total
+		p.scarce.scales.see(w.flight.App, w.key.Kind, total)
+	}
 	back := p.backlog.Answered(w.t, p.now())
+	if p.scarce.on {
+		signal(p.redirect) // size and host are known now
+	}
 	p.mu.Unlock()
 	signal(p.wake) // it may have been waited for
 	if back {

@@ -56,6 +56,8 @@ func (p *Pool) dropRun(id run.ID) {
 func (p *Pool) forget(key run.Key) (held *rescue) {
 	held = p.takeRescue(key)
 	delete(p.cases, key)
+	delete(p.scarce.asked, key)
+	delete(p.scarce.warned, key)
 	p.usable(key)
 	return held
 }

@@ -2,6 +2,7 @@ package download
 
 import (
 	"cmp"
+	"context"
 	"net/url"
 	"slices"
 	"strings"
@@ -31,6 +32,12 @@ func (p *Pool) Changed(c run.Change) {
 			continue
 		}
 		notes := p.cases[a.Key]
+		if notes != nil && notes.asking {
+			p.scarce.host(hostOf(a)).renews = notes.url != a.URLHash
+		}
+		if death, told := p.scarce.warned[a.Key]; told && death != a.Expiry.UnixMilli() {
+			delete(p.scarce.warned, a.Key) // it is another matter now
+		}
 		if notes == nil || notes.asking || notes.url != a.URLHash {
 			p.backlog.Put(r, p.planAsset(a))
 		} else {
@@ -79,12 +86,12 @@ func (p *Pool) life(a run.Asset) time.Duration {
 }
 
 func planRun(r run.Run) plan.Run {
-	return plan.Run{HandedIn: r.HandedIn, Ended: r.Ended(), EndedAt: r.EndedService}
+	return plan.Run{HandedIn: r.HandedIn, App: r.App, Ended: r.Ended(), EndedAt: r.EndedService}
 }
 
 // planAsset is the asset as the backlog knows it. The pool is locked.
 func (p *Pool) planAsset(a run.Asset) plan.Asset {
-	return plan.Asset{Key: a.Key, Host: hostOf(a), Deadline: a.Deadline(p.config.Margin)}
+	return plan.Asset{Key: a.Key, Host: hostOf(a), Deadline: a.Deadline(p.config.Margin), Death: a.Expiry}
 }
 
 // hostOf is the host that the asset's URL leads to, with its port where it names
@@ -97,12 +104,24 @@ func hostOf(a run.Asset) string {
 	return strings.ToLower(u.Host)
 }
 
-// flight is a transfer that runs.
+// flight is an asset that a worker has, and its transfer.
 type flight struct {
-	key         run.Key
+	plan.Candidate
 	host        string
 	since       time.Time
 	done, total atomic.Int64
+	answered    atomic.Bool // bytes of it have come
+	resumes     atomic.Bool // it can be gone on with
+
+	ctx    context.Context
+	stop   context.CancelCauseFunc
+	valve  transfer.Valve
+	opened time.Duration // when the worker began
+	died   int64         // bytes that were there when its URL died, at least; 0: it has not. The worker's own
+
+	held    bool  // the valve is; as the next guarded by the pool's lock
+	wasHeld bool  // it was, at some time
+	seen    int64 // bytes of the valve's that were counted
 }
 
 // Transfer is a transfer that runs, for people to watch.
@@ -119,7 +138,9 @@ func (p *Pool) InFlight() []Transfer {
 	p.mu.Lock()
 	all := make([]Transfer, 0, len(p.flights))
 	for _, f := range p.flights {
-		all = append(all, Transfer{f.key, f.host, f.done.Load(), f.total.Load(), f.since})
+		if !f.since.IsZero() {
+			all = append(all, Transfer{f.Key, f.host, f.done.Load(), f.total.Load(), f.since})
+		}
 	}
 	p.mu.Unlock()
 	slices.SortFunc(all, func(a, b Transfer) int {

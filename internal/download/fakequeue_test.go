@@ -3,9 +3,11 @@ package download_test
 import (
 	"cmp"
 	"context"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/assetd/assetd/internal/run"
 )
@@ -20,6 +22,7 @@ type fakeQueue struct {
 	losses map[run.Key]run.Loss
 	onLoss func()
 	trials map[run.Key][]run.Trial
+	cuts   map[string]time.Time
 	read   map[run.ID]int // how often one of the run's assets was read
 }
 
@@ -146,4 +149,22 @@ func (q *fakeQueue) set(key run.Key, change func(*run.Asset)) {
 	a := q.assets[key]
 	change(&a)
 	q.assets[key] = a
+}
+
+func (q *fakeQueue) Cutters(context.Context) (map[string]time.Time, error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return maps.Clone(q.cuts), q.fail
+}
+
+func (q *fakeQueue) Cuts(_ context.Context, host string, seen time.Time) error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.cuts == nil {
+		q.cuts = map[string]time.Time{}
+	}
+	if q.cuts[host] = seen; seen.IsZero() {
+		delete(q.cuts, host)
+	}
+	return q.fail
 }

@@ -30,6 +30,8 @@ type fakeServers struct {
 	begin    time.Time
 	by       map[string]fetchFunc // by URL prefix; the longest counts
 	requests []request
+	sized    []request // for sizes
+	size     func(transfer.Request) (int64, error)
 	now, max int // requests at a time
 }
 
@@ -51,6 +53,17 @@ func (s *fakeServers) Fetch(ctx context.Context, r transfer.Request, p transfer.
 		s.mu.Unlock()
 	}()
 	return do(ctx, r, p, progress)
+}
+
+func (s *fakeServers) Size(_ context.Context, r transfer.Request) (int64, error) {
+	s.mu.Lock()
+	s.sized = append(s.sized, request{r.Key, r.URL, time.Since(s.begin)})
+	tell := s.size
+	s.mu.Unlock()
+	if tell == nil {
+		return -1, nil
+	}
+	return tell(r)
 }
 
 func (s *fakeServers) rule(prefix string, f fetchFunc) {

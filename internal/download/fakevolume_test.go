@@ -33,6 +33,7 @@ type fakePart struct {
 	v     *fakeVolume
 	key   run.Key
 	data  []byte
+	thin  int64 // bytes beside data that are only counted
 	mark  run.PartMark
 	open  bool
 	ended bool
@@ -122,13 +123,13 @@ func (p *fakePart) Have() (int64, run.PartMark) {
 	if p.mark.ETag == "" {
 		return 0, run.PartMark{}
 	}
-	return int64(len(p.data)), p.mark
+	return int64(len(p.data)) + p.thin, p.mark
 }
 
 func (p *fakePart) Reset(m run.PartMark) error {
 	p.v.mu.Lock()
 	defer p.v.mu.Unlock()
-	p.data, p.mark = nil, m
+	p.data, p.thin, p.mark = nil, 0, m
 	return nil
 }
 

@@ -76,8 +76,7 @@ func (p *Pool) take(ctx context.Context, page []run.Asset) error {
 		p.hurry(a)
 		p.mu.Unlock()
 	}
-	signal(p.wake)
-	signal(p.nudge)
+	p.Wake()
 	return nil
 }
 

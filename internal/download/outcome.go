@@ -35,6 +35,7 @@ func (w *attempt) failed(ctx context.Context, f *transfer.Failure, sum string) {
 		aside = w.quarantine()
 	}
 	m := w.moment(f)
+	w.cutAtDeath(ctx, f, m)
 	hostWait := w.heed(f, m)
 	tried := trial(f, sum, m.service)
 	tried.Quarantine = aside

@@ -30,6 +30,7 @@ import (
 // it. Workers is fixed at New.
 type Config struct {
 	Workers     int           // assets at a time, at least 1
+	MaxOpen     int           // connections held open beside, at most; fixed at New, too
 	Margin      time.Duration // a deadline is so long before death, see run.Asset.Deadline
 	GiveUpAfter time.Duration // how long answers must look final: loss rule (b)
 	LostAfter   time.Duration // from the run's end on: loss rule (d)
@@ -59,11 +60,20 @@ type Ledger interface {
 	Lose(ctx context.Context, key run.Key, loss run.Loss) (ready bool, err error)
 }
 
+// Hosts is what is remembered of hosts across restarts: those that were seen to end
+// transfers when their URLs died, and when that was. Cuts notes it of one; the zero
+// time takes it back.
+type Hosts interface {
+	Cutters(ctx context.Context) (map[string]time.Time, error)
+	Cuts(ctx context.Context, host string, seen time.Time) error
+}
+
 // Queue is the queue as the pool sees it.
 type Queue interface {
 	Records
 	Pages
 	Ledger
+	Hosts
 }
 
 // Store is the volume. Part opens an asset's part; it fails with
@@ -107,6 +117,8 @@ type Ender interface {
 // Fetcher brings an asset into its part; the error is a *transfer.Failure.
 type Fetcher interface {
 	Fetch(ctx context.Context, r transfer.Request, p transfer.Part, progress func(done, total int64)) (transfer.Result, error)
+	// Size is how many bytes the asset has; -1: its server does not tell.
+	Size(ctx context.Context, r transfer.Request) (int64, error)
 }
 
 // Clock is each host's clock; the local one where a host's is not known.
@@ -153,24 +165,27 @@ type Deps struct {
 // concurrent use.
 type Pool struct {
 	Deps
-	workers int
-	epoch   time.Time     // of the clock that waits are measured on
-	wake    chan struct{} // something may start
-	nudge   chan struct{} // the caretaker has something to look at
+	workers  int
+	maxOpen  int
+	epoch    time.Time     // of the clock that waits are measured on
+	wake     chan struct{} // something may start
+	nudge    chan struct{} // the caretaker has something to look at
+	redirect chan struct{} // there is something new to decide on
 
-	mu      sync.Mutex
-	config  Config
-	backlog *plan.Backlog
-	busy    int
-	runs    map[run.ID]*runState   // of which an asset was started
-	cases   map[run.Key]*caseNotes // assets that were begun and are not home
-	flights map[*plan.Ticket]*flight
-	reload  []resumed
-	loaded  bool // the queue was read to its end
-	rescues int  // parts held open
-	volume  volumeState
-	fatal   error
-	stop    context.CancelFunc // Run's, for a broken queue
+	mu       sync.Mutex
+	config   Config
+	backlog  *plan.Backlog
+	runs     map[run.ID]*runState   // of which an asset was started
+	cases    map[run.Key]*caseNotes // assets that were begun and are not home
+	flights  map[*plan.Ticket]*flight
+	scarce   scarcity
+	stopping bool // nothing starts any more
+	reload   []resumed
+	loaded   bool // the queue was read to its end
+	rescues  int  // parts held open
+	volume   volumeState
+	fatal    error
+	stop     context.CancelFunc // Run's, for a broken queue
 }
 
 // runState is what is remembered of a run while assets of it are in the backlog.
@@ -193,6 +208,7 @@ type caseNotes struct {
 	refused     time.Duration // when it was last refused; meaningless before
 	wasRefused  bool
 	need        int64 // bytes it needs room for
+	total, had  int64 // bytes it has, and those of them that are in its part; 0: not known
 	parted      bool  // a part of it was kept, and may still be there
 	quarantined bool
 	lastTry     bool // the one before a loss by time
@@ -206,12 +222,16 @@ func New(c Config, d Deps) *Pool {
 	}
 	c.Workers = max(c.Workers, 1)
 	return &Pool{
-		Deps: d, workers: c.Workers, config: c, epoch: time.Now(),
-		wake: make(chan struct{}, 1), nudge: make(chan struct{}, 1),
+		Deps: d, workers: c.Workers, maxOpen: max(c.MaxOpen, 0), config: c, epoch: time.Now(),
+		wake: make(chan struct{}, 1), nudge: make(chan struct{}, 1), redirect: make(chan struct{}, 1),
 		backlog: plan.New(c.Workers),
 		runs:    map[run.ID]*runState{},
 		cases:   map[run.Key]*caseNotes{},
 		flights: map[*plan.Ticket]*flight{},
+		scarce: scarcity{
+			hosts: map[string]*hostFacts{}, scales: scales{}, asked: map[run.Key]struct{}{},
+			cuts: map[string]time.Time{}, warned: map[run.Key]int64{}, told: map[string]time.Duration{}, since: map[string]time.Duration{},
+		},
 	}
 }
 
@@ -234,6 +254,7 @@ func (p *Pool) numbered() bool {
 func (p *Pool) Wake() {
 	signal(p.wake)
 	signal(p.nudge)
+	signal(p.redirect)
 }
 
 func signal(c chan struct{}) {
@@ -260,21 +281,31 @@ func (p *Pool) Run(ctx, hard context.Context) error {
 	p.stop = func() { stop(); halt() }
 	p.mu.Unlock()
 
+	p.recallCuts(ctx)
 	p.resumeAll(ctx)
 	var beside, workers errgroup.Group
-	workers.SetLimit(p.workers)
+	workers.SetLimit(p.workers + p.maxOpen)
+	// What runs is directed to its end: what is held is finished in the time that a
+	// stop leaves.
+	directing, directed := context.WithCancel(hard)
+	defer directed()
 	beside.Go(func() error { p.load(ctx); return nil })
 	beside.Go(func() error { p.care(ctx); return nil })
+	beside.Go(func() error { p.direct(directing); return nil })
 	for ctx.Err() == nil {
-		t, sleep := p.next()
+		t, f, sleep := p.next(hard)
 		if t == nil {
 			rest(ctx, p.wake, sleep)
 			continue
 		}
 		// It blocks for a moment at most: next keeps count of who works.
-		workers.Go(func() error { p.work(hard, t); return nil })
+		workers.Go(func() error { p.work(t, f); return nil })
 	}
+	p.mu.Lock()
+	p.stopping = true
+	p.mu.Unlock()
 	_ = workers.Wait() // they return nil: one asset's failure is nobody else's
+	directed()
 	_ = beside.Wait()
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -302,22 +333,47 @@ func rest(ctx context.Context, wake <-chan struct{}, sleep time.Duration) {
 func (p *Pool) now() time.Duration { return time.Since(p.epoch) }
 
 // next takes the asset that a free worker starts with, nil where there is none,
-// and then says how long to sleep.
-func (p *Pool) next() (t *plan.Ticket, sleep time.Duration) {
+// and then says how long to sleep. Transfers end with hard.
+func (p *Pool) next(hard context.Context) (t *plan.Ticket, f *flight, sleep time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.busy == p.workers || p.volume.offline || p.volume.full {
-		return nil, longestSleep // whoever changes that wakes
+	if p.volume.offline || p.volume.full || len(p.flights) >= p.most() {
+		return nil, nil, longestSleep // whoever changes that wakes
 	}
 	now := p.now()
-	if t, ok := p.backlog.Next(now); ok {
-		p.busy++
-		return t, 0
+	held := false
+	if p.scarce.on {
+		t, held = p.ordered(now)
+	} else {
+		t, _ = p.backlog.Next(now)
+	}
+	if t != nil {
+		f = &flight{Candidate: t.Candidate(), opened: now}
+		f.host = f.Host
+		if held {
+			p.hold(f)
+		}
+		f.ctx, f.stop = context.WithCancelCause(hard)
+		if p.flights[t] = f; len(p.flights) == 1 {
+			signal(p.redirect) // it may have been asleep
+		}
+		return t, f, 0
+	}
+	if p.backlog.Promote(now) && p.scarce.on {
+		signal(p.redirect)
 	}
 	if at, ok := p.backlog.NextAt(); ok {
-		return nil, at - now
+		return nil, nil, at - now
 	}
-	return nil, longestSleep
+	return nil, nil, longestSleep
+}
+
+// most is how many transfers there may be. The pool is locked.
+func (p *Pool) most() int {
+	if p.scarce.on {
+		return p.workers + p.maxOpen
+	}
+	return p.workers
 }
 
 // broken reports whether the queue cannot go on, and then ends everything.

@@ -103,6 +103,7 @@ func (p *Pool) lookAtVolume() (sleep time.Duration) {
 	}
 	p.Tell(run.Event{Kind: run.VolumeBack})
 	signal(p.wake)
+	signal(p.redirect)
 	return longestSleep
 }
 
@@ -123,6 +124,7 @@ func (p *Pool) lookAtRoom() (sleep time.Duration) {
 		p.mu.Unlock()
 		p.Tell(run.Event{Kind: run.DiskBack})
 		signal(p.wake)
+		signal(p.redirect)
 		return longestSleep
 	}
 	p.volume.checked = max(p.now(), 1)
@@ -133,6 +135,7 @@ func (p *Pool) lookAtRoom() (sleep time.Duration) {
 	case err == nil:
 		p.share(free)
 		signal(p.wake)
+		signal(p.redirect)
 	case errors.Is(err, run.ErrVolumeOffline):
 		p.goneOffline(err)
 	}
@@ -200,6 +203,11 @@ func (p *Pool) evict(key run.Key, need, free int64) bool {
 		if err := p.Volume.RemovePart(k); err != nil {
 			return false
 		}
+		p.mu.Lock()
+		if c := p.cases[k]; c != nil {
+			c.had = 0
+		}
+		p.mu.Unlock()
 		p.Tell(run.Event{Kind: run.AssetRetry, Asset: k, Note: "its part was deleted to make room for " + key.String()})
 	}
 	return ok

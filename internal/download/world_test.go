@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -26,6 +27,7 @@ var errBroken = errors.New("the queue is broken")
 type skewed struct {
 	*clock.Clock
 	skew map[string]time.Duration
+	boom *atomic.Bool // it panics where it is asked for the host boom
 }
 
 func (s skewed) Skew(host string) (time.Duration, bool) {
@@ -33,7 +35,12 @@ func (s skewed) Skew(host string) (time.Duration, bool) {
 	return d, ok
 }
 
-func (s skewed) Server(host string) time.Time { return s.Now().Add(s.skew[host]) }
+func (s skewed) Server(host string) time.Time {
+	if host == "boom" && s.boom.Load() {
+		panic("no clock")
+	}
+	return s.Now().Add(s.skew[host])
+}
 
 // renewal is a call of Renew.
 type renewal struct {
@@ -70,7 +77,7 @@ func live(t *testing.T, test func(w *world)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		w := &world{
-			t: t, begin: time.Now(), svc: clock.NewService(0), clk: skewed{clock.New(), map[string]time.Duration{}},
+			t: t, begin: time.Now(), svc: clock.NewService(0), clk: skewed{clock.New(), map[string]time.Duration{}, &atomic.Bool{}},
 			cfg: download.Config{Workers: 4, Margin: 2 * time.Minute, GiveUpAfter: 30 * time.Minute, LostAfter: 168 * time.Hour},
 		}
 		w.q = &fakeQueue{

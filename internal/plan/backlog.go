@@ -24,6 +24,7 @@ import (
 // Run is what the backlog goes by of an asset's run.
 type Run struct {
 	HandedIn time.Time
+	App      string        // that it is a run of; empty: not known
 	Ended    bool          // the run had its terminal answer or was given up
 	EndedAt  time.Duration // when, on the service clock
 }
@@ -33,6 +34,7 @@ type Asset struct {
 	Key      run.Key
 	Host     string    // that its URL leads to; empty: none
 	Deadline time.Time // when it should be there
+	Death    time.Time // of its URL, by its server's clock; zero: not known
 }
 
 // state is what an item does.
@@ -53,6 +55,7 @@ type item struct {
 	run      *group
 	host     *host
 	deadline int64         // Unix ms
+	death    int64         // the same; 0: not known
 	at       time.Duration // not before; state later
 	pos      int32         // in the heap of its state
 	seq      uint32        // order of arrival
@@ -169,7 +172,10 @@ func (b *Backlog) insert(g *group, a Asset) {
 }
 
 func (b *Backlog) assign(it *item, a Asset) {
-	it.deadline = a.Deadline.UnixMilli()
+	it.deadline, it.death = a.Deadline.UnixMilli(), 0
+	if !a.Death.IsZero() {
+		it.death = a.Death.UnixMilli()
+	}
 	if it.host != nil {
 		it.host.items--
 	}
@@ -218,13 +224,10 @@ func (t *Ticket) Key() run.Key { return t.item.key() }
 
 // Next takes the most urgent asset that may start now. False: none may.
 func (b *Backlog) Next(now time.Duration) (*Ticket, bool) {
-	b.promote(now)
-	if len(b.first) > 0 {
-		t := b.first[0]
-		b.first = b.first[1:]
-		b.start(t, now)
+	if t, ok := b.NextFirst(now); ok {
 		return t, true
 	}
+	b.Promote(now)
 	h := b.pick()
 	if h == nil {
 		return nil, false
@@ -248,12 +251,14 @@ func (b *Backlog) NextAt() (at time.Duration, ok bool) {
 	return at, ok
 }
 
-// promote makes ready whose time has come.
-func (b *Backlog) promote(now time.Duration) {
+// Promote makes ready whose time has come, as Next does, and reports whether there
+// was any.
+func (b *Backlog) Promote(now time.Duration) (some bool) {
 	for !b.later.empty() && b.later.head().at <= now {
 		b.wait(b.later.pop(), 0)
+		some = true
 	}
-	b.reopen(now)
+	return b.reopen(now) || some
 }
 
 // Back gives the asset back: it may start again at that time; 0: at once.

@@ -103,13 +103,15 @@ func (b *Backlog) place(h *host) {
 	}
 }
 
-// reopen ends the wait of hosts whose time has come.
-func (b *Backlog) reopen(now time.Duration) {
+// reopen ends the wait of hosts whose time has come, and reports whether any did.
+func (b *Backlog) reopen(now time.Duration) (some bool) {
 	for !b.closed.empty() && b.closed.head().until <= now {
 		h := b.closed.head()
 		h.until = 0
 		b.place(h)
+		some = true
 	}
+	return some
 }
 
 // pick is the host whose most urgent asset starts next, nil where none may. A
@@ -117,7 +119,7 @@ func (b *Backlog) reopen(now time.Duration) {
 // something to start, and half of them from hosts that may be dead.
 func (b *Backlog) pick() *host {
 	probes := &b.unsure
-	if b.probes >= max(b.workers/2, 1) {
+	if b.manyProbes() {
 		probes = &heap[*host]{}
 	}
 	if h := sooner(&b.free, probes); h != nil {
@@ -125,6 +127,9 @@ func (b *Backlog) pick() *host {
 	}
 	return sooner(&b.full, &b.unsure)
 }
+
+// manyProbes reports whether hosts that may be dead have half of the workers.
+func (b *Backlog) manyProbes() bool { return b.probes >= max(b.workers/2, 1) }
 
 // sooner is the more urgent of two heads, nil where there is none.
 func sooner(a, b *heap[*host]) *host {

@@ -10,6 +10,7 @@ import (
 // group is a run with assets in the backlog.
 type group struct {
 	id       run.ID
+	app      string
 	handedIn int64         // Unix ms
 	ended    time.Duration // on the service clock; -1: it has not
 	items    []*item
@@ -38,6 +39,9 @@ func (b *Backlog) group(id run.ID, r Run) *group {
 }
 
 func (b *Backlog) update(g *group, r Run) {
+	if r.App != "" {
+		g.app = r.App
+	}
 	ended := time.Duration(-1)
 	if r.Ended {
 		ended = max(r.EndedAt, 0)
@@ -149,3 +153,15 @@ func (b *Backlog) Keys(do func(run.Key)) {
 // First has Next start an asset that was taken by Overdue before all others, and
 // however its host stands: one last time.
 func (b *Backlog) First(t *Ticket) { b.first = append(b.first, t) }
+
+// NextFirst takes an asset that First has put before all others. False: there is
+// none.
+func (b *Backlog) NextFirst(now time.Duration) (*Ticket, bool) {
+	if len(b.first) == 0 {
+		return nil, false
+	}
+	t := b.first[0]
+	b.first = b.first[1:]
+	b.start(t, now)
+	return t, true
+}

@@ -44,6 +44,7 @@ const (
 	keyVolume  = "volume/" // followed by the directory
 	keyProof   = "proof/"  // followed by the fingerprint
 	keyApp     = "app/"    // followed by its name, or the hash of one that is not plain
+	keyCuts    = "cuts/"   // followed by the host
 )
 
 // maxLiteral is the longest asset id that stands in a key as it is; longer ones

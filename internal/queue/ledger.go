@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"time"
@@ -32,6 +33,35 @@ func (q *Queue) noted(key string) (found bool, err error) {
 
 func (q *Queue) note(ctx context.Context, key string) error {
 	return q.update(ctx, 1, func(t *txn) error { return t.put(bMeta, []byte(key), present()) })
+}
+
+// Cutters are the hosts that Cuts was called with, and when each was seen.
+func (q *Queue) Cutters(ctx context.Context) (seen map[string]time.Time, err error) {
+	seen = map[string]time.Time{}
+	err = q.view(ctx, func(t *txn) error {
+		c := t.bucket(bMeta).Cursor()
+		for k, v := c.Seek([]byte(keyCuts)); bytes.HasPrefix(k, []byte(keyCuts)); k, v = c.Next() {
+			at, err := decodeService(v)
+			if err != nil {
+				return broken("host", k, err)
+			}
+			seen[string(k[len(keyCuts):])] = time.UnixMilli(at.Milliseconds())
+		}
+		return nil
+	})
+	return seen, err
+}
+
+// Cuts notes that a host was seen to end transfers when their URLs died; the zero
+// time takes that back.
+func (q *Queue) Cuts(ctx context.Context, host string, seen time.Time) error {
+	key := []byte(keyCuts + host)
+	return q.update(ctx, 1, func(t *txn) error {
+		if seen.IsZero() {
+			return t.del(bMeta, key)
+		}
+		return t.put(bMeta, key, encodeService(time.Duration(seen.UnixNano())))
+	})
 }
 
 // SaveService records the service clock for the next start.

@@ -56,6 +56,8 @@ const (
 	AssetRetry    EventKind = "asset not there yet"
 	AssetGone     EventKind = "asset lost"
 	AssetAgain    EventKind = "asset fetched again"
+	AtRisk        EventKind = "assets may not be there before their URLs die"
+	RiskOver      EventKind = "no asset is at risk any more"
 	Quarantined   EventKind = "not media, kept in quarantine"
 )
 
@@ -74,6 +76,7 @@ const (
 	RateLowered     EventKind = "API limits the rate"
 	HostSlowed      EventKind = "host slows down, waiting"
 	HostBack        EventKind = "host answers again"
+	HostCuts        EventKind = "host ends transfers when their URLs die"
 	VolumeOffline   EventKind = "volume offline, downloads wait"
 	VolumeBack      EventKind = "volume is back"
 	DiskLow         EventKind = "no room, downloads wait"

@@ -31,6 +31,7 @@ type query struct {
 	to   int64  // the first byte behind the last; 0: all that follow
 	etag string // of what is there already; set where from > 0
 	all  bool   // without Range: the whole object, whatever the server makes of ranges
+	one  bool   // the first byte alone, for what the answer says of the rest
 }
 
 // answer is a response, after redirects. Its owner calls close.
@@ -102,7 +103,10 @@ func (f *fetch) send(ctx context.Context, at target, q query) (*answer, error) {
 		"Accept-Encoding": {"identity"},
 		"User-Agent":      {"assetd"},
 	}
-	if !q.all {
+	switch {
+	case q.one:
+		h.Set("Range", "bytes=0-0")
+	case !q.all:
 		last := ""
 		if q.to > 0 {
 			last = strconv.FormatInt(q.to-1, 10)

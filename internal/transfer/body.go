@@ -38,6 +38,7 @@ type body struct {
 	stall  time.Duration
 	timer  *time.Timer
 	valve  *Valve   // nil: always open
+	count  *Valve   // counts what comes, also where it does not hold; nil: nobody does
 	conn   net.Conn // what it comes over, while the valve may hold it
 	narrow bool     // that was made so
 	moved  *atomic.Int64
@@ -51,7 +52,7 @@ type body struct {
 // watch is the answer's body under the watch. Its owner calls stop.
 func (f *fetch) watch(a *answer) *body {
 	stall := f.cfg.StallTimeout
-	b := &body{from: a.resp.Body, ctx: a.ctx, cancel: a.cancel, pace: f.c.pace, stall: stall, moved: &f.c.moved}
+	b := &body{from: a.resp.Body, ctx: a.ctx, cancel: a.cancel, pace: f.c.pace, stall: stall, moved: &f.c.moved, count: f.req.Valve}
 	if size := a.resp.ContentLength; size < 0 || size > readOut {
 		b.valve, b.conn = f.req.Valve, a.conn
 	}
@@ -78,8 +79,8 @@ func (b *body) Read(p []byte) (int, error) {
 	b.timer.Reset(b.stall)
 	n, err := b.from.Read(p)
 	b.timer.Stop()
-	if b.valve != nil {
-		b.valve.passed(n)
+	if b.count != nil {
+		b.count.Passed(n)
 	}
 	b.moved.Add(int64(n))
 	b.window.waited += time.Since(before)
@@ -103,6 +104,9 @@ func (b *body) Read(p []byte) (int, error) {
 	}
 	return n, err
 }
+
+// shut reports whether the next Read would wait for the valve.
+func (b *body) shut() bool { return b.valve != nil && b.valve.shut() }
 
 // pass waits until the valve lets something through, and says how much of n bytes.
 func (b *body) pass(n int) (int, error) {

@@ -85,6 +85,15 @@ func (f *fetch) copyFrom(ctx context.Context, a *answer, b *body, got, length in
 	endless := a.endless(length)
 	var fill int
 	for {
+		if b.shut() && !f.small {
+			if err := f.append(ctx, f.mem.data[:fill]); err != nil {
+				return err
+			}
+			fill = 0
+			if err := f.standBy(b); err != nil {
+				return brokenOff(got, length, err)
+			}
+		}
 		n, err := b.Read(f.mem.data[fill:])
 		fill, got = fill+n, got+int64(n)
 		f.received += int64(n)
@@ -130,6 +139,16 @@ func (f *fetch) copyFrom(ctx context.Context, a *answer, b *body, got, length in
 // known.
 func (a *answer) endless(length int64) bool {
 	return length >= 0 && a.resp.ContentLength < 0 && len(a.resp.TransferEncoding) == 0
+}
+
+// standBy waits, without memory of its own, until the held transfer may be read again:
+// many are held at a time.
+func (f *fetch) standBy(b *body) error {
+	f.c.buffers.Put(f.mem)
+	f.mem = nil
+	_, err := b.pass(1)
+	f.mem = f.c.buffers.Get().(*buffer)
+	return err
 }
 
 // brokenOff says how far a body came.

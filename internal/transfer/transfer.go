@@ -200,9 +200,8 @@ func (c *Client) Fetch(ctx context.Context, req Request, part Part, progress fun
 	if progress == nil {
 		progress = func(int64, int64) {}
 	}
-	mem := c.buffers.Get().(*buffer)
-	defer c.buffers.Put(mem)
-	f := &fetch{c: c, cfg: c.cfg.Load(), req: req, part: part, progress: progress, mem: mem}
+	f := &fetch{c: c, cfg: c.cfg.Load(), req: req, part: part, progress: progress, mem: c.buffers.Get().(*buffer)}
+	defer func() { c.buffers.Put(f.mem) }()
 	if err := f.run(ctx); err != nil {
 		return Result{}, f.failure(ctx, err)
 	}

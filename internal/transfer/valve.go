@@ -17,35 +17,33 @@ type Trickle struct {
 // Valve holds a transfer open at a trickle, so that it is running when its URL
 // dies and can be finished after that, and lets it go on. A server judges a
 // signed URL when a request starts; a running answer goes on. The zero Valve is
-// open. It serves one transfer at a time; Hold and Open may be called from
-// anywhere, also before and after it.
+// open. It serves one transfer at a time, and counts what comes through; Hold, Open
+// and Moved may be called from anywhere, also before and after it.
 type Valve struct {
 	mu      sync.Mutex
 	trickle Trickle
 	held    bool
 	turned  chan struct{} // closed when the valve is turned; nil: nobody waits
 
-	left int       // bytes that may still be read of this trickle
-	due  time.Time // of the next one
+	left  int       // bytes that may still be read of this trickle
+	due   time.Time // of the next one
+	moved int64     // bytes that were read
 }
 
-// Hold lets no more than a trickle through from now on.
+// Hold lets no more than a trickle through from now on; where that is so already,
+// from the next portion on.
 func (v *Valve) Hold(t Trickle) {
-	v.turn(func() {
-		v.trickle = Trickle{Bytes: max(t.Bytes, 1), Every: t.Every}
-		v.held = true
-	})
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.trickle = Trickle{Bytes: max(t.Bytes, 1), Every: t.Every}
+	v.held = true // who waits is held already, and who does not asks before it reads
 }
 
 // Open lets everything through again.
 func (v *Valve) Open() {
-	v.turn(func() { v.held, v.left, v.due = false, 0, time.Time{} })
-}
-
-func (v *Valve) turn(how func()) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	how()
+	v.held, v.left, v.due = false, 0, time.Time{}
 	if v.turned != nil {
 		close(v.turned)
 		v.turned = nil
@@ -100,9 +98,24 @@ func (v *Valve) portion(want int) (n int, wait time.Duration, turned <-chan stru
 	return 0, v.due.Sub(now), v.turned
 }
 
-// passed says how much of a portion was read.
-func (v *Valve) passed(n int) {
+// shut reports whether nothing may be read for now.
+func (v *Valve) shut() bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.held && v.left <= 0 && time.Now().Before(v.due)
+}
+
+// Passed says how many bytes were read.
+func (v *Valve) Passed(n int) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.left -= n
+	v.moved += int64(n)
+}
+
+// Moved is how many bytes were read in all.
+func (v *Valve) Moved() int64 {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.moved
 }

@@ -1,0 +1,162 @@
+package download
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/dustin/go-humanize"
+
+	"github.com/assetd/assetd/internal/plan"
+	"github.com/assetd/assetd/internal/run"
+)
+
+const (
+	// warnBefore is how long before its URL's death it is told of an asset that
+	// something holds up.
+	warnBefore = 15 * time.Minute
+	// warnSpacing is the least time between two warnings for the same cause: a set of
+	// assets is told of once, not as it grows one by one.
+	warnSpacing = time.Minute
+	// mostWarned is how many assets held up by one cause are looked at.
+	mostWarned = 1000
+	// blockedSpacing is how often what cannot be started is looked at; aWhile is how
+	// long a host has to hold assets up before it is told of.
+	blockedSpacing = 5 * time.Second
+	aWhile         = 30 * time.Second
+)
+
+// warn tells which assets may be lost before they are. The pool is locked.
+func (p *Pool) warn(d plan.Decision, w plan.Window, who []plan.Candidate, now time.Duration) {
+	for _, r := range d.Risks {
+		threat := threat{bytes: r.Bytes, left: r.Left, held: r.Held}
+		for _, i := range r.Assets {
+			threat.assets = append(threat.assets, who[i])
+		}
+		threat.why = "the link is too slow"
+		if r.Server >= 0 {
+			threat.host = who[r.Assets[0]].Host
+			threat.cause = threat.host
+			threat.why = threat.host + " is too slow"
+		}
+		threat.why += fmt.Sprintf(": at %s/s they take %s", size(r.Rate), r.Needed.Round(time.Second))
+		p.threatened(threat, now)
+	}
+	p.warnOfBlocked(now)
+	if len(p.scarce.warned) == 0 && len(p.scarce.told) > 0 {
+		clear(p.scarce.told)
+		p.scarce.events = append(p.scarce.events, run.Event{Kind: run.RiskOver})
+	}
+}
+
+// threat is a set of assets that may be lost, and why.
+type threat struct {
+	assets []plan.Candidate // first to die first
+	cause  string           // what it is told of once a while for; empty: the link
+	host   string           // whose fault it is; empty: no host's
+	bytes  int64            // that are still to come
+	held   int              // assets that are or will be held open
+	left   time.Duration    // until the first of them dies
+	why    string
+}
+
+// threatened tells of the threat unless it was told of all its assets, or of the same
+// cause a moment ago. The pool is locked.
+func (p *Pool) threatened(t threat, now time.Duration) {
+	s := &p.scarce
+	fresh := 0
+	for _, c := range t.assets {
+		if death, told := s.warned[c.Key]; !told || death != c.Death.UnixMilli() {
+			fresh++
+		}
+	}
+	if last, told := s.told[t.cause]; fresh == 0 || told && now-last < warnSpacing {
+		return
+	}
+	s.told[t.cause] = now
+	for _, c := range t.assets {
+		s.warned[c.Key] = c.Death.UnixMilli()
+	}
+	note := fmt.Sprintf("%s, %s, the first dies in %s: %s", count(len(t.assets), "asset"), size(t.bytes), t.left.Round(time.Second), t.why)
+	if t.held > 0 {
+		note += fmt.Sprintf("; %d of them are held open past it", t.held)
+	}
+	s.events = append(s.events, run.Event{
+		Kind: run.AtRisk, Asset: t.assets[0].Key, Host: t.host, Count: len(t.assets), Bytes: t.bytes, Took: t.left, Note: note,
+	})
+}
+
+func count(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}
+
+func size(n int64) string { return humanize.IBytes(uint64(max(n, 0))) }
+
+// warnOfBlocked tells of what cannot be started and dies soon. The pool is locked.
+func (p *Pool) warnOfBlocked(now time.Duration) {
+	if s := &p.scarce; s.looked > 0 && now-s.looked < blockedSpacing {
+		return
+	}
+	p.scarce.looked = max(now, 1)
+	byHost, byRoom := p.backlog.Blocked(mostWarned)
+	switch {
+	case p.volume.offline:
+		all := append(byHost, p.backlog.Nearest(now, mostWarned)...)
+		p.blocked(threat{why: "the volume is offline"}, append(all, byRoom...), now)
+		return
+	case p.volume.full:
+		byRoom = append(byRoom, p.backlog.Nearest(now, mostWarned)...)
+	}
+	p.blocked(threat{why: "there is no room on the volume"}, byRoom, now)
+	hosts := map[string][]plan.Candidate{}
+	for _, c := range append(byHost, p.failing(now)...) {
+		hosts[c.Host] = append(hosts[c.Host], c)
+	}
+	for name := range p.scarce.since {
+		if hosts[name] == nil {
+			delete(p.scarce.since, name) // it was a moment's
+		}
+	}
+	for name, all := range hosts {
+		if _, known := p.scarce.since[name]; !known {
+			p.scarce.since[name] = now
+		}
+		p.blocked(threat{host: name, why: name + " turns requests away or does not answer"}, all, now)
+	}
+}
+
+// failing is what has failed again and again, and waits for its next try. The pool
+// is locked.
+func (p *Pool) failing(now time.Duration) (some []plan.Candidate) {
+	const again = 3
+	for _, c := range p.backlog.Delayed(10*mostWarned, p.Clock.Server("").Add(2*warnBefore)) {
+		if notes := p.cases[c.Key]; notes != nil && notes.tries >= again {
+			some = append(some, c)
+		}
+	}
+	return some
+}
+
+// blocked tells of those that die soon; of a host's only when that has lasted a
+// while, or there is no time to see whether it will. The pool is locked.
+func (p *Pool) blocked(t threat, all []plan.Candidate, now time.Duration) {
+	t.left = warnBefore
+	for _, c := range all {
+		left := p.on(c, c.Death, now) - now
+		if c.Death.IsZero() || left <= 0 || left > warnBefore {
+			continue
+		}
+		t.assets = append(t.assets, c)
+		t.bytes += p.waiting(c).Bytes
+		t.left = min(t.left, left)
+	}
+	if len(t.assets) == 0 || t.host != "" && now-p.scarce.since[t.host] < min(aWhile, t.left/4) {
+		return
+	}
+	slices.SortStableFunc(t.assets, func(a, b plan.Candidate) int { return a.Death.Compare(b.Death) })
+	t.cause = t.why
+	p.threatened(t, now)
+}

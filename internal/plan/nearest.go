@@ -1,0 +1,110 @@
+package plan
+
+import (
+	"time"
+
+	"github.com/assetd/assetd/internal/run"
+)
+
+// Candidate is an asset that may start now, or one that was started.
+type Candidate struct {
+	Key      run.Key
+	App      string // of its run; empty: not known
+	Host     string
+	Deadline time.Time
+	Death    time.Time // zero: not known
+	Open     bool      // its host answers
+}
+
+func (it *item) candidate() Candidate {
+	c := Candidate{Key: it.key(), App: it.run.app, Host: it.host.name, Deadline: time.UnixMilli(it.deadline), Open: it.host.open}
+	if it.death != 0 {
+		c.Death = time.UnixMilli(it.death)
+	}
+	return c
+}
+
+// Candidate is the ticket's asset.
+func (t *Ticket) Candidate() Candidate { return t.item.candidate() }
+
+// Nearest is up to n assets that may start now, the most urgent first, without
+// regard to how many workers a host may have. It costs O(n log n), however many
+// wait.
+func (b *Backlog) Nearest(now time.Duration, n int) []Candidate {
+	b.Promote(now)
+	var heaps []*heap[*item]
+	for _, hosts := range []*heap[*host]{&b.free, &b.full, &b.unsure} {
+		for _, h := range hosts.all {
+			heaps = append(heaps, &h.ready)
+		}
+	}
+	return nearest(heaps, n)
+}
+
+// Blocked is up to n assets each that cannot start: because their hosts are to be
+// left alone, and because there is no room for them; the most urgent first.
+func (b *Backlog) Blocked(n int) (byHost, byRoom []Candidate) {
+	var heaps []*heap[*item]
+	for _, h := range b.closed.all {
+		heaps = append(heaps, &h.ready)
+	}
+	return nearest(heaps, n), nearest([]*heap[*item]{&b.room}, n)
+}
+
+// Delayed is those of the first n assets that wait for their time which die before
+// that moment; in no order.
+func (b *Backlog) Delayed(n int, before time.Time) (some []Candidate) {
+	for _, it := range b.later.all[:min(n, len(b.later.all))] {
+		if it.death != 0 && it.death < before.UnixMilli() {
+			some = append(some, it.candidate())
+		}
+	}
+	return some
+}
+
+// cursor stands at an element of a heap whose elements before it have been read.
+type cursor struct {
+	in  *heap[*item]
+	at  int
+	pos int32
+}
+
+// nearest reads the first n items of several heaps, in order, without changing
+// them: the next one is at the top of a heap or below one that was read.
+func nearest(heaps []*heap[*item], n int) (near []Candidate) {
+	front := heap[*cursor]{
+		less: func(a, b *cursor) bool { return urgent(a.in.all[a.at], b.in.all[b.at]) },
+		at:   func(c *cursor) *int32 { return &c.pos },
+	}
+	for _, h := range heaps {
+		if !h.empty() {
+			front.push(&cursor{in: h})
+		}
+	}
+	for len(near) < n && !front.empty() {
+		c := front.pop()
+		near = append(near, c.in.all[c.at].candidate())
+		for child := 2*c.at + 1; child <= 2*c.at+2 && child < len(c.in.all); child++ {
+			front.push(&cursor{in: c.in, at: child})
+		}
+	}
+	return near
+}
+
+// Take takes that asset, if it may start now. False: it waits for something, is
+// taken or unknown, its host is not to be asked, or hosts that may be dead as this
+// one have their share of the workers, as in Next.
+func (b *Backlog) Take(key run.Key, now time.Duration) (*Ticket, bool) {
+	it := b.find(key)
+	if it == nil || it.state != ready || it.host.in == nil || it.host.in == &b.closed {
+		return nil, false
+	}
+	if it.host.in == &b.unsure && b.manyProbes() && !b.free.empty() {
+		return nil, false
+	}
+	b.detach(it)
+	it.state = taken
+	t := &Ticket{item: it}
+	b.start(t, now)
+	return t, true
+}
