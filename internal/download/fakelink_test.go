@@ -29,7 +29,7 @@ type fakeLink struct {
 }
 
 // tick is how often a transfer takes its share.
-const tick = 50 * time.Millisecond
+const tick = 100 * time.Millisecond
 
 // narrowed puts all that the world fetches behind a line of so many bytes a second.
 func (w *world) narrowed(rate int64) *fakeLink {
@@ -139,11 +139,6 @@ func (l *fakeLink) count(do func()) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	do()
-}
-
-func (l *fakeLink) wasHeld(name string) (held bool) {
-	l.count(func() { held = l.held[name] })
-	return held
 }
 
 // grow counts bytes as written to the part.

@@ -49,7 +49,7 @@ func (m *meter) sample(now time.Duration, moved int64, conns int) {
 		return
 	}
 	n := min((m.conns+conns)/2, maxConns)
-	if m.begun > 0 && m.conns > 0 && conns > 0 && max(m.conns, conns) <= 2*n {
+	if m.begun > 0 && m.conns > 0 && conns > 0 && max(m.conns, conns) <= 2*min(m.conns, conns) {
 		m.latest = float64(moved-m.moved) / span.Seconds()
 		m.busy += span
 		r := &m.by[n]

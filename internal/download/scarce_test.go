@@ -120,9 +120,6 @@ func TestFarTransferIsStoppedAndItsPartKeptWhenANearOneNeedsTheLink(t *testing.T
 		if n := len(w.s.of("https://cdn/far")); n <= 4 || n > 16 {
 			t.Errorf("%d requests for 4 far assets: want some that were stopped and gone on with, not many", n)
 		}
-		if took := time.Since(w.begin); took < 0 {
-			t.Error(took)
-		}
 		kept := w.told(run.AssetKept)
 		if at := kept[len(kept)-1]; at.Took > 100*time.Second {
 			t.Errorf("the last took %s", at.Took)

@@ -1,0 +1,31 @@
+package daemon
+
+import (
+	"syscall"
+	"testing"
+)
+
+func TestHeldConnectionsAreBoundedByOpenFiles(t *testing.T) {
+	var was syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &was); err != nil {
+		t.Fatal(err)
+	}
+	defer syscall.Setrlimit(syscall.RLIMIT_NOFILE, &was) //nolint:errcheck // it was so
+	now := was
+	now.Cur = filesElse + 10*filesEach
+	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &now); err != nil {
+		t.Fatal(err)
+	}
+	for open, want := range map[int]int{0: 0, 3: 3, 10: 10, 11: 10, 100_000: 10} {
+		if got := affordable(open); got != want {
+			t.Errorf("%d of %d", got, open)
+		}
+	}
+	now.Cur = 64
+	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &now); err != nil {
+		t.Fatal(err)
+	}
+	if got := affordable(256); got != 0 {
+		t.Errorf("%d with 64 open files", got)
+	}
+}
