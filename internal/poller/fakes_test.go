@@ -234,3 +234,11 @@ func seconds(s ...float64) (d []time.Duration) {
 	}
 	return d
 }
+
+// whole is the times in whole seconds, where what an answer takes is of no interest.
+func whole(times []time.Duration) (d []time.Duration) {
+	for _, at := range times {
+		d = append(d, at.Truncate(time.Second))
+	}
+	return d
+}
