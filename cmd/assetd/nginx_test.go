@@ -178,6 +178,7 @@ func cliff(t *testing.T, n *nginx, settings ...string) (saved, all int) {
 // What was measured of a real server: it judges the start of a request alone, and
 // a trickle keeps a response alive past its send_timeout.
 func TestNginxFinishesWhatWasBegunBeforeItsURLDied(t *testing.T) {
+	t.Parallel()
 	n := startNginx(t)
 	if saved, all := cliff(t, n); saved < all {
 		t.Errorf("%d of %d saved", saved, all)

@@ -167,6 +167,7 @@ func (h *largest) Pop() any {
 }
 
 func TestEverythingIsSavedWhereOnlyTheStartIsJudged(t *testing.T) {
+	t.Parallel()
 	saved, all, inTime := save(t, nil)
 	t.Logf("%d of %d saved; %d can be had in time", saved, all, inTime)
 	if saved < all {
@@ -175,6 +176,7 @@ func TestEverythingIsSavedWhereOnlyTheStartIsJudged(t *testing.T) {
 }
 
 func TestNearlyAllThatCanBeSavedIsWhereTransfersAreCut(t *testing.T) {
+	t.Parallel()
 	saved, all, inTime := save(t, nil, simulator.WithCutAtExpiry())
 	t.Logf("%d of %d saved; %d can be had in time", saved, all, inTime)
 	if float64(saved) < 0.9*float64(inTime) {
