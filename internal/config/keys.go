@@ -49,7 +49,7 @@ func table() []key {
 		{name: "storage.dir_mode", initial: "0750", kind: mode()},
 
 		{name: "download.workers", initial: "16", kind: count(1)},
-		{name: "download.connections", initial: "16", kind: count(1), later: later},
+		{name: "download.connections", initial: "16", kind: count(1)},
 		{name: "download.max_open", initial: "256", kind: count(0)},
 		{name: "download.host_rate", initial: "0", kind: number(true), later: later},
 		{name: "download.max_rate", initial: "0", kind: byteRate(), live: live},
