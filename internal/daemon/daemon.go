@@ -78,7 +78,7 @@ type daemon struct {
 	current *config.Config // as it was last read; reloads alone uses it
 	key     string         // as it was last read; the same
 	log     *zap.Logger
-	teller  *teller
+	told    []run.Tell // who hears of each event, in this order
 	status  *status
 	notify  notifier
 	queue   *queue.Queue
@@ -91,7 +91,7 @@ type daemon struct {
 
 // open takes the state directory and builds the stages. Nothing runs yet.
 func open(o Options) (*daemon, error) {
-	d := &daemon{Options: o, cfg: o.Config, current: o.Config, key: o.Key, log: o.Log, teller: newTeller(o.Log), look: make(chan struct{}, 1)}
+	d := &daemon{Options: o, cfg: o.Config, current: o.Config, key: o.Key, log: o.Log, told: []run.Tell{newTeller(o.Log).Tell}, look: make(chan struct{}, 1)}
 	c := o.Config
 	// The drop directory first: what it makes above it lets its group pass.
 	if _, err := inbox.Prepare(c.Drop.Dir); err != nil {
@@ -112,16 +112,19 @@ func open(o Options) (*daemon, error) {
 		return nil, errors.Join(err, q.Close())
 	}
 	d.inbox = inbox.New(inboxConfig(c), addWaking{q, d.engine.poller.Wake}, d.tell)
-	d.server = server.New(c.State.Socket(), q, d.status, now{d.status, d.engine.pool})
+	d.server = server.New(server.Deps{Path: c.State.Socket(), Runs: q, Checks: d.status, Now: now{d.status, d.engine.pool}})
 	return d, nil
 }
 
-// tell is the one stream of events: health and log are made from it.
+// tell is the one stream of events: health, log and all that is told to others are
+// made from it.
 func (d *daemon) tell(e run.Event) {
 	if d.status != nil && !d.status.note(e) { // the queue tells what it found while it opens
 		return
 	}
-	d.teller.Tell(e)
+	for _, tell := range d.told {
+		tell(e)
+	}
 }
 
 // makeStateDir makes the state directory with mode 0750, whatever the umask.

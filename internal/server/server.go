@@ -42,18 +42,19 @@ type Now interface {
 	HeldAsset(key run.Key) string // and an asset, empty where nothing does
 }
 
-// Server serves the socket. Run may be called once.
-type Server struct {
-	path   string
-	runs   Runs
-	checks Checks
-	now    Now
+// Deps are what a server answers from.
+type Deps struct {
+	Path   string // of the socket
+	Runs   Runs
+	Checks Checks
+	Now    Now
 }
 
-// New makes a server for the socket at path.
-func New(path string, runs Runs, checks Checks, now Now) *Server {
-	return &Server{path: path, runs: runs, checks: checks, now: now}
-}
+// Server serves the socket. Run may be called once.
+type Server struct{ Deps }
+
+// New makes a server; it opens nothing yet.
+func New(d Deps) *Server { return &Server{d} }
 
 // Limits of a request: the socket is local, a stuck client must still end.
 const (
@@ -66,18 +67,18 @@ const (
 // Listen opens the socket with mode 0660, whatever the umask. A socket left by a
 // killed daemon is replaced: the caller holds the queue's lock, so it is nobody's.
 func (s *Server) Listen() (net.Listener, error) {
-	if info, err := os.Lstat(s.path); err == nil && info.Mode()&os.ModeSocket != 0 {
-		if err := os.Remove(s.path); err != nil {
-			return nil, fmt.Errorf("old socket %s: %w", s.path, err)
+	if info, err := os.Lstat(s.Path); err == nil && info.Mode()&os.ModeSocket != 0 {
+		if err := os.Remove(s.Path); err != nil {
+			return nil, fmt.Errorf("old socket %s: %w", s.Path, err)
 		}
 	}
-	l, err := net.Listen("unix", s.path)
+	l, err := net.Listen("unix", s.Path)
 	if err != nil {
-		return nil, socketError(s.path, err)
+		return nil, socketError(s.Path, err)
 	}
-	if err := os.Chmod(s.path, 0o660); err != nil { //nolint:gosec // the group may ask
+	if err := os.Chmod(s.Path, 0o660); err != nil { //nolint:gosec // the group may ask
 		l.Close()
-		return nil, fmt.Errorf("socket %s: %w", s.path, err)
+		return nil, fmt.Errorf("socket %s: %w", s.Path, err)
 	}
 	return l, nil
 }
@@ -97,7 +98,7 @@ func (s *Server) Run(ctx context.Context, l net.Listener) error {
 	})
 	defer stop()
 	if err := srv.Serve(l); !errors.Is(err, http.ErrServerClosed) {
-		return fmt.Errorf("socket %s: %w", s.path, err)
+		return fmt.Errorf("socket %s: %w", s.Path, err)
 	}
 	return nil
 }
@@ -105,8 +106,8 @@ func (s *Server) Run(ctx context.Context, l net.Listener) error {
 // Handler is the server's HTTP handler.
 func (s *Server) Handler() http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { health(w, s.checks.Alive()) })
-	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) { health(w, s.checks.Ready()) })
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { health(w, s.Checks.Alive()) })
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) { health(w, s.Checks.Ready()) })
 	mux.HandleFunc("GET /api/v1/runs", s.list)
 	mux.HandleFunc("GET /api/v1/runs/{id}", s.show)
 	return mux
@@ -146,7 +147,7 @@ func (s *Server) list(w http.ResponseWriter, r *http.Request) {
 		}
 		limit = n
 	}
-	runs, err := s.runs.List(r.Context(), state, run.ID(q.Get("after")), limit)
+	runs, err := s.Runs.List(r.Context(), state, run.ID(q.Get("after")), limit)
 	if err != nil {
 		problem(w, http.StatusInternalServerError, err.Error())
 		return
@@ -163,7 +164,7 @@ func (s *Server) list(w http.ResponseWriter, r *http.Request) {
 
 func (s *Server) show(w http.ResponseWriter, r *http.Request) {
 	id := run.ID(r.PathValue("id"))
-	record, err := s.runs.Get(r.Context(), id)
+	record, err := s.Runs.Get(r.Context(), id)
 	if errors.Is(err, run.ErrUnknown) {
 		problem(w, http.StatusNotFound, fmt.Sprintf("run %q is not in the queue", id))
 		return
@@ -172,7 +173,7 @@ func (s *Server) show(w http.ResponseWriter, r *http.Request) {
 		problem(w, http.StatusInternalServerError, err.Error())
 		return
 	}
-	assets, err := s.runs.Assets(r.Context(), id)
+	assets, err := s.Runs.Assets(r.Context(), id)
 	if err != nil {
 		problem(w, http.StatusInternalServerError, err.Error())
 		return
@@ -182,7 +183,7 @@ func (s *Server) show(w http.ResponseWriter, r *http.Request) {
 
 func (s *Server) view(r run.Run, assets []run.Asset) Run {
 	v := ViewRun(r, assets)
-	v.live(r, s.now)
+	v.live(r, s.Now)
 	return v
 }
 

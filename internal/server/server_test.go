@@ -74,7 +74,7 @@ func (b busy) HeldAsset(key run.Key) string { return key.ID + " waits" }
 func serve(t *testing.T, runs server.Runs, c server.Checks, flying ...server.Transfer) (*server.Client, string) {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "s")
-	s := server.New(path, runs, c, busy{flying})
+	s := server.New(server.Deps{Path: path, Runs: runs, Checks: c, Now: busy{flying}})
 	l, err := s.Listen()
 	if err != nil {
 		t.Fatal(err)
@@ -214,7 +214,7 @@ func TestASocketLeftByAKilledDaemonIsReplacedAndNothingElseIs(t *testing.T) {
 	}
 	left.SetUnlinkOnClose(false)
 	left.Close()
-	l, err := server.New(path, shelf{}, checks{}, busy{}).Listen()
+	l, err := server.New(server.Deps{Path: path, Runs: shelf{}, Checks: checks{}, Now: busy{}}).Listen()
 	if err != nil {
 		t.Fatalf("over a dead socket: %v", err)
 	}
@@ -222,7 +222,7 @@ func TestASocketLeftByAKilledDaemonIsReplacedAndNothingElseIs(t *testing.T) {
 	if err := os.WriteFile(path, []byte("mine"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if l, err := server.New(path, shelf{}, checks{}, busy{}).Listen(); err == nil {
+	if l, err := server.New(server.Deps{Path: path, Runs: shelf{}, Checks: checks{}, Now: busy{}}).Listen(); err == nil {
 		l.Close()
 		t.Error("a file at the socket's path was replaced")
 	}
@@ -241,7 +241,7 @@ func TestASocketPathThatIsTooLongIsSaidToBe(t *testing.T) {
 	if _, err := server.NewClient(path).Health(t.Context(), false); err == nil || err.Error() != want {
 		t.Errorf("asking: %v\nwant %s", err, want)
 	}
-	if _, err := server.New(path, shelf{}, checks{}, busy{}).Listen(); err == nil || err.Error() != want {
+	if _, err := server.New(server.Deps{Path: path, Runs: shelf{}, Checks: checks{}, Now: busy{}}).Listen(); err == nil || err.Error() != want {
 		t.Errorf("listening: %v\nwant %s", err, want)
 	}
 }
