@@ -267,7 +267,7 @@ func (d *demo) follow(ctx context.Context) error {
 
 func (d *demo) runs(ctx context.Context) ([]server.Run, error) {
 	var runs []server.Run
-	err := d.client.Runs(ctx, "", "", func(r server.Run) error {
+	err := d.client.Runs(ctx, server.Filter{}, "", func(r server.Run) error {
 		runs = append(runs, r)
 		return nil
 	})

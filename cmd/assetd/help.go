@@ -85,7 +85,7 @@ func (a *app) completeRunIDs(cmd *cobra.Command, args []string, prefix string) (
 	}
 	ctx, cancel := context.WithTimeout(cmd.Context(), proposeTime)
 	defer cancel()
-	_ = eachRun(ctx, c, "", before(prefix), func(r server.Run) error {
+	_ = eachRun(ctx, c, server.Filter{}, before(prefix), func(r server.Run) error {
 		if !strings.HasPrefix(string(r.RunID), prefix) || len(ids) == mostProposed {
 			return errEnough
 		}

@@ -6,12 +6,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
+	"slices"
 	"strings"
 	"time"
 
-	"github.com/dustin/go-humanize"
+	"github.com/dustin/go-humanize/english"
 	"github.com/spf13/cobra"
 
 	"github.com/assetd/assetd/internal/config"
@@ -20,20 +20,51 @@ import (
 	"github.com/assetd/assetd/internal/server"
 )
 
+// listing is what the list command was asked for.
+type listing struct {
+	filter  server.Filter
+	sort    string
+	reverse bool
+	limit   int // 0: all
+	json    bool
+}
+
 func (a *app) listCommand() *cobra.Command {
-	var state string
-	var asJSON bool
+	var l listing
+	var labels []string
+	var since string
 	cmd := &cobra.Command{
-		Use:     "list",
-		Short:   "list runs",
-		Long:    "Lists the runs that the queue knows, in the order of their IDs, with or without a running daemon.",
-		Example: example("assetd list", "assetd list --state partial", "assetd list --json | jq -r 'select(.lost > 0).run_id'"),
-		Args:    cobra.NoArgs,
-		RunE:    func(cmd *cobra.Command, _ []string) error { return a.list(cmd.Context(), run.State(state), asJSON) },
+		Use:   "list",
+		Short: "list runs",
+		Long: `Lists the runs that the queue knows, with or without a running daemon: all, or those
+for which every given flag holds. --at-risk takes a running daemon: those are runs of
+which an asset may not be there before its URL dies.`,
+		Example: example("assetd list", "assetd list --state partial --since 24h", "assetd list --at-risk --sort dies",
+			"assetd list --label shot=12 --sort handed-in --reverse --limit 20", "assetd list --json | jq -r 'select(.lost > 0).run_id'"),
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) (err error) {
+			if l.filter.Labels, err = server.ParseLabels(labels); err != nil {
+				return withCode(exitUsage, "--label: %w (see assetd list --help)", err)
+			}
+			if l.filter.Since, err = moment(since, time.Now()); err != nil {
+				return withCode(exitUsage, "--since: %w (see assetd list --help)", err)
+			}
+			return a.list(cmd.Context(), l)
+		},
 	}
-	cmd.Flags().StringVar(&state, "state", "", "only runs in this `state`: "+strings.Join(states(), ", "))
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object a line")
-	cmd.RegisterFlagCompletionFunc("state", cobra.FixedCompletions(states(), cobra.ShellCompDirectiveNoFileComp)) //nolint:errcheck // it has this flag
+	f := cmd.Flags()
+	f.StringVar((*string)(&l.filter.State), "state", "", "only runs in this `state`: "+strings.Join(states(), ", "))
+	f.StringVar(&l.filter.App, "app", "", "only runs of the app with this `ID`")
+	f.StringArrayVar(&labels, "label", nil, "only runs with this label, as `NAME=VALUE`; may be repeated")
+	f.StringVar(&since, "since", "", "only runs handed in since `TIME`: a date, a date and a time, or how long ago, like 90m or 7d")
+	f.BoolVar(&l.filter.AtRisk, "at-risk", false, "only runs of which an asset may not be there before its URL dies")
+	f.StringVar(&l.sort, "sort", orderID, "in the order of `KEY`: "+strings.Join(orders(), ", "))
+	f.BoolVar(&l.reverse, "reverse", false, "the last one first")
+	f.IntVar(&l.limit, "limit", 0, "the first `N` alone; 0: all")
+	f.BoolVar(&l.json, "json", false, "print one JSON object a line")
+	for name, values := range map[string][]string{"state": states(), "sort": orders()} {
+		cmd.RegisterFlagCompletionFunc(name, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp)) //nolint:errcheck // it has this flag
+	}
 	return cmd
 }
 
@@ -46,22 +77,40 @@ func states() []string {
 	return all
 }
 
-func (a *app) list(ctx context.Context, state run.State, asJSON bool) error {
-	if state != "" && !state.Valid() {
-		return withCode(exitUsage, "--state %.40q is none of %s (see assetd list --help)", state, strings.Join(states(), ", "))
+// check names what cannot be asked for.
+func (l listing) check() error {
+	switch {
+	case l.filter.State != "" && !l.filter.State.Valid():
+		return withCode(exitUsage, "--state %.40q is none of %s (see assetd list --help)", l.filter.State, strings.Join(states(), ", "))
+	case !slices.Contains(orders(), l.sort):
+		return withCode(exitUsage, "--sort %.40q is none of %s (see assetd list --help)", l.sort, strings.Join(orders(), ", "))
+	case l.limit < 0:
+		return withCode(exitUsage, "--limit %d: at least 0 (see assetd list --help)", l.limit)
+	}
+	return nil
+}
+
+func (a *app) list(ctx context.Context, l listing) error {
+	if err := l.check(); err != nil {
+		return err
 	}
 	c, err := a.load()
 	if err != nil {
 		return err
 	}
 	// A row is many small writes, and a million rows would be as many system calls.
-	out := bufio.NewWriterSize(narrow(a.stdout), 64<<10)
-	if asJSON {
-		out.Reset(a.stdout)
-		line := json.NewEncoder(out)
-		err = eachRun(ctx, c, state, "", func(r server.Run) error { return line.Encode(r) })
+	var out *bufio.Writer
+	var to rows
+	if l.json {
+		out = bufio.NewWriterSize(a.stdout, 64<<10)
+		to = jsonRows{json.NewEncoder(out)}
 	} else {
-		err = listTable(ctx, c, state, out)
+		out = bufio.NewWriterSize(narrow(a.stdout), 64<<10)
+		to = newTableRows(out, width(a.stdout), time.Now())
+	}
+	err = l.each(ctx, c, to.row)
+	if err == nil {
+		err = to.end()
 	}
 	if e := out.Flush(); err == nil { // what came before an error is printed, too
 		err = e
@@ -69,32 +118,35 @@ func (a *app) list(ctx context.Context, state run.State, asJSON bool) error {
 	return err
 }
 
-// tableRows is how many runs are aligned with each other: rows are shown as they
-// come, and a long list takes no memory.
-const tableRows = 1000
-
-func listTable(ctx context.Context, c *config.Config, state run.State, out io.Writer) error {
-	table, rows := newTable(out), 0
-	head := func() { fmt.Fprintln(table, "RUN\tSTATE\tAPI\tSTORED\tLOST\tSIZE\tHANDED IN\tNOTE") }
-	err := eachRun(ctx, c, state, "", func(r server.Run) error {
-		if rows == 0 { // not before: a command that fails prints nothing else
-			head()
+// each calls f with the runs that were asked for, in their order. Runs in the order
+// of their IDs come one by one; for any other all are gathered first.
+func (l listing) each(ctx context.Context, c *config.Config, f func(server.Run) error) error {
+	if l.sort == orderID && !l.reverse {
+		n := 0
+		err := eachRun(ctx, c, l.filter, "", func(r server.Run) error {
+			if err := f(r); err != nil {
+				return err
+			}
+			if n++; n == l.limit {
+				return errEnough
+			}
+			return nil
+		})
+		if errors.Is(err, errEnough) {
+			return nil
 		}
-		rows++
-		fmt.Fprintf(table, "%s\t%s\t%s\t%d/%d\t%d\t%s\t%s\t%s\n", r.RunID, r.State, dash(clean(string(r.Status))),
-			r.Stored, r.Assets, r.Lost, humanize.IBytes(uint64(r.Bytes)), r.HandedIn.Local().Format(time.DateTime), clean(note(r)))
-		if rows%tableRows == 0 {
-			return table.Flush()
-		}
-		return nil
-	})
-	if err != nil {
 		return err
 	}
-	if rows == 0 {
-		head()
+	top := newTop(l.sort, l.reverse, l.limit)
+	if err := eachRun(ctx, c, l.filter, "", func(r server.Run) error { top.add(r); return nil }); err != nil {
+		return err
 	}
-	return table.Flush()
+	for _, r := range top.sorted() {
+		if err := f(r); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // note is what a person should know first of a run that is not as it should be.
@@ -104,6 +156,8 @@ func note(r server.Run) string {
 		return r.GaveUp
 	case len(r.HeldUp) > 0:
 		return strings.Join(r.HeldUp, "; ")
+	case r.AtRisk > 0:
+		return english.Plural(r.AtRisk, "asset", "") + " at risk"
 	case r.ErrorMessage != "":
 		return r.ErrorMessage
 	case r.NoAccess:
@@ -113,12 +167,15 @@ func note(r server.Run) string {
 	}
 }
 
-// eachRun calls f with each run whose ID comes after the given one, asking the
-// daemon, or the queue itself where no daemon runs.
-func eachRun(ctx context.Context, c *config.Config, state run.State, after run.ID, f func(server.Run) error) error {
-	err := client(c).Runs(ctx, state, after, f)
+// eachRun calls f with each run that passes the filter and whose ID comes after the
+// given one, asking the daemon, or the queue itself where no daemon runs.
+func eachRun(ctx context.Context, c *config.Config, filter server.Filter, after run.ID, f func(server.Run) error) error {
+	err := client(c).Runs(ctx, filter, after, f)
 	if !errors.Is(err, server.ErrNoDaemon) {
 		return err
+	}
+	if filter.AtRisk {
+		return fmt.Errorf("%w on %s, and it alone knows what is at risk: start it with assetd run", server.ErrNoDaemon, c.State.Dir)
 	}
 	q, err := openQueue(c)
 	if q == nil {
@@ -126,23 +183,29 @@ func eachRun(ctx context.Context, c *config.Config, state run.State, after run.I
 	}
 	defer q.Close()
 	for {
-		runs, err := q.List(ctx, state, after, 1000)
+		runs, err := q.List(ctx, filter.State, after, 1000)
 		if err != nil || len(runs) == 0 {
 			return err
 		}
 		for _, r := range runs {
-			if err := f(asleep(r, nil)); err != nil {
+			after = r.ID
+			if !filter.Match(r) {
+				continue
+			}
+			v, err := server.Summary(ctx, q, r)
+			if err != nil {
 				return err
 			}
-			after = r.ID
+			if err := f(asleep(v)); err != nil {
+				return err
+			}
 		}
 	}
 }
 
-// asleep is a run as the queue has it while no daemon runs.
-func asleep(r run.Run, assets []run.Asset) server.Run {
-	v := server.ViewRun(r, assets)
-	if !r.State.Settled() {
+// asleep is a run as it is while no daemon runs.
+func asleep(v server.Run) server.Run {
+	if !v.State.Settled() {
 		v.HeldUp = []string{server.ErrNoDaemon.Error() + ": start it with assetd run"}
 	}
 	return v

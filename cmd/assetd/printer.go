@@ -35,14 +35,23 @@ func newTable(w io.Writer) *tabwriter.Writer { return tabwriter.NewWriter(w, 0, 
 // narrow is w with each line cut to the terminal's width, so that a row stays a
 // row; w itself where it is no terminal.
 func narrow(w io.Writer) io.Writer {
-	f, ok := w.(*os.File)
-	if !ok {
-		return w
-	}
-	if width, _, err := term.GetSize(int(f.Fd())); err == nil && width > 0 {
-		return &cutter{w: w, width: width}
+	if n := width(w); n > 0 {
+		return &cutter{w: w, width: n}
 	}
 	return w
+}
+
+// width is how many characters a line of the terminal w has; 0: it is none.
+func width(w io.Writer) int {
+	f, ok := w.(*os.File)
+	if !ok {
+		return 0
+	}
+	n, _, err := term.GetSize(int(f.Fd()))
+	if err != nil {
+		return 0
+	}
+	return max(n, 0)
 }
 
 // cutter cuts lines to a width in characters. What comes after the last line break

@@ -193,7 +193,7 @@ func (r *rig) waitSettled(n int, within time.Duration) {
 	defer tick.Stop()
 	for {
 		settled, total := 0, 0
-		err := r.client().Runs(ctx, "", "", func(v server.Run) error {
+		err := r.client().Runs(ctx, server.Filter{}, "", func(v server.Run) error {
 			total++
 			if v.State.Settled() {
 				settled++
@@ -214,7 +214,7 @@ func (r *rig) waitSettled(n int, within time.Duration) {
 // open describes the runs that are not settled.
 func (r *rig) open() string {
 	var ids []run.ID
-	err := r.client().Runs(context.Background(), "", "", func(v server.Run) error {
+	err := r.client().Runs(context.Background(), server.Filter{}, "", func(v server.Run) error {
 		if !v.State.Settled() {
 			ids = append(ids, v.RunID)
 		}

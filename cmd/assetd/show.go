@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/dustin/go-humanize"
+	"github.com/dustin/go-humanize/english"
 	"github.com/spf13/cobra"
 
 	"github.com/assetd/assetd/internal/config"
@@ -75,7 +76,7 @@ func oneRun(ctx context.Context, c *config.Config, id run.ID) (server.Run, error
 		return server.Run{}, err
 	}
 	assets, err := q.Assets(ctx, id)
-	return asleep(record, assets), err
+	return asleep(server.ViewRun(record, assets)), err
 }
 
 func (a *app) printRun(r server.Run) error {
@@ -98,10 +99,13 @@ func (a *app) printRun(r server.Run) error {
 	row("directory", r.Dir)
 	row("assets", fmt.Sprintf("%d, %d stored (%s), %d lost", r.Assets, r.Stored, humanize.IBytes(uint64(r.Bytes)), r.Lost))
 	row("polls", fmt.Sprint(r.Polls))
+	if r.AtRisk > 0 {
+		row("at risk", fmt.Sprintf("%s may not be there before their URLs die", english.Plural(r.AtRisk, "asset", "")))
+	}
 	for _, why := range r.HeldUp {
 		row("held up", why)
 	}
-	r.HeldUp = nil
+	r.HeldUp, r.AtRisk = nil, 0
 	row("note", note(r))
 	if len(r.AssetList) > 0 {
 		fmt.Fprintln(table, "\nASSET\tSTATE\tSIZE\tURL DIES\tTRIES\tFILE OR LAST ERROR")
@@ -134,8 +138,14 @@ func printAsset(w io.Writer, as server.Asset) {
 	dies := "unknown"
 	if as.Expiry != nil {
 		dies = local(as.Expiry)
+		if as.State.Open() {
+			dies += " (" + until(*as.Expiry, time.Now()) + ")"
+		}
 	}
 	fmt.Fprintf(w, "%s/%s\t%s\t%s\t%s\t%d\t%s\n", as.Kind, clean(as.ID), as.State, size, dies, as.Attempts, clean(what))
+	if as.AtRisk {
+		fmt.Fprintln(w, "\t\t\t\t\tat risk: it may not be there before its URL dies")
+	}
 	for _, more := range as.Warnings {
 		fmt.Fprintf(w, "\t\t\t\t\twarning: %s\n", clean(more))
 	}

@@ -112,7 +112,7 @@ func open(o Options) (*daemon, error) {
 		return nil, errors.Join(err, q.Close())
 	}
 	d.inbox = inbox.New(inboxConfig(c), addWaking{q, d.engine.poller.Wake}, d.tell)
-	d.server = server.New(server.Deps{Path: c.State.Socket(), Runs: q, Checks: d.status, Now: now{d.status, d.engine.pool}})
+	d.server = server.New(server.Deps{Path: c.State.Socket(), Runs: q, Checks: d.status, Now: now{d.status, d.engine.pool}, Risks: d.engine.pool})
 	return d, nil
 }
 

@@ -2,6 +2,7 @@ package download
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -84,6 +85,14 @@ func (p *Pool) threatened(t threat, now time.Duration) {
 	s.events = append(s.events, run.Event{
 		Kind: run.AtRisk, Asset: t.assets[0].Key, Host: t.host, Count: len(t.assets), Bytes: t.bytes, Took: t.left, Note: note,
 	})
+}
+
+// AtRisk is the assets of which it was told that they may not be there before their
+// URLs die, and that are not home yet, in no order.
+func (p *Pool) AtRisk() []run.Key {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Collect(maps.Keys(p.scarce.warned))
 }
 
 func count(n int, what string) string {

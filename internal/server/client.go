@@ -36,15 +36,12 @@ func NewClient(path string) *Client {
 	}}
 }
 
-// Runs calls f with each run whose ID comes after the given one, in the order of
-// the IDs; state "" means all, after "" from the first.
-func (c *Client) Runs(ctx context.Context, state run.State, after run.ID, f func(Run) error) error {
-	q := url.Values{}
+// Runs calls f with each run that passes the filter and whose ID comes after the
+// given one, in the order of the IDs; after "" means from the first.
+func (c *Client) Runs(ctx context.Context, filter Filter, after run.ID, f func(Run) error) error {
+	q := filter.values()
 	if after != "" {
 		q.Set("after", string(after))
-	}
-	if state != "" {
-		q.Set("state", string(state))
 	}
 	for {
 		var page Page

@@ -15,7 +15,6 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"strconv"
 	"time"
 
 	"github.com/assetd/assetd/internal/run"
@@ -42,12 +41,19 @@ type Now interface {
 	HeldAsset(key run.Key) string // and an asset, empty where nothing does
 }
 
+// Risks tells of which assets that are not stored yet people were told that they may
+// not be there before their URLs die.
+type Risks interface {
+	AtRisk() []run.Key
+}
+
 // Deps are what a server answers from.
 type Deps struct {
 	Path   string // of the socket
 	Runs   Runs
 	Checks Checks
 	Now    Now
+	Risks  Risks // nil: nobody knows of any
 }
 
 // Server serves the socket. Run may be called once.
@@ -124,44 +130,6 @@ func health(w http.ResponseWriter, h Health) {
 	reply(w, status, h)
 }
 
-// Page is one page of runs. Next is what to pass as after for the following one,
-// empty at the end.
-type Page struct {
-	Runs []Run  `json:"runs"`
-	Next run.ID `json:"next,omitempty"`
-}
-
-func (s *Server) list(w http.ResponseWriter, r *http.Request) {
-	q := r.URL.Query()
-	state := run.State(q.Get("state"))
-	if state != "" && !state.Valid() {
-		problem(w, http.StatusBadRequest, fmt.Sprintf("state %q is none of waiting, downloading, stored, partial, failed", state))
-		return
-	}
-	limit := pageSize
-	if text := q.Get("limit"); text != "" {
-		n, err := strconv.Atoi(text)
-		if err != nil || n < 1 || n > pageSize {
-			problem(w, http.StatusBadRequest, fmt.Sprintf("limit %q is not a number from 1 to %d", text, pageSize))
-			return
-		}
-		limit = n
-	}
-	runs, err := s.Runs.List(r.Context(), state, run.ID(q.Get("after")), limit)
-	if err != nil {
-		problem(w, http.StatusInternalServerError, err.Error())
-		return
-	}
-	page := Page{Runs: make([]Run, 0, len(runs))}
-	for _, r := range runs {
-		page.Runs = append(page.Runs, s.view(r, nil))
-	}
-	if len(runs) == limit {
-		page.Next = runs[limit-1].ID
-	}
-	reply(w, http.StatusOK, page)
-}
-
 func (s *Server) show(w http.ResponseWriter, r *http.Request) {
 	id := run.ID(r.PathValue("id"))
 	record, err := s.Runs.Get(r.Context(), id)
@@ -184,6 +152,7 @@ func (s *Server) show(w http.ResponseWriter, r *http.Request) {
 func (s *Server) view(r run.Run, assets []run.Asset) Run {
 	v := ViewRun(r, assets)
 	v.live(r, s.Now)
+	v.endanger(s.risks()[r.ID])
 	return v
 }
 

@@ -2,12 +2,16 @@ package server_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -94,7 +98,7 @@ func serve(t *testing.T, runs server.Runs, c server.Checks, flying ...server.Tra
 func TestListGoesThroughAllPages(t *testing.T) {
 	client, _ := serve(t, shelf{2500}, checks{})
 	count, last := 0, run.ID("")
-	err := client.Runs(t.Context(), "", "", func(r server.Run) error {
+	err := client.Runs(t.Context(), server.Filter{}, "", func(r server.Run) error {
 		if r.RunID <= last {
 			return fmt.Errorf("%s after %s", r.RunID, last)
 		}
@@ -106,14 +110,14 @@ func TestListGoesThroughAllPages(t *testing.T) {
 		t.Errorf("%d runs, %v, want 2500", count, err)
 	}
 	count = 0
-	if err := client.Runs(t.Context(), run.StoredRun, "", func(server.Run) error { count++; return nil }); err != nil || count != 1250 {
+	if err := client.Runs(t.Context(), server.Filter{State: run.StoredRun}, "", func(server.Run) error { count++; return nil }); err != nil || count != 1250 {
 		t.Errorf("%d stored runs, %v, want 1250", count, err)
 	}
 }
 
 func TestListNamesAWrongState(t *testing.T) {
 	client, _ := serve(t, shelf{1}, checks{})
-	err := client.Runs(t.Context(), "done", "", func(server.Run) error { return nil })
+	err := client.Runs(t.Context(), server.Filter{State: "done"}, "", func(server.Run) error { return nil })
 	if err == nil || !strings.Contains(err.Error(), `"done" is none of waiting`) {
 		t.Errorf("error %v", err)
 	}
@@ -156,7 +160,7 @@ func TestShowTellsWhatIsInMemoryOnly(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := []server.Asset{
-		{Kind: run.Images, ID: "a", State: run.AssetStored, File: "images/a.png", Size: 7, SHA256: "ff"},
+		{Kind: run.Images, ID: "a", State: run.AssetStored, Source: "https://cdn/a.png", File: "images/a.png", Size: 7, SHA256: "ff"},
 		{Kind: run.Videos, ID: "b", State: run.AssetDownloading, Received: 10, Total: 40, Aside: "aside/b"},
 		{Kind: run.Videos, ID: "c", State: run.AssetWaiting, HeldUp: "c waits", Aside: "aside/c"},
 	}
@@ -171,7 +175,7 @@ func TestShowTellsWhatIsInMemoryOnly(t *testing.T) {
 func TestListTellsWhatHoldsRunsUp(t *testing.T) {
 	client, _ := serve(t, shelf{3}, checks{})
 	var got []string
-	err := client.Runs(t.Context(), "", "run000000", func(r server.Run) error {
+	err := client.Runs(t.Context(), server.Filter{}, "run000000", func(r server.Run) error {
 		got = append(got, r.HeldUp...)
 		return nil
 	})
@@ -243,5 +247,148 @@ func TestASocketPathThatIsTooLongIsSaidToBe(t *testing.T) {
 	}
 	if _, err := server.New(server.Deps{Path: path, Runs: shelf{}, Checks: checks{}, Now: busy{}}).Listen(); err == nil || err.Error() != want {
 		t.Errorf("listening: %v\nwant %s", err, want)
+	}
+}
+
+// risky is what people were warned of.
+type risky []run.Key
+
+func (r risky) AtRisk() []run.Key { return r }
+
+// ask is what a handler without a socket answers.
+func ask(t *testing.T, s *server.Server, path string) *httptest.ResponseRecorder {
+	t.Helper()
+	w := httptest.NewRecorder()
+	s.Handler().ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, nil))
+	return w
+}
+
+// crowd is many runs, each with a label that says whether its number is even, and of
+// which every thousandth has an asset that is still to come.
+type crowd struct{ n int }
+
+func (c crowd) at(i int) run.Run {
+	r := run.Run{ID: run.ID(fmt.Sprintf("run%06d", i)), State: run.StoredRun, App: "app", Labels: map[string]string{"even": fmt.Sprint(i%2 == 0)}}
+	r.HandedIn = time.Unix(int64(i), 0).UTC()
+	if i%1000 == 0 {
+		r.State, r.Assets = run.Downloading, 1
+	}
+	return r
+}
+
+func (c crowd) List(_ context.Context, state run.State, after run.ID, limit int) (found []run.Run, err error) {
+	for i := c.number(after) + 1; i < c.n && len(found) < limit; i++ {
+		if r := c.at(i); state == "" || r.State == state {
+			found = append(found, r)
+		}
+	}
+	return found, nil
+}
+
+// number is the place of a run, -1 for one that is not there.
+func (c crowd) number(id run.ID) int {
+	n, err := strconv.Atoi(strings.TrimPrefix(string(id), "run"))
+	if err != nil || n >= c.n {
+		return -1
+	}
+	return n
+}
+
+func (c crowd) Get(_ context.Context, id run.ID) (run.Run, error) {
+	if i := c.number(id); i >= 0 {
+		return c.at(i), nil
+	}
+	return run.Run{}, run.ErrUnknown
+}
+
+func (c crowd) Assets(_ context.Context, id run.ID) ([]run.Asset, error) {
+	return []run.Asset{
+		{Key: run.Key{Run: id, Kind: run.Images, ID: "late"}, State: run.AssetWaiting, Expiry: time.Unix(2000, 0)},
+		{Key: run.Key{Run: id, Kind: run.Images, ID: "soon"}, State: run.AssetWaiting, Expiry: time.Unix(1000, 0)},
+		{Key: run.Key{Run: id, Kind: run.Images, ID: "home"}, State: run.AssetStored, Expiry: time.Unix(1, 0)},
+		{Key: run.Key{Run: id, Kind: run.Images, ID: "what"}, State: run.AssetWaiting},
+	}, nil
+}
+
+func TestAListIsFilteredByAllThatIsGiven(t *testing.T) {
+	const n = 45_000 // more than one request looks at
+	sock := filepath.Join(t.TempDir(), "s")
+	s := server.New(server.Deps{Path: sock, Runs: crowd{n}, Checks: checks{}, Now: busy{}, Risks: risky{
+		{Run: "run002000", Kind: run.Images, ID: "soon"},
+		{Run: "run002000", Kind: run.Images, ID: "late"},
+		{Run: "run000007", Kind: run.Images, ID: "x"},
+		{Run: "removed", Kind: run.Images, ID: "x"},
+	}})
+	l, err := s.Listen()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- s.Run(ctx, l) }()
+	defer func() { stop(); <-done }()
+	client := server.NewClient(sock)
+	for name, c := range map[string]struct {
+		filter server.Filter
+		want   int
+		first  run.ID
+	}{
+		"all":            {server.Filter{}, n, "run000000"},
+		"a state":        {server.Filter{State: run.Downloading}, 45, "run000000"},
+		"an app":         {server.Filter{App: "app"}, n, "run000000"},
+		"another app":    {server.Filter{App: "other"}, 0, ""},
+		"a label":        {server.Filter{Labels: map[string]string{"even": "false"}}, n / 2, "run000001"},
+		"another label":  {server.Filter{Labels: map[string]string{"odd": "true"}}, 0, ""},
+		"since":          {server.Filter{Since: time.Unix(n-10, 0)}, 10, "run044990"},
+		"at risk":        {server.Filter{AtRisk: true}, 2, "run000007"},
+		"risk and state": {server.Filter{AtRisk: true, State: run.Downloading}, 1, "run002000"},
+	} {
+		var got []server.Run
+		if err := client.Runs(t.Context(), c.filter, "", func(r server.Run) error { got = append(got, r); return nil }); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		if len(got) != c.want || len(got) > 0 && got[0].RunID != c.first {
+			t.Errorf("%s: %d runs, want %d from %s on", name, len(got), c.want, c.first)
+		}
+	}
+}
+
+func TestAListSaysWhenTheFirstURLDiesAndWhatIsAtRisk(t *testing.T) {
+	s := server.New(server.Deps{Runs: crowd{3000}, Checks: checks{}, Now: busy{}, Risks: risky{{Run: "run001000", Kind: run.Images, ID: "soon"}}})
+	var page server.Page
+	if err := json.Unmarshal(ask(t, s, "/api/v1/runs?after=run000999&limit=2").Body.Bytes(), &page); err != nil || len(page.Runs) != 2 {
+		t.Fatalf("%+v, %v", page, err)
+	}
+	open, settled := page.Runs[0], page.Runs[1]
+	if open.DiesAt == nil || !open.DiesAt.Equal(time.Unix(1000, 0)) || open.AtRisk != 1 || open.AssetList != nil {
+		t.Errorf("open: %+v", open)
+	}
+	if settled.DiesAt != nil || settled.AtRisk != 0 {
+		t.Errorf("settled: %+v", settled)
+	}
+	var shown server.Run
+	if err := json.Unmarshal(ask(t, s, "/api/v1/runs/run001000").Body.Bytes(), &shown); err != nil {
+		t.Fatal(err)
+	}
+	for _, a := range shown.AssetList {
+		if a.AtRisk != (a.ID == "soon") {
+			t.Errorf("asset %s: at risk %v", a.ID, a.AtRisk)
+		}
+	}
+}
+
+func TestAListNamesWhatIsWrongWithAFilter(t *testing.T) {
+	s := server.New(server.Deps{Runs: crowd{}, Checks: checks{}, Now: busy{}})
+	for query, want := range map[string]string{
+		"state=done":      "is none of waiting",
+		"since=yesterday": "is no time like",
+		"at_risk=maybe":   "is neither true nor false",
+		"label=shot":      "is not written as NAME=VALUE",
+		"label==x":        "is not written as NAME=VALUE",
+		"limit=0":         "is not a number from 1 to 1000",
+	} {
+		if w := ask(t, s, "/api/v1/runs?"+query); w.Code != http.StatusBadRequest || !strings.Contains(w.Body.String(), want) {
+			t.Errorf("%s: %d %s", query, w.Code, w.Body)
+		}
 	}
 }

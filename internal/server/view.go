@@ -21,6 +21,8 @@ type Run struct {
 	Stored       int               `json:"stored"`
 	Lost         int               `json:"lost"`
 	Bytes        int64             `json:"bytes"`
+	DiesAt       *time.Time        `json:"dies_at,omitempty"` // when the first URL of its assets that are still to come dies, as far as known
+	AtRisk       int               `json:"at_risk,omitempty"` // assets that may not be there before their URLs die
 	Polls        int               `json:"polls"`
 	NoAccess     bool              `json:"no_access,omitempty"` // the API answers 403 for this run alone
 	LastError    string            `json:"last_error,omitempty"`
@@ -35,12 +37,14 @@ type Asset struct {
 	Kind      run.Kind       `json:"kind"`
 	ID        string         `json:"id"`
 	State     run.AssetState `json:"state"`
-	File      string         `json:"file,omitempty"` // below the run's directory
+	Source    string         `json:"source,omitempty"` // the URL without query and fragment
+	File      string         `json:"file,omitempty"`   // below the run's directory
 	Size      int64          `json:"size,omitempty"`
 	SHA256    string         `json:"sha256,omitempty"`
 	Expiry    *time.Time     `json:"expiry,omitempty"` // when the URL dies; absent: unknown
 	Attempts  int            `json:"attempts"`
 	LastError string         `json:"last_error,omitempty"`
+	AtRisk    bool           `json:"at_risk,omitempty"`  // it may not be there before its URL dies
 	HeldUp    string         `json:"held_up,omitempty"`  // what on our side keeps it from going on
 	Received  int64          `json:"received,omitempty"` // while downloading: bytes so far
 	Total     int64          `json:"total,omitempty"`    // while downloading, where it is told: bytes
@@ -62,13 +66,16 @@ func ViewRun(r run.Run, assets []run.Asset) Run {
 	}
 	for _, a := range assets {
 		v.AssetList = append(v.AssetList, viewAsset(a))
+		if !a.Expiry.IsZero() && a.State.Open() && (v.DiesAt == nil || a.Expiry.Before(*v.DiesAt)) {
+			v.DiesAt = moment(a.Expiry)
+		}
 	}
 	return v
 }
 
 func viewAsset(a run.Asset) Asset {
 	v := Asset{
-		Kind: a.Key.Kind, ID: a.Key.ID, State: a.State, Expiry: moment(a.Expiry),
+		Kind: a.Key.Kind, ID: a.Key.ID, State: a.State, Source: a.Source, Expiry: moment(a.Expiry),
 		Attempts: a.Attempts, LastError: a.LastError, Loss: a.Loss, Aside: a.Quarantine,
 	}
 	if s := a.Stored; s != nil {
@@ -106,6 +113,15 @@ func (v *Run) live(r run.Run, now Now) {
 			continue
 		}
 		a.HeldUp = now.HeldAsset(key)
+	}
+}
+
+// endanger marks the assets that are at risk.
+func (v *Run) endanger(risk atRisk) {
+	v.AtRisk = len(risk)
+	for i := range v.AssetList {
+		a := &v.AssetList[i]
+		a.AtRisk = risk[run.Key{Run: v.RunID, Kind: a.Kind, ID: a.ID}]
 	}
 }
 
