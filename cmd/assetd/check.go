@@ -16,9 +16,10 @@ func (a *app) checkCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "check",
 		Short: "is this machine ready? configuration, key, clock, volume",
-		Long: `Looks at configuration, directories, volume, room, key and API, and says for each
-finding what to do. Changes nothing, but with --adopt-volume: then the volume at
-storage.dir belongs to this queue from now on, whatever it was before.`,
+		Long: `Looks at configuration, directories, volume and what it can do, room, key, API, clock,
+CDN and backlog, and says for each finding what to do. It leaves nothing behind, but
+with --adopt-volume: then the volume at storage.dir belongs to this queue from now on,
+whatever it was before.`,
 		Example: example("assetd check", "assetd check --offline", "assetd check --adopt-volume"),
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -28,7 +29,7 @@ storage.dir belongs to this queue from now on, whatever it was before.`,
 			return a.check(cmd.Context(), offline)
 		},
 	}
-	cmd.Flags().BoolVar(&offline, "offline", false, "do not ask the API")
+	cmd.Flags().BoolVar(&offline, "offline", false, "do not ask the API, nor a CDN")
 	cmd.Flags().BoolVar(&adopt, "adopt-volume", false, "take the volume at storage.dir for this queue, on purpose; stop the daemon first")
 	return cmd
 }

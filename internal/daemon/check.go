@@ -53,8 +53,9 @@ func (k *checker) add(about string, grade Grade, mend, format string, args ...an
 }
 
 // Check looks whether this machine is ready for the configuration: state and drop
-// directory, volume, room, key (or why there is none), API and clock (unless
-// offline). It changes nothing. A daemon that runs is asked for what only it can
+// directory, volume and what it can do, room, key (or why there is none), API, clock
+// and CDN (unless offline), and the backlog. It changes nothing, but for a file in
+// storage.dir that is taken away again. A daemon that runs is asked for what only it can
 // know.
 func Check(ctx context.Context, c *config.Config, key string, keyErr error, offline bool) []Finding {
 	k := &checker{cfg: c, key: key}
@@ -63,6 +64,8 @@ func Check(ctx context.Context, c *config.Config, key string, keyErr error, offl
 	k.dropDir()
 	k.volume()
 	k.api(ctx, offline)
+	k.cdn(ctx, offline)
+	k.backlog(ctx)
 	if k.queue != nil {
 		k.queue.Close() //nolint:errcheck // it was open for reading only
 	}

@@ -53,6 +53,33 @@ func (k *checker) volume() {
 		k.owner(sight, used)
 	}
 	k.room(sight)
+	if sight.Denied == nil {
+		k.abilities(v)
+	}
+}
+
+// abilities says what the volume cannot do.
+func (k *checker) abilities(v *storage.Volume) {
+	found, err := v.Try()
+	if err != nil {
+		k.add("volume", Note, "", "what it can do was not tried: %v", err)
+		return
+	}
+	all := true
+	for _, a := range found {
+		switch {
+		case a.Err == nil:
+			continue
+		case a.Without == "":
+			k.add("volume", Bad, "choose another storage.dir, or mend the mount", "it cannot %s: %v", a.What, a.Err)
+		default:
+			k.add("volume", Note, "", "it cannot %s (%v): %s", a.What, a.Err, a.Without)
+		}
+		all = false
+	}
+	if all {
+		k.add("volume", Good, "", "files and directories can be synced, renamed, locked and gone on with, room can be set aside, case counts")
+	}
 }
 
 func (k *checker) volumeMend(dir string, err error) string {

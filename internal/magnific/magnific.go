@@ -26,6 +26,13 @@ import (
 	"github.com/assetd/assetd/internal/run"
 )
 
+// Where the public API is, and the host of the asset URLs in its documentation
+// (api-reference/apps/get-run).
+const (
+	PublicURL = "https://api.magnific.com"
+	PublicCDN = "https://pikaso.cdnpk.net/"
+)
+
 // Config says where the API is and how it may be used.
 type Config struct {
 	BaseURL  string        // scheme and host, with or without a path

@@ -116,6 +116,7 @@ type Volume struct {
 	checks probe[struct{}]
 	rooms  probe[int64]
 	looks  probe[Sight]
+	tries  probe[[]Ability]
 	room   room
 	keeper keeper
 
