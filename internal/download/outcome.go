@@ -277,7 +277,7 @@ func (w *attempt) lose(ctx context.Context, a run.Asset, rule run.LossRule, reas
 	}
 	w.drop()
 	p.Tell(run.Event{
-		Kind: run.AssetGone, Asset: w.key, Host: hostOf(a), Note: string(rule) + ": " + reason,
+		Kind: run.AssetGone, Asset: w.key, Host: hostOf(a), Rule: rule, Note: string(rule) + ": " + reason,
 		Hint: "assetd show " + string(w.key.Run) + " tells what was tried",
 	})
 	if ready {

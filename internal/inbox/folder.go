@@ -197,6 +197,7 @@ func (p *pass) scan(f *folder, young time.Duration) ([]*item, error) {
 		return nil, err
 	}
 	var ready []*item
+	seen := 0
 	for {
 		names, err := f.dir.Readdirnames(1024)
 		for _, name := range names {
@@ -204,6 +205,7 @@ func (p *pass) scan(f *folder, young time.Duration) ([]*item, error) {
 				f == p.rejected && filepath.Ext(name) == errorExt {
 				continue
 			}
+			seen++
 			if it := p.look(f, name, young); it != nil {
 				ready = append(ready, it)
 			}
@@ -219,6 +221,9 @@ func (p *pass) scan(f *folder, young time.Duration) ([]*item, error) {
 		if l.seen != p.passes {
 			delete(f.looks, name)
 		}
+	}
+	if f == p.rejected {
+		p.lying.Store(int64(seen))
 	}
 	return ready, nil
 }

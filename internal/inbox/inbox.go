@@ -17,6 +17,7 @@ import (
 	"math"
 	"runtime/debug"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/fsnotify/fsnotify"
@@ -62,6 +63,8 @@ type Inbox struct {
 
 	mu  sync.Mutex
 	cfg Config
+
+	lying atomic.Int64 // files in rejected/ when it was listed last
 
 	// Only Run's goroutine touches these.
 	watch    watch
@@ -130,6 +133,10 @@ func (x *Inbox) Wake() {
 // Scanned is closed after the first look at the directory, also where it could
 // not be read. Files that are not settled yet may still be there.
 func (x *Inbox) Scanned() <-chan struct{} { return x.scanned }
+
+// Rejected is how many files lay in rejected/ when it was listed last, without those
+// that say why.
+func (x *Inbox) Rejected() int { return int(x.lying.Load()) }
 
 // Run takes drop files until ctx ends, and then returns nil: nothing that goes
 // wrong here ends the daemon.

@@ -346,3 +346,26 @@ func TestSettingsChangeWhileItRuns(t *testing.T) {
 		b.holds("accepted/x.txt", "run1")
 	})
 }
+
+func TestRejectedFilesThatLieAroundAreCounted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		old := time.Now().Add(-time.Hour)
+		b.writeAt("bad.txt", "run 1\n", old)
+		b.writeAt("worse.txt", "run 2\n", old)
+		b.writeAt("good.txt", "run3\n", old)
+		stop := b.start()
+		defer stop()
+		rest(time.Minute)
+		if n := b.Rejected(); n != 2 {
+			t.Errorf("%d, there are 2", n)
+		}
+		if err := os.Remove(b.dir + "/rejected/bad.txt"); err != nil {
+			t.Fatal(err)
+		}
+		rest(10 * time.Minute)
+		if n := b.Rejected(); n != 1 {
+			t.Errorf("%d, one is left", n)
+		}
+	})
+}

@@ -112,6 +112,19 @@ func (b *budget) held(now time.Time) time.Duration {
 	return b.hold.Sub(now)
 }
 
+// Budget is how many requests a second are allowed now, and how many might go out at
+// once; while a Retry-After holds, that is none.
+func (c *Client) Budget() (perSecond, tokens float64) {
+	now := time.Now()
+	held := c.budget.held(now)
+	c.budget.mu.Lock()
+	defer c.budget.mu.Unlock()
+	if held > 0 {
+		return c.budget.now, 0
+	}
+	return c.budget.now, max(c.budget.limiter.TokensAt(now), 0)
+}
+
 // Wait blocks until one request may be made, and takes it from the budget. Its
 // only error is that of ctx.
 func (c *Client) Wait(ctx context.Context) error { return c.budget.wait(ctx) }

@@ -103,6 +103,9 @@ func (b *Backlog) place(h *host) {
 	}
 }
 
+// Closed is how many hosts are to be left alone for a while.
+func (b *Backlog) Closed() int { return len(b.closed.all) }
+
 // reopen ends the wait of hosts whose time has come, and reports whether any did.
 func (b *Backlog) reopen(now time.Duration) (some bool) {
 	for !b.closed.empty() && b.closed.head().until <= now {

@@ -58,11 +58,16 @@ type Options struct {
 	Now      func() time.Time // the local clock; nil: time.Now
 	ReadOnly bool             // for commands beside no daemon: nothing is created or changed
 	LockWait time.Duration    // how long to wait for another's lock; 0: 5 s
+	Timed    Timed            // takes what commits take; nil: nobody does
 	MaxSize  int64            // bytes of queue.db beyond which ErrFull; 0: no limit
 	// CompactFrom is how many bytes of free pages, being more than half of the file,
 	// have it made anew without them; 0: 64 MiB.
 	CompactFrom int64
 }
+
+// Timed takes how long a commit took, and that part of it in which its pages were
+// written and synced. It must return quickly.
+type Timed func(commit, disk time.Duration)
 
 // Queue is an open queue.
 type Queue struct {
@@ -93,6 +98,8 @@ type Queue struct {
 	commits    atomic.Int64
 	lastCommit atomic.Int64 // unix ms
 	full       bool         // the writer's: told that there is no room
+	hangs      deadline     // of what the writer is at
+	oldest     oldest
 }
 
 // ID is the queue's own identifier, random, made once: 32 hex digits.
@@ -156,8 +163,10 @@ func (q *Queue) Watch(ctx context.Context) error {
 	}
 }
 
-// Alive returns nil as soon as the writer answers; an error where it does not
-// before ctx ends, or is dead or closed. It writes nothing.
+// Alive returns nil as soon as the writer answers, or when ctx ends and what the
+// writer is at has not taken so long that it must hang: a disk that is merely slow is
+// no fault of the daemon. An error where it hangs, is dead or closed. It writes
+// nothing.
 func (q *Queue) Alive(ctx context.Context) error {
 	if q.options.ReadOnly {
 		return q.Err()
@@ -168,7 +177,10 @@ func (q *Queue) Alive(ctx context.Context) error {
 	case <-q.stopped:
 		return q.gone()
 	case <-ctx.Done():
-		return fmt.Errorf("the queue's writer does not answer (a commit hangs?): %w", ctx.Err())
+		if since := q.hangs.passed(); since > 0 {
+			return fmt.Errorf("the queue's writer has been at one commit for %v: is the disk of %s alive?", since.Round(time.Second), q.dir)
+		}
+		return nil
 	}
 }
 
@@ -254,20 +266,27 @@ type Counts struct {
 
 // Counts returns the numbers of this moment; every state is in the maps.
 func (q *Queue) Counts(ctx context.Context) (Counts, error) {
-	c := Counts{Runs: make(map[run.State]int), Assets: make(map[run.AssetState]int)}
-	err := q.view(ctx, func(t *txn) error {
-		if err := t.readCounts(); err != nil {
-			return err
-		}
-		for _, s := range runStates() {
-			c.Runs[s] = int(*t.counts.run(s))
-		}
-		for _, s := range assetStates() {
-			c.Assets[s] = int(*t.counts.asset(s))
-		}
-		return nil
+	var c Counts
+	err := q.view(ctx, func(t *txn) (err error) {
+		c, err = t.tallied()
+		return err
 	})
 	return c, err
+}
+
+// tallied is the counts as they stand in the file.
+func (t *txn) tallied() (Counts, error) {
+	c := Counts{Runs: make(map[run.State]int), Assets: make(map[run.AssetState]int)}
+	if err := t.readCounts(); err != nil {
+		return c, err
+	}
+	for _, s := range runStates() {
+		c.Runs[s] = int(*t.counts.run(s))
+	}
+	for _, s := range assetStates() {
+		c.Assets[s] = int(*t.counts.asset(s))
+	}
+	return c, nil
 }
 
 func (q *Queue) tell(e run.Event) {

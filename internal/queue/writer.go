@@ -62,6 +62,7 @@ func (q *Queue) write() {
 	look := time.NewTicker(compactEvery)
 	defer look.Stop()
 	for q.Err() == nil {
+		q.hangs.clear()
 		select {
 		case <-q.closing:
 			return
@@ -69,8 +70,10 @@ func (q *Queue) write() {
 			return
 		case <-q.pings:
 		case <-look.C:
+			q.hangs.set(shrinkHangs)
 			q.shrink()
 		case o := <-q.ops:
+			q.hangs.set(commitHangs)
 			q.commit(q.gather(o))
 		}
 	}
@@ -113,6 +116,7 @@ func (q *Queue) apply(batch []*operation) (err error) {
 			err = q.die(damaged(q.Path(), fault))
 		}
 	}()
+	begun, onDisk := time.Now(), diskTime(q.db)
 	err = q.db.Update(func(tx *bolt.Tx) error {
 		id = tx.ID()
 		t := &txn{tx: tx}
@@ -134,6 +138,9 @@ func (q *Queue) apply(batch []*operation) (err error) {
 		return nil
 	case err == nil:
 		q.commits.Add(1)
+		if q.options.Timed != nil {
+			q.options.Timed(time.Since(begun), diskTime(q.db)-onDisk)
+		}
 		q.lastCommit.Store(q.now().UnixMilli())
 		q.full = false
 		return nil
@@ -141,6 +148,12 @@ func (q *Queue) apply(batch []*operation) (err error) {
 		return err
 	}
 	return q.failed(err, id)
+}
+
+// diskTime is how long bbolt has been writing and syncing pages since it was opened.
+func diskTime(db *bolt.DB) time.Duration {
+	s := db.Stats()
+	return s.TxStats.GetWriteTime()
 }
 
 // failed judges a commit that failed. No room is back-pressure, but only where

@@ -20,6 +20,7 @@ type Event struct {
 	State State         // of the run, where it changed
 	Count int           // of what the kind says
 	Lost  int           // assets lost, at Settled
+	Rule  LossRule      // at AssetGone
 	Bytes int64         // at Settled and AssetStored
 	Took  time.Duration // from hand-in, at Settled; of the transfer, at AssetStored
 }

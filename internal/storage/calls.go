@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"os"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -71,6 +72,21 @@ func systemCalls() calls {
 		},
 		syncTold: kernelAtLeast(5, 8),
 	}
+}
+
+// timed tells how long each sync takes.
+func (c *calls) timed(tell func(sync string, took time.Duration)) {
+	if tell == nil {
+		return
+	}
+	as := func(what string, call func(*os.File) error) func(*os.File) error {
+		return func(f *os.File) error {
+			begun := time.Now()
+			defer func() { tell(what, time.Since(begun)) }()
+			return call(f)
+		}
+	}
+	c.sync, c.syncDir, c.syncFS = as(SyncFile, c.sync), as(SyncDirectory, c.syncDir), as(SyncFileSystem, c.syncFS)
 }
 
 // mkdirIn makes a directory in r, also a sticky one, which os.Root refuses to make.

@@ -117,7 +117,24 @@ func (v *Volume) free(f *os.File) (int64, error) {
 	if block == 0 {
 		block = int64(st.Bsize)
 	}
+	v.seen.Store(&Room{Free: int64(st.Bavail) * block, Size: int64(st.Blocks) * block})
 	return int64(st.Bavail)*block - v.minFree.Load() - v.room.total(), nil
+}
+
+// Room is how much room the volume's file system has, in bytes.
+type Room struct {
+	Free int64 // for us, storage.min_free included
+	Size int64 // in all
+}
+
+// Room is what was seen when somebody asked for the room last, and storage.min_free.
+// It asks nobody, and so never hangs. False: nobody has, or the file system does not
+// tell.
+func (v *Volume) Room() (r Room, minFree int64, ok bool) {
+	if seen := v.seen.Load(); seen != nil {
+		r, ok = *seen, true
+	}
+	return r, v.minFree.Load(), ok
 }
 
 // Free is how many bytes there are for further assets: what the volume has left,

@@ -6,7 +6,9 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 	"pgregory.net/rapid"
@@ -195,4 +197,45 @@ func TestPromisesAlwaysAddUp(t *testing.T) {
 			t.Fatalf("%v: %d promised after the end", err, r.room.total())
 		}
 	})
+}
+
+func TestTheRoomSeenLastIsToldWithoutAsking(t *testing.T) {
+	r := newRig(t, func(c *Config) { c.MinFree = 100 })
+	if _, min, known := r.Room(); known || min != 100 {
+		t.Errorf("before anybody asked: known %v, min_free %d", known, min)
+	}
+	r.disk(5000, false)
+	if _, err := r.Free(); err != nil {
+		t.Fatal(err)
+	}
+	r.sys.statfs = func(*os.File) (unix.Statfs_t, error) {
+		t.Error("the disk was asked")
+		return unix.Statfs_t{}, nil
+	}
+	if room, _, known := r.Room(); !known || room != (Room{Free: 5000, Size: 1 << 30}) {
+		t.Errorf("%+v, known %v", room, known)
+	}
+}
+
+func TestEverySyncTellsWhatItTook(t *testing.T) {
+	var mu sync.Mutex
+	calls := map[string]int{}
+	sys := systemCalls()
+	nothing := func(*os.File) error { return unix.EIO }
+	sys.sync, sys.syncDir, sys.syncFS = nothing, nothing, nothing
+	sys.timed(func(what string, took time.Duration) {
+		mu.Lock()
+		defer mu.Unlock()
+		if took >= 0 {
+			calls[what]++
+		}
+	})
+	for _, sync := range []func(*os.File) error{sys.sync, sys.syncDir, sys.syncDir, sys.syncFS} {
+		if err := sync(nil); !errors.Is(err, unix.EIO) {
+			t.Errorf("its error is %v", err)
+		}
+	}
+	if calls[SyncFile] != 1 || calls[SyncDirectory] != 2 || calls[SyncFileSystem] != 1 {
+		t.Errorf("%v", calls)
+	}
 }

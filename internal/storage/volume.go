@@ -22,6 +22,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -69,13 +70,21 @@ type Ledger interface {
 	Owner
 }
 
-// Deps is what a volume works with; all of it is required.
+// Deps is what a volume works with; all of it but Timed is required.
 type Deps struct {
 	Ledger Ledger
 	Ready  func([]run.ID)       // these runs have nothing open any more
 	Broken func(err error) bool // the queue cannot go on
 	Tell   run.Tell
+	Timed  func(sync string, took time.Duration) // takes what syncs took, of a Sync... each; nil: nobody does
 }
+
+// What is synced, for Deps.Timed.
+const (
+	SyncFile       = "file"
+	SyncDirectory  = "directory"
+	SyncFileSystem = "file_system" // all that was written to it
+)
 
 // Events that only a volume tells.
 const (
@@ -115,6 +124,7 @@ type Volume struct {
 
 	checks probe[struct{}]
 	rooms  probe[int64]
+	seen   atomic.Pointer[Room]
 	looks  probe[Sight]
 	tries  probe[[]Ability]
 	room   room
@@ -136,6 +146,7 @@ func New(c Config, d Deps) (*Volume, error) {
 	}
 	c.Dir = filepath.Clean(c.Dir)
 	v := &Volume{Config: c, deps: d, sys: systemCalls(), names: n, boot: bootID(), inUse: map[string]bool{}}
+	v.sys.timed(d.Timed)
 	v.masked = c.DirMode.Perm()&umask() != 0
 	v.keeper.init()
 	v.minFree.Store(c.MinFree)

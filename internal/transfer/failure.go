@@ -50,6 +50,9 @@ func (f *Failure) Error() string { return string(f.Class) + ": " + f.Err.Error()
 // Unwrap is the cause.
 func (f *Failure) Unwrap() error { return f.Err }
 
+// Cause is the class, for those who count.
+func (f *Failure) Cause() string { return string(f.Class) }
+
 // MaxRetryAfter bounds what RetryAfter gives, so that nothing can overflow.
 const MaxRetryAfter = 366 * 24 * time.Hour
 
