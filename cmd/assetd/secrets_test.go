@@ -65,6 +65,9 @@ func TestNoKeyAndNoTokenIsFoundAnywhere(t *testing.T) {
 			r.noSecret("assetd "+strings.Join(args, " ")+" on stderr", errs, key)
 		}
 	}
+	for _, path := range []string{"/metrics", "/healthz", "/readyz"} {
+		r.noSecret(path, r.page(path), key)
+	}
 	if code := p.stop(); code != 0 {
 		t.Errorf("exit %d", code)
 	}

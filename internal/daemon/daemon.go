@@ -85,6 +85,7 @@ type daemon struct {
 	engine  *engine
 	inbox   *inbox.Inbox
 	server  *server.Server
+	gauges  *gauges
 	look    chan struct{} // at the volume
 	swept   bool          // useVolume\'s, then watchVolume\'s alone
 }
@@ -100,7 +101,9 @@ func open(o Options) (*daemon, error) {
 	if err := makeStateDir(c.State.Dir); err != nil {
 		return nil, err
 	}
-	q, err := queue.Open(c.State.Dir, queue.Options{Tell: d.tell})
+	metrics := server.NewMetrics(o.Version)
+	d.told = append(d.told, metrics.Tell)
+	q, err := queue.Open(c.State.Dir, queue.Options{Tell: d.tell, Timed: metrics.Committed})
 	if err != nil {
 		return nil, err
 	}
@@ -108,11 +111,15 @@ func open(o Options) (*daemon, error) {
 	for _, w := range q.Warnings() {
 		d.log.Warn(w)
 	}
-	if d.engine, err = newEngine(c, o.Key, q, q, d.tell); err != nil {
+	if d.engine, err = newEngine(c, o.Key, q, q, observers{metrics.Polled, metrics.Synced}, d.tell); err != nil {
 		return nil, errors.Join(err, q.Close())
 	}
 	d.inbox = inbox.New(inboxConfig(c), addWaking{q, d.engine.poller.Wake}, d.tell)
-	d.server = server.New(server.Deps{Path: c.State.Socket(), Runs: q, Checks: d.status, Now: now{d.status, d.engine.pool}, Risks: d.engine.pool})
+	d.gauges = &gauges{status: d.status, engine: d.engine, inbox: d.inbox, state: c.State.Dir}
+	metrics.Watch(d.gauges)
+	d.server = server.New(server.Deps{
+		Path: c.State.Socket(), Runs: q, Checks: d.status, Now: now{d.status, d.engine.pool}, Risks: d.engine.pool, Metrics: metrics,
+	})
 	return d, nil
 }
 
@@ -227,6 +234,7 @@ func (d *daemon) useVolume(ctx context.Context) error {
 		return err
 	}
 	d.sweep(ctx)
+	d.gauges.look()
 	return nil
 }
 
@@ -257,6 +265,7 @@ func (d *daemon) watchVolume(ctx context.Context) error {
 			if !d.swept {
 				d.sweep(ctx)
 			}
+			d.gauges.look()
 		case errors.Is(err, run.ErrVolumeOffline):
 			d.tell(run.Event{Kind: run.VolumeOffline, File: d.cfg.Storage.Dir, Err: err})
 		}
@@ -290,9 +299,14 @@ func (d *daemon) jobs() []job {
 	return append(d.engine.jobs(d.log),
 		job{"alive", time.Second, func(context.Context) { d.status.ticked() }},
 		job{"marker", 5 * time.Second, func(context.Context) { signal(d.look) }},
+		job{"oldest", time.Second, func(ctx context.Context) { d.seekOldest(ctx) }},
 		job{"rescan", d.cfg.Drop.Rescan, func(context.Context) { d.inbox.Wake() }},
 	)
 }
+
+// seekOldest is a step of the search for the oldest open run, for the metrics alone:
+// what is wrong with the queue is told where it matters.
+func (d *daemon) seekOldest(ctx context.Context) { _ = d.queue.SeekOldest(ctx) }
 
 // close ends what run left open, the queue last.
 func (d *daemon) close() error {

@@ -36,9 +36,9 @@ type engine struct {
 }
 
 // newEngine joins the stages over an open queue; polled is the same queue as the
-// poller sees it. It starts nothing and asks nobody; an error is a setting that
+// poller sees it; o takes what is measured. It starts nothing and asks nobody; an error is a setting that
 // cannot be used.
-func newEngine(c *config.Config, key string, q *queue.Queue, polled poller.Queue, tell run.Tell) (*engine, error) {
+func newEngine(c *config.Config, key string, q *queue.Queue, polled poller.Queue, o observers, tell run.Tell) (*engine, error) {
 	e := &engine{queue: q, clock: clock.New(), service: clock.NewService(q.Service())}
 	var err error
 	if e.api, err = magnific.New(apiConfig(c), key, e.clock, tell); err != nil {
@@ -48,7 +48,7 @@ func newEngine(c *config.Config, key string, q *queue.Queue, polled poller.Queue
 		return nil, err
 	}
 	e.volume, err = storage.New(storageConfig(c), storage.Deps{
-		Ledger: q, Ready: func([]run.ID) { e.settler.Wake() }, Broken: e.broken, Tell: tell,
+		Ledger: q, Ready: func([]run.ID) { e.settler.Wake() }, Broken: e.broken, Tell: tell, Timed: o.synced,
 	})
 	if err != nil {
 		return nil, err
@@ -59,7 +59,7 @@ func newEngine(c *config.Config, key string, q *queue.Queue, polled poller.Queue
 		Done:  e.sweepStored,
 	})
 	e.poller = poller.New(pollConfig(c), poller.Deps{
-		API: e.api, Queue: polled, Clock: e.clock, Service: e.service, Tell: tell, Broken: e.broken, Salt: q.ID(),
+		API: measured{e.api, o.polled}, Queue: polled, Clock: e.clock, Service: e.service, Tell: tell, Broken: e.broken, Salt: q.ID(),
 		Changed: e.changed,
 	})
 	e.pool = e.newPool(c, tell)

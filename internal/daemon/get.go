@@ -87,7 +87,7 @@ func openGet(o GetOptions) (*getter, error) {
 	}
 	c := *o.Config
 	c.Poll.NotFoundAfter = min(c.Poll.NotFoundAfter, getNotFound)
-	if g.engine, err = newEngine(&c, o.Key, g.queue, polled{g.queue, g.stands}, g.tell); err != nil {
+	if g.engine, err = newEngine(&c, o.Key, g.queue, polled{g.queue, g.stands}, observers{}, g.tell); err != nil {
 		return nil, errors.Join(err, g.queue.Close())
 	}
 	return g, nil

@@ -206,6 +206,17 @@ func (s *status) reasons(kinds []run.EventKind) (reasons []string) {
 	return reasons
 }
 
+// wrong is what concerns all runs and is wrong now.
+func (s *status) wrong() map[run.EventKind]bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	wrong := make(map[run.EventKind]bool, len(s.faults))
+	for k := range s.faults {
+		wrong[k] = true
+	}
+	return wrong
+}
+
 func (s *status) ticked() {
 	s.mu.Lock()
 	defer s.mu.Unlock()

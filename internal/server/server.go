@@ -54,6 +54,8 @@ type Deps struct {
 	Checks Checks
 	Now    Now
 	Risks  Risks // nil: nobody knows of any
+	// Metrics answers /metrics; nil: there is no such page.
+	Metrics http.Handler
 }
 
 // Server serves the socket. Run may be called once.
@@ -114,6 +116,9 @@ func (s *Server) Handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { health(w, s.Checks.Alive()) })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) { health(w, s.Checks.Ready()) })
+	if s.Metrics != nil {
+		mux.Handle("GET /metrics", s.Metrics)
+	}
 	mux.HandleFunc("GET /api/v1/runs", s.list)
 	mux.HandleFunc("GET /api/v1/runs/{id}", s.show)
 	return mux

@@ -1,0 +1,123 @@
+package daemon
+
+import (
+	"context"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/assetd/assetd/internal/download"
+	"github.com/assetd/assetd/internal/inbox"
+	"github.com/assetd/assetd/internal/magnific"
+	"github.com/assetd/assetd/internal/queue"
+	"github.com/assetd/assetd/internal/run"
+	"github.com/assetd/assetd/internal/server"
+	"github.com/assetd/assetd/internal/storage"
+)
+
+// observers take what the stages measure. The zero value takes nothing.
+type observers struct {
+	polled func(err error, took time.Duration)
+	synced func(what string, took time.Duration)
+}
+
+// measured is the API whose calls are counted, but for those that a stop ended.
+type measured struct {
+	*magnific.Client
+	polled func(err error, took time.Duration)
+}
+
+func (m measured) Get(ctx context.Context, id run.ID) (run.Answer, error) {
+	begun := time.Now()
+	answer, err := m.Client.Get(ctx, id)
+	if m.polled != nil && ctx.Err() == nil {
+		m.polled(err, time.Since(begun))
+	}
+	return answer, err
+}
+
+// gauges tells the server how things stand. Nothing here touches a disk but Queued,
+// which reads the queue, and look, which is called at each tick and not for a scrape.
+type gauges struct {
+	status *status
+	engine *engine
+	inbox  *inbox.Inbox
+	state  string // state.dir
+	room   atomic.Pointer[server.Space]
+}
+
+// look notes the room of the state directory and has the volume note its own.
+func (g *gauges) look() {
+	var st unix.Statfs_t
+	if err := unix.Statfs(g.state, &st); err == nil {
+		block := int64(max(st.Frsize, 0))
+		if block == 0 {
+			block = int64(st.Bsize)
+		}
+		g.room.Store(&server.Space{Free: int64(st.Bavail) * block, Size: int64(st.Blocks) * block})
+	}
+	_, _ = g.engine.volume.Free() // what it says is asked of it when it is needed
+}
+
+// Queued reads the figures of the queue.
+func (g *gauges) Queued(ctx context.Context) (server.Queued, error) {
+	f, err := g.engine.queue.Figures(ctx)
+	if err != nil {
+		return server.Queued{}, err
+	}
+	q := queued(f, g.engine.clock.Now())
+	if f.Nearest.Key.ID != "" {
+		q.Deadline = new(g.engine.pool.Left(f.Nearest))
+	}
+	return q, nil
+}
+
+// queued is the figures as from now.
+func queued(f queue.Figures, now time.Time) server.Queued {
+	q := server.Queued{Runs: f.Runs, Assets: f.Assets, Size: f.Size, Free: f.Free}
+	if !f.Due.IsZero() {
+		q.Late = max(now.Sub(f.Due), 0)
+	}
+	if !f.Oldest.IsZero() {
+		q.Oldest = new(max(now.Sub(f.Oldest), 0))
+	}
+	return q
+}
+
+// Working tells how the downloads and the budget stand.
+func (g *gauges) Working() server.Working {
+	f := g.engine.pool.Figures()
+	w := working(f)
+	w.Budget, w.Tokens = g.engine.api.Budget()
+	return w
+}
+
+func working(f download.Figures) server.Working {
+	w := server.Working{
+		Running: f.Running, Held: f.Held, Throttled: f.Throttled, AtRisk: f.AtRisk, Received: f.Received, Link: f.Link,
+	}
+	if f.Drain.Known {
+		w.Drain, w.Slack = &f.Drain.Needs, &f.Drain.Slack
+	}
+	return w
+}
+
+// Around tells what is known of what the daemon needs.
+func (g *gauges) Around() server.Around {
+	wrong := g.status.wrong()
+	a := server.Around{
+		API: !wrong[run.APIDown], Key: !wrong[run.APIRefused], Volume: !wrong[run.VolumeOffline], Space: !wrong[run.DiskLow],
+		Drop: !wrong[run.DropTrouble], Queue: !wrong[run.QueueTrouble],
+		State: g.room.Load(), Rejected: g.inbox.Rejected(),
+	}
+	var room storage.Room
+	var known bool
+	if room, a.MinFree, known = g.engine.volume.Room(); known {
+		a.Assets = &server.Space{Free: room.Free, Size: room.Size}
+	}
+	if skew, known := g.engine.clock.Skew(g.engine.api.Host()); known {
+		a.Skew = &skew
+	}
+	return a
+}
