@@ -292,19 +292,27 @@ func (q *Queue) Adopt(ctx context.Context, id run.ID, found []run.Adopted) (read
 	return len(done) > 0, err
 }
 
-// Lose gives a waiting asset up, and reports whether its run is ready to settle
-// by it. run.ErrStale where it is not waiting; one that is lost already is left
-// alone.
+// Lose gives a waiting asset up, has others told of it in the same transaction,
+// and reports whether its run is ready to settle by it. run.ErrStale where it is
+// not waiting; one that is lost already is left alone.
 func (q *Queue) Lose(ctx context.Context, key run.Key, loss run.Loss) (ready bool, err error) {
-	_, ready, err = q.updateAsset(ctx, key, func(a run.Asset) (run.Asset, error) {
-		switch a.State {
-		case run.AssetLost:
-			return a, nil
-		case run.AssetWaiting:
-			a.State, a.Loss, a.LastError = run.AssetLost, &loss, loss.Reason
-			return a, nil
+	done, err := q.updateAssets(ctx, 1, func(s *edits) error {
+		e, was, err := s.find(key)
+		if err != nil {
+			return err
 		}
-		return a, stale(a)
+		is := was
+		switch was.State {
+		case run.AssetLost:
+			return e.put(&was, &is)
+		case run.AssetWaiting:
+			is.State, is.Loss, is.LastError = run.AssetLost, &loss, loss.Reason
+			if err := e.put(&was, &is); err != nil {
+				return err
+			}
+			return s.t.post(q.told(), lostNotice(&e.rec, is))
+		}
+		return stale(was)
 	})
-	return ready, err
+	return len(done) > 0, err
 }

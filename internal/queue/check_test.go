@@ -24,8 +24,25 @@ func inconsistency(q *Queue) error {
 			t.readCounts(),
 			t.bucket(bRuns).ForEach(a.run),
 			t.bucket(bAssets).ForEach(a.asset),
+			outboxed(t),
 			a.balance(t),
 		)
+	})
+}
+
+// outboxed sees that every notice can be read, is small, and has a place that was
+// given.
+func outboxed(t *txn) error {
+	b := t.bucket(bOutbox)
+	if b == nil { // an earlier version's file
+		return nil
+	}
+	return b.ForEach(func(k, v []byte) error {
+		n, err := decodeNotice(k, v)
+		if err == nil && (n.Seq == 0 || n.Seq > b.Sequence() || len(v) > 2<<10 || n.Kind == "") {
+			err = fmt.Errorf("notice %+v: %d bytes, the last place given is %d", n, len(v), b.Sequence())
+		}
+		return err
 	})
 }
 

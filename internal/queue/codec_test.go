@@ -26,6 +26,8 @@ func fill(t *rapid.T, v reflect.Value, sparse bool) {
 	switch v.Kind() {
 	case reflect.Bool:
 		v.SetBool(true)
+	case reflect.Uint64:
+		v.SetUint(rapid.Uint64Min(1).Draw(t, "uint"))
 	case reflect.Int, reflect.Int64:
 		v.SetInt(rapid.Int64Min(1).Draw(t, "int"))
 	case reflect.Float64:
@@ -93,6 +95,25 @@ func TestEveryFieldOfAnAssetSurvivesTheFile(t *testing.T) {
 	})
 }
 
+func TestEveryFieldOfANoticeSurvivesTheFile(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		var want run.Notice
+		fill(t, reflect.ValueOf(&want).Elem(), rapid.Bool().Draw(t, "sparse"))
+		want.Seq = rapid.Uint64().Draw(t, "seq")
+		want.Asset.Run = ""
+		if want.Asset.ID != "" {
+			want.Asset.Run = want.Run
+		}
+		got, err := decodeNotice(seqKey(want.Seq), encodeNotice(run.URLHook, want))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Fatal(diff)
+		}
+	})
+}
+
 func TestKeysOfAssetsNeverMeet(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		id := rapid.OneOf(
@@ -117,6 +138,7 @@ func FuzzRecords(f *testing.F) {
 	a := run.Asset{State: run.AssetStored, Width: new(3), Duration: new(2.5), Stored: &run.Stored{File: "f", Warnings: []string{"w"}}}
 	a.Evidence.FinalFor = run.Stopwatch{Mark: 9}
 	f.Add(encodeAsset(&a))
+	f.Add(encodeNotice(run.URLHook, run.Notice{Kind: run.LostAsset, Run: "abcd", Asset: a.Key, Runs: []run.ID{"a"}}))
 	f.Add([]byte{})
 	f.Add([]byte{codecVersion, 0, 0xff, 0xff})
 	f.Fuzz(func(t *testing.T, value []byte) {
@@ -129,6 +151,9 @@ func FuzzRecords(f *testing.F) {
 		}
 		if a, err := decodeAsset([]byte("abcd/images/x"), value); err == nil {
 			_ = encodeAsset(&a)
+		}
+		if n, err := decodeNotice(seqKey(1), value); err == nil {
+			_ = encodeNotice(run.Hooks(value[1]), n)
 		}
 	})
 }

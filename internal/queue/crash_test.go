@@ -66,6 +66,7 @@ func writeForEver(dir string) error {
 	if err != nil {
 		return err
 	}
+	q.SetHooks(run.AllHooks)
 	ctx := context.Background()
 	var mu sync.Mutex
 	say := func(what string, id run.ID) {
@@ -153,13 +154,38 @@ func TestWhatWasReportedAsDoneOutlivesSIGKILL(t *testing.T) {
 				}
 			}
 		}
-		if err := inconsistency(q); err != nil {
+		if err := errors.Join(inconsistency(q), untold(q)); err != nil {
 			t.Errorf("round %d: %v", round, err)
 		}
 		if err := q.Close(); err != nil {
 			t.Error(err)
 		}
 	}
+}
+
+// untold is what is wrong with an outbox that nobody has read: each settled run
+// has its notice, once, and no other run has one.
+func untold(q *Queue) error {
+	ctx := context.Background()
+	runs, err := q.List(ctx, run.StoredRun, "", 1<<20)
+	notices, err2 := q.Outbox(ctx, run.URLHook, 0, 1<<20)
+	if err := errors.Join(err, err2); err != nil {
+		return err
+	}
+	told := map[run.ID]int{}
+	for _, n := range notices {
+		told[n.Run]++
+	}
+	for _, r := range runs {
+		if told[r.ID] != 1 {
+			return fmt.Errorf("run %q is settled, and told of %d times", r.ID, told[r.ID])
+		}
+		delete(told, r.ID)
+	}
+	if len(told) > 0 {
+		return fmt.Errorf("told of %d runs that are not settled", len(told))
+	}
+	return nil
 }
 
 func note(said map[string][]run.ID, line string) error {

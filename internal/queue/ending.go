@@ -22,7 +22,8 @@ func (q *Queue) Ready(ctx context.Context, limit int) (ids []run.ID, err error) 
 	return ids, err
 }
 
-// Settle ends runs whose manifests stand, and removes their answers. A run that
+// Settle ends runs whose manifests stand, has others told in the same transaction,
+// and removes their answers. A run that
 // is no longer ready (an asset went back to waiting) is left as it is, and named
 // in the error with run.ErrStale, once for each; the others are settled all the
 // same. One that is settled already is left alone.
@@ -49,6 +50,9 @@ func (q *Queue) Settle(ctx context.Context, done []run.Settlement) error {
 			e.rec.State, e.rec.Outcome = s.Outcome.State(), s.Outcome
 			e.rec.Revision, e.rec.SettledAt = s.Revision, s.At
 			if err := e.save(); err != nil {
+				return err
+			}
+			if err := t.post(q.told(), settledNotice(&e.rec)); err != nil {
 				return err
 			}
 			settled = append(settled, s.Run)

@@ -16,7 +16,7 @@ type bucket int
 // What stands in the file. Times in keys are unix milliseconds, 8 bytes big
 // endian, so that the next one due is always the first key.
 const (
-	bMeta     bucket = iota // schema, id, counts, service, volume/<dir>, proof/<fingerprint>, app/<name>
+	bMeta     bucket = iota // schema, id, counts, service, volume/<dir>, proof/<fingerprint>, app/<name>, stands/<trouble>
 	bRuns                   // <run> → record
 	bAssets                 // <run>/<kind>/<id> → asset
 	bDue                    // <time><run>: runs to poll
@@ -26,12 +26,13 @@ const (
 	bNames                  // <run>/<file in one case> → asset key
 	bDirs                   // <directory in one case> → run
 	bHistory                // <time><run>: settled runs
+	bOutbox                 // <seq, 8 bytes big endian> → notice that others are still to be told
 	buckets
 )
 
 func (b bucket) name() []byte {
 	return []byte([buckets]string{
-		"meta", "run", "asset", "due", "ready", "deadline", "verified", "name", "dir", "history",
+		"meta", "run", "asset", "due", "ready", "deadline", "verified", "name", "dir", "history", "outbox",
 	}[b])
 }
 
@@ -45,6 +46,7 @@ const (
 	keyProof   = "proof/"  // followed by the fingerprint
 	keyApp     = "app/"    // followed by its name, or the hash of one that is not plain
 	keyCuts    = "cuts/"   // followed by the host
+	keyStands  = "stands/" // followed by the trouble others were told of and not yet of its end
 )
 
 // maxLiteral is the longest asset id that stands in a key as it is; longer ones

@@ -15,8 +15,37 @@ import (
 // model is what a queue ought to be, in memory and without indexes: each rule is
 // written out by itself, and what a method finds is found by looking at all.
 type model struct {
-	now  time.Time
-	runs map[run.ID]*modelRun
+	now    time.Time
+	runs   map[run.ID]*modelRun
+	hooks  run.Hooks
+	outbox []waiting // in the order in which things happened
+	stands map[run.NoticeKind]bool
+}
+
+// waiting is a notice, without its place, and who is still to be told.
+type waiting struct {
+	run.Notice
+	to run.Hooks
+}
+
+func (m *model) post(n run.Notice) {
+	if m.hooks != 0 {
+		m.outbox = append(m.outbox, waiting{n, m.hooks})
+	}
+}
+
+// trouble is what Post does with a kind that begins or ends one.
+func (m *model) trouble(n run.Notice) {
+	ended := n.Kind.Ends()
+	switch {
+	case m.hooks == 0, n.Kind.Begins() && m.stands[n.Kind], ended != "" && !m.stands[ended]:
+		return
+	case n.Kind.Begins():
+		m.stands[n.Kind] = true
+	case ended != "":
+		delete(m.stands, ended)
+	}
+	m.post(n)
 }
 
 type modelRun struct {
@@ -273,6 +302,11 @@ func (m *model) lose(k run.Key, loss run.Loss) error {
 		if a.State == run.AssetWaiting {
 			loss.Reason = signedurl.Redact(loss.Reason)
 			a.State, a.Loss, a.LastError = run.AssetLost, &loss, loss.Reason
+			r := m.runs[k.Run]
+			m.post(run.Notice{
+				Kind: run.LostAsset, At: loss.At, Run: r.ID, App: r.App, Dir: r.Dir, State: r.State,
+				Asset: k, Rule: loss.Rule, Text: loss.Reason,
+			})
 		}
 	})
 }
@@ -310,6 +344,10 @@ func (m *model) settle(s run.Settlement) error {
 		return run.ErrStale
 	}
 	r.State, r.Outcome, r.Revision, r.SettledAt, r.due = s.Outcome.State(), s.Outcome, s.Revision, s.At, time.Time{}
+	m.post(run.Notice{
+		Kind: run.NoticeKind("run." + string(s.Outcome)), At: s.At, Run: r.ID, App: r.App, Dir: r.Dir, State: r.State, Revision: r.Revision,
+		Assets: r.Assets, Stored: r.Stored, Lost: r.Lost, Bytes: r.Bytes, Text: cmp.Or(r.GaveUp, r.ErrorMessage),
+	})
 	return nil
 }
 

@@ -166,10 +166,32 @@ func (q *Queue) openFile(badHead bool) (err error) {
 	if err := q.check(!badHead && used(q.db) <= inspectionSize); err != nil {
 		return err
 	}
-	if !q.options.ReadOnly && q.mostlyFree() {
+	if q.options.ReadOnly {
+		return nil
+	}
+	if err := q.extend(); err != nil {
+		return err
+	}
+	if q.mostlyFree() {
 		return q.compact()
 	}
 	return nil
+}
+
+// extend makes what a file of an earlier version lacks.
+func (q *Queue) extend() error {
+	lacks := false
+	err := q.db.View(func(tx *bolt.Tx) error {
+		lacks = tx.Bucket(bOutbox.name()) == nil
+		return nil
+	})
+	if err != nil || !lacks {
+		return err
+	}
+	return q.db.Update(func(tx *bolt.Tx) error {
+		_, err := tx.CreateBucket(bOutbox.name())
+		return err
+	})
 }
 
 func (q *Queue) openDB() error {
@@ -213,7 +235,7 @@ func mapSize() int {
 func (q *Queue) check(thorough bool) error {
 	return q.db.View(func(tx *bolt.Tx) error {
 		for b := range buckets {
-			if tx.Bucket(b.name()) == nil {
+			if tx.Bucket(b.name()) == nil && b != bOutbox { // which earlier versions did not have
 				return damaged(q.Path(), fmt.Sprintf("no queue of assetd: it has no %q", b.name()))
 			}
 		}

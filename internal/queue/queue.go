@@ -15,6 +15,11 @@
 // out to be damaged, the queue is dead: every method says so from then on, and
 // the process has to end; what is true is found at the next Open.
 //
+// # Outbox
+//
+// What others are to be told stands in the outbox, written in the transaction in
+// which it became true: a run that is settled, an asset that is lost (SetHooks).
+//
 // # Answers
 //
 // The last answers of the API, which hold signed URLs, stand beside it in files
@@ -85,6 +90,7 @@ type Queue struct {
 
 	lock    *os.File
 	answers *answers
+	hooks   atomic.Uint32 // run.Hooks: who is told of what happens
 
 	ops     chan *operation
 	pings   chan struct{}

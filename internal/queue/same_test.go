@@ -52,6 +52,8 @@ func (s *machine) same(t *rapid.T) {
 		return strings.Compare(string(a), string(b))
 	})
 	s.sameLists(t, ids, ready, due)
+	s.sameOutbox(t, run.CommandHook)
+	s.sameOutbox(t, run.URLHook)
 	got := s.pages(t, s.q.Waiting)
 	for i, a := range got {
 		if i > 0 && a.Deadline(0).Before(got[i-1].Deadline(0)) {
@@ -63,6 +65,43 @@ func (s *machine) same(t *rapid.T) {
 	}
 	if len(got) != len(waiting) || len(s.pages(t, s.q.VerifiedAssets)) != verified {
 		t.Fatalf("%d waiting, want %d; or not %d verified", len(got), len(waiting), verified)
+	}
+}
+
+// sameOutbox reads a hook's notices two at a time.
+func (s *machine) sameOutbox(t *rapid.T, hook run.Hooks) {
+	var want, got []run.Notice
+	for _, w := range s.m.outbox {
+		if w.to&hook != 0 {
+			want = append(want, w.Notice)
+		}
+	}
+	for after := uint64(0); ; {
+		page, err := s.q.Outbox(context.Background(), hook, after, 2)
+		expect(t, err, nil)
+		for _, n := range page {
+			if n.Seq <= after {
+				t.Fatalf("place %d after %d", n.Seq, after)
+			}
+			after, n.Seq = n.Seq, 0
+			got = append(got, n)
+		}
+		if len(page) < 2 {
+			break
+		}
+	}
+	if diff := cmp.Diff(want, got, cmpopts.EquateEmpty()); diff != "" {
+		t.Fatalf("%s: %s", hook, diff)
+	}
+	standing, err := s.q.Standing(context.Background())
+	expect(t, err, nil)
+	if len(standing) != len(s.m.stands) {
+		t.Fatalf("stands %q, want %v", standing, s.m.stands)
+	}
+	for _, k := range standing {
+		if !s.m.stands[k] {
+			t.Fatalf("%q does not stand", k)
+		}
 	}
 }
 

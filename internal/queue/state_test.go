@@ -40,12 +40,13 @@ func TestTheQueueDoesWhatItsModelDoes(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		s := &machine{dir: sub, m: &model{now: noon(), runs: map[run.ID]*modelRun{}}}
+		s := &machine{dir: sub, m: &model{now: noon(), runs: map[run.ID]*modelRun{}, hooks: run.AllHooks, stands: map[run.NoticeKind]bool{}}}
 		s.open(t)
 		defer func() { _ = s.q.Close() }()
 		t.Repeat(map[string]func(*rapid.T){
 			"": s.same, "add": s.add, "reschedule": s.reschedule, "answered": s.answered, "place": s.place,
 			"tried": s.tried, "verified": s.verified, "stored": s.stored, "again": s.again, "adopt": s.adopt,
+			"hooks": s.hooks, "trouble": s.trouble, "told": s.told,
 			"lose": s.lose, "settle": s.settle, "finish": s.finish, "retry": s.retry, "remove": s.remove, "reopen": s.reopen,
 		})
 	})
@@ -57,7 +58,42 @@ func (s *machine) open(t *rapid.T) {
 		t.Fatal(err)
 	}
 	q.db.StrictMode = true
+	q.SetHooks(s.m.hooks)
 	s.q = q
+}
+
+func (s *machine) hooks(t *rapid.T) {
+	s.m.hooks = run.Hooks(rapid.IntRange(0, 3).Draw(t, "hooks"))
+	s.q.SetHooks(s.m.hooks)
+}
+
+func (s *machine) trouble(t *rapid.T) {
+	kinds := []run.NoticeKind{run.NoRoomLeft, run.RoomAgain, run.VolumeGone, run.VolumeOnline, run.AssetsAtRisk}
+	n := run.Notice{Kind: rapid.SampledFrom(kinds).Draw(t, "kind"), At: s.m.now, Text: "it says so"}
+	expect(t, s.q.Post(context.Background(), n), nil)
+	s.m.trouble(n)
+}
+
+// told has a hook take one of the notices, in any order.
+func (s *machine) told(t *rapid.T) {
+	hook := rapid.SampledFrom([]run.Hooks{run.CommandHook, run.URLHook}).Draw(t, "hook")
+	found, err := s.q.Outbox(context.Background(), hook, 0, 99)
+	expect(t, err, nil)
+	if len(found) == 0 {
+		return
+	}
+	n := rapid.IntRange(0, len(found)-1).Draw(t, "which")
+	expect(t, s.q.Told(context.Background(), hook, []uint64{found[n].Seq, 1 << 40}), nil)
+	for i := range s.m.outbox {
+		w := &s.m.outbox[i]
+		if w.to&hook == 0 {
+			continue
+		}
+		if n--; n < 0 {
+			w.to &^= hook
+			break
+		}
+	}
 }
 
 func (s *machine) reopen(t *rapid.T) {

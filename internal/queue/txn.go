@@ -40,7 +40,7 @@ func (c *counts) asset(s run.AssetState) *int64 {
 func (t *txn) bucket(b bucket) *bolt.Bucket {
 	if t.buckets[b] == nil {
 		t.buckets[b] = t.tx.Bucket(b.name())
-		if b == bDue || b == bHistory {
+		if b == bDue || b == bHistory || b == bOutbox && t.tx.Writable() {
 			t.buckets[b].FillPercent = 0.9 // mostly appended to
 		}
 	}

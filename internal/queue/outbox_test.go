@@ -1,0 +1,186 @@
+package queue
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	bolt "go.etcd.io/bbolt"
+
+	"github.com/assetd/assetd/internal/run"
+)
+
+// withoutOutbox makes a queue's file what an earlier version made.
+func withoutOutbox(t *testing.T, dir string) {
+	t.Helper()
+	db, err := bolt.Open(dbPath(dir), 0, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = db.Update(func(tx *bolt.Tx) error { return tx.DeleteBucket(bOutbox.name()) })
+	if err := errors.Join(err, db.Close()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestAFileOfAnEarlierVersionGetsItsOutbox(t *testing.T) {
+	dir := filled(t)
+	withoutOutbox(t, dir)
+	ro := opened(t, dir, Options{ReadOnly: true})
+	if found, err := ro.Outbox(t.Context(), run.URLHook, 0, 9); err != nil || len(found) != 0 {
+		t.Errorf("read only: %v, %v", found, err)
+	}
+	if runs, err := ro.List(t.Context(), run.Downloading, "", 9); err != nil || len(runs) != 2 {
+		t.Errorf("read only: %v, %v", runs, err)
+	}
+	if err := ro.Close(); err != nil {
+		t.Fatal(err)
+	}
+	q := opened(t, dir, Options{})
+	q.SetHooks(run.URLHook)
+	if err := q.Post(t.Context(), run.Notice{Kind: run.VolumeGone, At: noon()}); err != nil {
+		t.Fatal(err)
+	}
+	if found := must(q.Outbox(t.Context(), run.URLHook, 0, 9))(t); len(found) != 1 {
+		t.Errorf("%v", found)
+	}
+}
+
+func TestAFileOfAnEarlierVersionIsMadeAnew(t *testing.T) {
+	dir := t.TempDir()
+	q := opened(t, dir, Options{})
+	if err := errors.Join(roomy(t.Context(), q, "kept"), q.Close()); err != nil {
+		t.Fatal(err)
+	}
+	withoutOutbox(t, dir)
+	anew := 0
+	opened(t, dir, Options{CompactFrom: fewFree, Tell: func(e run.Event) {
+		if e.Kind == run.QueueCompacted {
+			anew++
+		}
+	}})
+	if anew != 1 {
+		t.Errorf("made anew %d times", anew)
+	}
+}
+
+func TestNothingIsWrittenWhileNobodyIsToBeTold(t *testing.T) {
+	q := fresh(t)
+	before := commits(t, q)
+	if err := q.Post(t.Context(), run.Notice{Kind: run.VolumeGone, At: noon()}); err != nil || commits(t, q) != before {
+		t.Errorf("%v, %d commits", err, commits(t, q)-before)
+	}
+	settle(t, q, "quiet")
+	q.SetHooks(run.AllHooks)
+	settle(t, q, "loud")
+	found := must(q.Outbox(t.Context(), run.CommandHook, 0, 9))(t)
+	if len(found) != 1 || found[0].Run != "loud" || found[0].Kind != run.RunStored || found[0].Stored != 2 || found[0].Bytes == 0 {
+		t.Errorf("%+v", found)
+	}
+}
+
+// settle brings a run with two assets to its end.
+func settle(t *testing.T, q *Queue, id run.ID) {
+	t.Helper()
+	if err := live(t.Context(), q, id, func(string, run.ID) {}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Places are never given twice: not after the last notice is gone, not after a
+// restart, not in a file that was made anew.
+func TestNoPlaceInTheOutboxIsGivenTwice(t *testing.T) {
+	dir := t.TempDir()
+	seen := map[uint64]bool{}
+	for round := range 3 {
+		q := opened(t, dir, Options{CompactFrom: fewFree})
+		q.SetHooks(run.CommandHook)
+		for i := range 2 {
+			settle(t, q, run.ID(fmt.Sprintf("run-%d-%d", round, i)))
+			for _, n := range must(q.Outbox(t.Context(), run.CommandHook, 0, 9))(t) {
+				if seen[n.Seq] {
+					t.Errorf("place %d was given twice", n.Seq)
+				}
+				seen[n.Seq] = true
+				if err := q.Told(t.Context(), run.CommandHook, []uint64{n.Seq}); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		if err := errors.Join(roomy(t.Context(), q), q.Close()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(seen) != 6 {
+		t.Errorf("%d places", len(seen))
+	}
+}
+
+func TestANoticeIsSmallAndHoldsNoSecret(t *testing.T) {
+	q := fresh(t)
+	q.SetHooks(run.URLHook)
+	long := strings.Repeat("é", 5000)
+	n := run.Notice{
+		Kind: run.AssetsAtRisk, At: noon(), Run: "abcd", App: long, Dir: long, Host: "cdn.example",
+		Asset: run.Key{Run: "abcd", Kind: run.Images, ID: long}, Text: "GET https://cdn.example/a.png?token=plantedsecret: " + long,
+	}
+	for range 100 {
+		n.Runs = append(n.Runs, run.ID(strings.Repeat("r", run.MaxID)))
+	}
+	if err := q.Post(t.Context(), n); err != nil { // inconsistency holds the size
+		t.Fatal(err)
+	}
+	got := must(q.Outbox(t.Context(), run.URLHook, 0, 9))(t)[0]
+	if strings.Contains(got.Text, "plantedsecret") || !strings.HasPrefix(got.Text, "GET https://cdn.example/a.png") || len(got.Runs) == 0 || len(got.Asset.ID) > 100 {
+		t.Errorf("%+v", got)
+	}
+}
+
+func TestAHundredThousandNoticesThatAnotherHookTookCostOneLook(t *testing.T) {
+	q := opened(t, quick(t), Options{})
+	q.db.StrictMode = false
+	const many = 100_000
+	err := q.update(t.Context(), many, func(t *txn) error {
+		for i := range many {
+			to := run.CommandHook
+			if i >= many-3 {
+				to = run.AllHooks
+			}
+			if err := t.post(to, run.Notice{Kind: run.RunStored, At: noon(), Run: "abcd"}); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := must(q.Outbox(t.Context(), run.URLHook, 0, 9))(t)
+	if len(found) != 3 || found[0].Seq != many-2 {
+		t.Fatalf("%+v", found)
+	}
+	if again := must(q.Outbox(t.Context(), run.URLHook, found[2].Seq, 9))(t); len(again) != 0 {
+		t.Errorf("%+v", again)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := q.Outbox(ctx, run.URLHook, 0, 9); !errors.Is(err, context.Canceled) {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestTheKeyOfANoticeIsItsOwn(t *testing.T) {
+	n := run.Notice{Seq: 7, At: time.UnixMilli(1_800_000_000_000)}
+	key := n.Key("0123456789abcdef0123456789abcdef")
+	if key != "0123456789abcdef-7-1a3185c5000" {
+		t.Errorf("%q", key)
+	}
+	restored := n
+	restored.At = n.At.Add(time.Hour)
+	if restored.Key("0123456789abcdef") == key {
+		t.Error("the same place in a restored queue has the same key")
+	}
+}
