@@ -113,19 +113,7 @@ func (q *Queue) Remove(ctx context.Context, id run.ID, force bool) error {
 		if !e.rec.State.Settled() && !force {
 			return fmt.Errorf("run %q: %w", id, ErrOpenRun)
 		}
-		all, err := t.assets(id)
-		if err != nil {
-			return err
-		}
-		for _, a := range all {
-			if err := e.forget(&a); err != nil {
-				return err
-			}
-		}
-		if err := t.reindexRun(e.was, nil); err != nil {
-			return err
-		}
-		return t.del(bRuns, []byte(id))
+		return e.remove()
 	})
 	if err != nil {
 		return err
