@@ -91,6 +91,10 @@ func (q *Queue) shrink() {
 	if !q.mostlyFree() || used(q.db)-free(q.db) > compactLive || time.Now().Before(q.shrinkFrom) {
 		return
 	}
+	if !q.copying.TryLock() { // it would have to wait for the copy, and all others for it
+		return
+	}
+	defer q.copying.Unlock()
 	defer func() {
 		if fault := recover(); fault != nil {
 			_ = q.die(damaged(q.Path(), fault))

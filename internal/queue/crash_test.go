@@ -36,6 +36,10 @@ func child() bool {
 		err = shrinkOnAFullDisk(os.Getenv(childDir))
 	case "fill":
 		err = fillTheDisk(os.Getenv(childDir))
+	case "copy":
+		err = copyForEver(os.Getenv(childDir))
+	case "lowdisk":
+		err = copyToALowDisk(os.Getenv(childDir))
 	default:
 		return false
 	}
@@ -220,9 +224,16 @@ func onASmallDisk(t *testing.T, role, want string) {
 	}
 }
 
-func fillTheDisk(mount string) error {
+func mountSmall(mount string) error {
 	if err := syscall.Mount("tmpfs", mount, "tmpfs", 0, "size=1m"); err != nil {
 		return fmt.Errorf("mount: %w", err)
+	}
+	return nil
+}
+
+func fillTheDisk(mount string) error {
+	if err := mountSmall(mount); err != nil {
+		return err
 	}
 	ballast := filepath.Join(mount, "ballast")
 	if err := os.WriteFile(ballast, make([]byte, 256<<10), 0o600); err != nil {

@@ -22,7 +22,8 @@ func (d *DamageError) Error() string {
 // Unwrap is the cause.
 func (d *DamageError) Unwrap() error { return d.Err }
 
-const mend = "move it aside, take the volume for a new one with `assetd check --adopt-volume`, " +
+const mend = "`assetd run` restores the newest good copy by itself, `assetd restore FILE` one of yours; where there is none, " +
+	"move it aside, take the volume for a new one with `assetd check --adopt-volume`, " +
 	"move the drop files of accepted/ and rejected/ into the drop directory again and start: what is stored is not fetched twice"
 
 // damaged makes a panic of bbolt, or a fault of the mapped file, an error.

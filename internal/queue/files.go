@@ -22,5 +22,5 @@ func (e *FilesystemError) Error() string {
 // Erase removes a queue that nobody has open, with its answers. The directory
 // stays, and so does what is not the queue's.
 func Erase(dir string) error {
-	return errors.Join(os.RemoveAll(filepath.Join(dir, "answers")), os.RemoveAll(halfPath(dir)), os.RemoveAll(dbPath(dir)))
+	return errors.Join(os.RemoveAll(filepath.Join(dir, "answers")), os.RemoveAll(halfPath(dir)), os.RemoveAll(suspectPath(dir)), os.RemoveAll(dbPath(dir)))
 }

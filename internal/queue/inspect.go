@@ -27,6 +27,7 @@ const (
 	smallestPage   = 1 << 10
 	largestPage    = 1 << 24
 	metaSize       = 64
+	anySize        = 1 << 62
 	inspectionSize = 1 << 30 // bytes of pages in use up to which a file is inspected and checked
 )
 
@@ -44,8 +45,8 @@ type inspection struct {
 // inspect reads the queue's file as bytes. It gives a *DamageError where bbolt
 // would fail, panic or read beyond the file, and for a file that bbolt would
 // quietly make anew (0 bytes); and a warning where one of two meta pages is bad,
-// which bbolt passes over.
-func inspect(path string) (warning string, err error) {
+// which bbolt passes over. The pages are walked where they are at most so many bytes.
+func inspect(path string, most uint64) (warning string, err error) {
 	finding := func(err error) error {
 		return &DamageError{File: path, Finding: err.Error(), Mend: mend, Err: err}
 	}
@@ -74,7 +75,7 @@ func inspect(path string) (warning string, err error) {
 	if sound == 1 {
 		warning = path + ": one of its two heads is bad; it stands at the other, at most one commit older"
 	}
-	if meta.pages*meta.pageSize <= inspectionSize {
+	if meta.pages*meta.pageSize <= most {
 		i := inspection{r: f, meta: meta, seen: make([]uint64, meta.pages/64+1)}
 		if err := errors.Join(i.freelist(), i.tree(meta.root)); err != nil {
 			return "", finding(err)

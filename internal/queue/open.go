@@ -32,7 +32,7 @@ func dbPath(dir string) string { return filepath.Join(dir, "queue.db") }
 // is no queue.
 func Open(dir string, options Options) (*Queue, error) {
 	q := &Queue{
-		dir: dir, options: options,
+		dir: dir, path: dbPath(dir), options: options,
 		ops: make(chan *operation), pings: make(chan struct{}),
 		closing: make(chan struct{}), stopped: make(chan struct{}), dead: make(chan struct{}),
 	}
@@ -72,7 +72,7 @@ func (q *Queue) open() error {
 			return err
 		}
 	}
-	badHead, err := inspect(q.Path())
+	badHead, err := inspect(q.Path(), inspectionSize)
 	if err != nil {
 		return err
 	}
@@ -166,8 +166,8 @@ func (q *Queue) openFile(badHead bool) (err error) {
 	if err := q.check(!badHead && used(q.db) <= inspectionSize); err != nil {
 		return err
 	}
-	if q.options.ReadOnly {
-		return nil
+	if err := q.acquit(); err != nil || q.options.ReadOnly {
+		return err
 	}
 	if err := q.extend(); err != nil {
 		return err

@@ -77,12 +77,14 @@ type Timed func(commit, disk time.Duration)
 // Queue is an open queue.
 type Queue struct {
 	dir      string
+	path     string
 	id       string
 	fresh    bool
 	warnings []string
 	service  time.Duration
 	options  Options
 
+	copying    sync.Mutex   // held while a copy is made; the file is not made anew then
 	swap       sync.RWMutex // guards db and file, which the writer alone replaces
 	db         *bolt.DB
 	file       *os.File  // bbolt's own, to let go of a file that bbolt cannot close any more
@@ -118,7 +120,7 @@ func (q *Queue) Fresh() bool { return q.fresh }
 func (q *Queue) Warnings() []string { return q.warnings }
 
 // Path is the queue's file.
-func (q *Queue) Path() string { return dbPath(q.dir) }
+func (q *Queue) Path() string { return q.path }
 
 // Service is the service clock as it was last saved before Open (SaveService).
 func (q *Queue) Service() time.Duration { return q.service }
@@ -193,6 +195,7 @@ func (q *Queue) Alive(ctx context.Context) error {
 // die makes the queue dead for the first cause that is given, and returns that.
 func (q *Queue) die(cause error) error {
 	if q.cause.CompareAndSwap(nil, &cause) {
+		q.suspect(cause)
 		close(q.dead)
 	}
 	return q.Err()
