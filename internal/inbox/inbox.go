@@ -6,8 +6,8 @@
 // the file. A file may be read twice, after a crash or a change; that costs
 // nothing, since the queue knows its IDs. Events of the file system are a hint
 // only: the truth is a rescan (P5.1). What a drop file says is dropfile's matter,
-// what becomes of a run the queue's; how long accepted files are kept is left to
-// others.
+// what becomes of a run the queue's; when accepted files go (Expire) or come back
+// (Back) is for others to say.
 package inbox
 
 import (
