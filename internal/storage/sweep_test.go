@@ -65,3 +65,43 @@ func TestSweepEndsWhenItIsToldTo(t *testing.T) {
 		t.Errorf("removed %d, %v", n, err)
 	}
 }
+
+func TestDiscardRemovesPartsAndQuarantineOfTheseAssetsAlone(t *testing.T) {
+	r := newRig(t)
+	gone, kept, busy := r.asset("run1", run.Videos, "gone"), r.asset("run1", run.Videos, "kept"), r.asset("run1", run.Videos, "busy")
+	must(t, r.Discard([]run.Key{gone})) // nothing is there yet
+	for _, key := range []run.Key{gone, kept} {
+		p, err := r.write(key, strong, []byte("part"))
+		must(t, err)
+		must(t, p.Close())
+		plantFile(t, filepath.Join(r.dir, quarantineDir, key.Hash()), "<html>")
+	}
+	p, err := r.write(busy, strong, []byte("busy"))
+	must(t, err)
+	defer p.Close()
+	must(t, r.Discard([]run.Key{gone, busy}))
+	var want []string
+	for _, key := range []run.Key{kept, busy} {
+		want = append(want, partsDir+"/"+key.Hash()+partExt, partsDir+"/"+key.Hash()+cardExt)
+	}
+	want = append(want, quarantineDir+"/"+kept.Hash())
+	left := r.tree()
+	slices.Sort(left)
+	slices.Sort(want)
+	if !slices.Equal(left, want) {
+		t.Errorf("left %q, want %q", left, want)
+	}
+}
+
+func TestNothingIsDiscardedOfAVolumeThatIsOffline(t *testing.T) {
+	r := newRig(t)
+	key := r.asset("run1", run.Videos, "gone")
+	plantFile(t, filepath.Join(r.dir, quarantineDir, key.Hash()), "<html>")
+	must(t, os.Remove(filepath.Join(r.dir, markerFile)))
+	if err := r.Discard([]run.Key{key}); !errors.Is(err, run.ErrVolumeOffline) {
+		t.Errorf("%v", err)
+	}
+	if _, err := os.Stat(filepath.Join(r.dir, quarantineDir, key.Hash())); err != nil {
+		t.Error(err)
+	}
+}
