@@ -125,6 +125,9 @@ func (m *Metrics) histogram(name, help string, values []string, labels ...string
 		Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30},
 	}, labels)
 	m.registry.MustRegister(h)
+	if len(labels) == 0 {
+		h.WithLabelValues()
+	}
 	for _, v := range values {
 		h.WithLabelValues(v)
 	}
