@@ -1,6 +1,7 @@
 package inbox
 
 import (
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -100,6 +101,28 @@ func TestAfterARestartYoungFilesAreReadAgainInSilence(t *testing.T) {
 		}
 		if b.ledger.adds() != 2 {
 			t.Errorf("%d calls, want one for each folder", b.ledger.adds())
+		}
+	})
+}
+
+func TestOnlyWhatIsReadOnceMoreIsSaidToBe(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		b.writeAt("accepted/young.txt", "run1\n", time.Now().Add(-9*time.Minute))
+		b.writeAt("rejected/bad.txt", "run2\n!\n", time.Now().Add(-9*time.Minute))
+		b.write("new.txt", "run3\n")
+		again := map[run.ID]bool{}
+		b.ledger.taken = func(ids []run.HandIn) {
+			for _, in := range ids {
+				again[in.ID] = in.Again
+			}
+		}
+		stop := b.start()
+		rest(time.Minute)
+		stop()
+		want := map[run.ID]bool{"run1": true, "run2": true, "run3": false}
+		if !maps.Equal(again, want) {
+			t.Errorf("%v, want %v", again, want)
 		}
 	})
 }

@@ -131,6 +131,11 @@ func (p *pass) load(it *item) (err error) {
 		return errChanged
 	}
 	it.result = dropfile.Parse(it.name, data)
+	if it.from != p.drop { // taken before: what was removed since stays removed
+		for i := range it.result.HandIns {
+			it.result.HandIns[i].Again = true
+		}
+	}
 	return nil
 }
 

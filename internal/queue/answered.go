@@ -3,6 +3,7 @@ package queue
 import (
 	"cmp"
 	"context"
+	"errors"
 	"slices"
 
 	"github.com/assetd/assetd/internal/run"
@@ -32,6 +33,9 @@ func (q *Queue) Answered(ctx context.Context, id run.ID, v run.Verdict) (run.Cha
 		c.Run = e.rec.Run
 		return err
 	})
+	if errors.Is(err, run.ErrUnknown) { // removed while it was asked: nobody else knows of its answer
+		q.answers.remove(id)
+	}
 	if err != nil {
 		return run.Change{}, err
 	}

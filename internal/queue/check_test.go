@@ -107,6 +107,9 @@ func (a *audit) asset(k, v []byte) error {
 	case run.AssetStored:
 		r.Stored--
 		r.Bytes -= is.Stored.Size
+		if is.Marked {
+			r.Marked--
+		}
 	case run.AssetLost:
 		r.Lost--
 	}
@@ -119,7 +122,7 @@ func (a *audit) asset(k, v []byte) error {
 
 func (a *audit) balance(t *txn) error {
 	for id, r := range a.open {
-		if r.Assets != 0 || r.Stored != 0 || r.Lost != 0 || r.Bytes != 0 {
+		if r.Assets != 0 || r.Stored != 0 || r.Lost != 0 || r.Bytes != 0 || r.Marked != 0 {
 			return fmt.Errorf("run %q counts what is not there: %+v", id, r.Run)
 		}
 	}

@@ -166,26 +166,21 @@ func TestWhatWasMarkedIsFetchedAnewByRetry(t *testing.T) {
 	}
 	_, err = q.Verified(t.Context(), []run.Named{named(c.Assets[0].Key), named(c.Assets[1].Key)})
 	_, err2 := q.Stored(t.Context(), []run.Key{c.Assets[0].Key, c.Assets[1].Key})
-	err3 := q.update(t.Context(), 1, func(t *txn) error {
-		e, err := t.edit("abcd")
-		if err != nil {
-			return err
-		}
-		was, err := t.asset(c.Assets[0].Key)
-		if err != nil {
-			return err
-		}
-		marked := was
-		marked.Marked = true
-		return errors.Join(e.put(&was, &marked), e.save())
-	})
-	err4 := q.Settle(t.Context(), []run.Settlement{{Run: "abcd", Outcome: run.OutcomeStored, Revision: 3, At: noon()}})
-	if err := errors.Join(err, err2, err3, err4, q.Retry(t.Context(), "abcd")); err != nil {
+	err3 := q.Settle(t.Context(), []run.Settlement{{Run: "abcd", Outcome: run.OutcomeStored, Revision: 3, At: noon()}})
+	damaged := c.Assets[0].Key
+	err4 := q.Mark(t.Context(), "abcd", 3, []run.Finding{{Key: damaged, Damage: "other bytes"}})
+	if err := errors.Join(err, err2, err3, err4); err != nil {
+		t.Fatal(err)
+	}
+	if r := must(q.Get(t.Context(), "abcd"))(t); r.Marked != 1 || !r.Repairable() {
+		t.Errorf("marked: %+v", r)
+	}
+	if err := q.Retry(t.Context(), "abcd", map[run.Key]string{damaged: "aside/x"}); err != nil {
 		t.Fatal(err)
 	}
 	r := must(q.Get(t.Context(), "abcd"))(t)
 	a := must(q.Assets(t.Context(), "abcd"))(t)
-	if r.State != run.Waiting || r.Revision != 3 || r.Stored != 1 || r.Ended() || a[0].State != run.AssetWaiting || a[0].Marked || a[1].State != run.AssetStored {
+	if r.State != run.Waiting || r.Revision != 3 || r.Stored != 1 || r.Marked != 0 || r.Ended() || a[0].State != run.AssetWaiting || a[0].Marked || a[0].Quarantine != "aside/x" || a[1].State != run.AssetStored {
 		t.Errorf("%+v, %+v", r, a)
 	}
 }

@@ -201,6 +201,9 @@ func (e *edit) tally(a *run.Asset, by int) {
 	case run.AssetStored:
 		r.Stored += by
 		r.Bytes += int64(by) * a.Stored.Size
+		if a.Marked {
+			r.Marked += by
+		}
 	case run.AssetLost:
 		r.Lost += by
 	}

@@ -69,8 +69,9 @@ func (q *Queue) Settle(ctx context.Context, done []run.Settlement) error {
 // Retry sets a settled run back to waiting, due at once: what was lost or marked
 // as damaged is waiting again, all counts start anew, and the run's end is what
 // the next terminal answer says. Its directory, labels, revision and what is
-// stored stay. ErrOpenRun where the run is not settled.
-func (q *Queue) Retry(ctx context.Context, id run.ID) error {
+// stored stay. aside is where damaged files were put, below storage.dir.
+// run.ErrOpenRun where the run is not settled.
+func (q *Queue) Retry(ctx context.Context, id run.ID, aside map[run.Key]string) error {
 	now := q.now()
 	return q.update(ctx, 1, func(t *txn) error {
 		e, err := t.edit(id)
@@ -78,7 +79,7 @@ func (q *Queue) Retry(ctx context.Context, id run.ID) error {
 			return err
 		}
 		if !e.rec.State.Settled() {
-			return fmt.Errorf("run %q: %w: it is tried as it is", id, ErrOpenRun)
+			return fmt.Errorf("run %q: %w: it is tried as it is", id, run.ErrOpenRun)
 		}
 		r := &e.rec
 		r.State, r.Polls, r.due = run.Waiting, run.Polls{}, millis(now)
@@ -94,6 +95,9 @@ func (q *Queue) Retry(ctx context.Context, id run.ID) error {
 				continue
 			}
 			again := a.Again()
+			if file := aside[a.Key]; file != "" {
+				again.Quarantine = file
+			}
 			if err := e.put(&a, &again); err != nil {
 				return err
 			}
@@ -102,16 +106,22 @@ func (q *Queue) Retry(ctx context.Context, id run.ID) error {
 	})
 }
 
-// Remove forgets a run and its assets; files in the volume stay. ErrOpenRun where
-// the run is not settled and force is false.
+// Remove forgets a run and its assets; files in the volume stay. What else lies
+// there of them is noted to be cleared (Leftovers), and the run is not taken in
+// again from a file that was read before (run.HandIn). run.ErrOpenRun where the run
+// is not settled and force is false.
 func (q *Queue) Remove(ctx context.Context, id run.ID, force bool) error {
+	now := q.now()
 	err := q.update(ctx, 1, func(t *txn) error {
 		e, err := t.edit(id)
 		if err != nil {
 			return err
 		}
 		if !e.rec.State.Settled() && !force {
-			return fmt.Errorf("run %q: %w", id, ErrOpenRun)
+			return fmt.Errorf("run %q: %w", id, run.ErrOpenRun)
+		}
+		if err := t.noteRemoved(id, now); err != nil {
+			return err
 		}
 		return e.remove()
 	})

@@ -16,7 +16,7 @@ type bucket int
 // What stands in the file. Times in keys are unix milliseconds, 8 bytes big
 // endian, so that the next one due is always the first key.
 const (
-	bMeta     bucket = iota // schema, id, counts, service, copied, volume/<dir>, proof/<fingerprint>, app/<name>, stands/<trouble>
+	bMeta     bucket = iota // schema, id, counts, service, copied, volume/<dir>, proof/<fingerprint>, app/<name>, cuts/<host>, removed/<run>, clear/<hash>, stands/<trouble>
 	bRuns                   // <run> → record
 	bAssets                 // <run>/<kind>/<id> → asset
 	bDue                    // <time><run>: runs to poll
@@ -42,12 +42,14 @@ const (
 	keyID      = "id"
 	keyCounts  = "counts"
 	keyService = "service"
-	keyVolume  = "volume/" // followed by the directory
-	keyProof   = "proof/"  // followed by the fingerprint
-	keyApp     = "app/"    // followed by its name, or the hash of one that is not plain
-	keyCuts    = "cuts/"   // followed by the host
-	keyStands  = "stands/" // followed by the trouble others were told of and not yet of its end
-	keyCopied  = "copied"  // in a copy: when it was begun
+	keyVolume  = "volume/"  // followed by the directory
+	keyProof   = "proof/"   // followed by the fingerprint
+	keyApp     = "app/"     // followed by its name, or the hash of one that is not plain
+	keyCuts    = "cuts/"    // followed by the host
+	keyRemoved = "removed/" // followed by the run
+	keyClear   = "clear/"   // followed by the asset's run.Key.Hash
+	keyStands  = "stands/"  // followed by the trouble others were told of and not yet of its end
+	keyCopied  = "copied"   // in a copy: when it was begun
 )
 
 // maxLiteral is the longest asset id that stands in a key as it is; longer ones

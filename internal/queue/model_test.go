@@ -357,7 +357,7 @@ func (m *model) retry(id run.ID) error {
 		return run.ErrUnknown
 	}
 	if !r.State.Settled() {
-		return ErrOpenRun
+		return run.ErrOpenRun
 	}
 	kept := run.Run{ID: r.ID, State: run.Waiting, Labels: r.Labels, HandedIn: r.HandedIn, App: r.App, StartedAt: r.StartedAt, Dir: r.Dir, Revision: r.Revision}
 	r.Run, r.due = kept, m.now
@@ -376,7 +376,7 @@ func (m *model) remove(id run.ID, force bool) error {
 		return run.ErrUnknown
 	}
 	if !r.State.Settled() && !force {
-		return ErrOpenRun
+		return run.ErrOpenRun
 	}
 	delete(m.runs, id)
 	return nil
@@ -384,7 +384,7 @@ func (m *model) remove(id run.ID, force bool) error {
 
 // kind is which of the promised errors an error is.
 func kind(err error) error {
-	for _, k := range []error{nil, run.ErrUnknown, run.ErrStale, run.ErrNameTaken, ErrOpenRun} {
+	for _, k := range []error{nil, run.ErrUnknown, run.ErrStale, run.ErrNameTaken, run.ErrOpenRun} {
 		if errors.Is(err, k) {
 			return k
 		}

@@ -54,7 +54,6 @@ var (
 	ErrFull     = errors.New("no room for the queue") // nothing was changed; try again later
 	ErrClosed   = errors.New("the queue is closed")
 	ErrReadOnly = errors.New("the queue is open for reading only")
-	ErrOpenRun  = errors.New("the run is not settled")
 )
 
 // Options say how to open a queue. The zero value is good.

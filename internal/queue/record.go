@@ -60,6 +60,7 @@ func encodeRun(r *record) []byte {
 	for i, n := range r.given {
 		e.num(22+i, n)
 	}
+	e.num(25, int64(r.Marked))
 	return e.b
 }
 
@@ -132,6 +133,8 @@ func decodeEnd(d *decoder, r *record) {
 		r.Bytes = d.n
 	case 22, 23, 24:
 		r.given[d.field-22] = d.n
+	case 25:
+		r.Marked = d.num()
 	}
 }
 

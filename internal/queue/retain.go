@@ -82,7 +82,8 @@ func (q *Queue) Expire(ctx context.Context, ids []run.ID, before time.Time) (n i
 	return len(gone), nil
 }
 
-// remove takes the run out of the queue, with its assets.
+// remove takes the run out of the queue, with its assets. What may lie on the
+// volume of them beside their files is noted (Leftovers).
 func (e *edit) remove() error {
 	id := e.was.ID
 	all, err := e.t.assets(id)
@@ -90,7 +91,7 @@ func (e *edit) remove() error {
 		return err
 	}
 	for _, a := range all {
-		if err := e.forget(&a); err != nil {
+		if err := errors.Join(e.t.leave(a), e.forget(&a)); err != nil {
 			return err
 		}
 	}

@@ -47,7 +47,7 @@ func TestOnlyRunsSettledLongAgoLeaveTheHistory(t *testing.T) {
 	if !slices.Equal(ids, []run.ID{"old-1", "old-2"}) {
 		t.Errorf("%v", ids)
 	}
-	if err := q.Retry(t.Context(), "old-2"); err != nil { // meanwhile
+	if err := q.Retry(t.Context(), "old-2", nil); err != nil { // meanwhile
 		t.Fatal(err)
 	}
 	n, err := q.Expire(t.Context(), append(ids, "new-1", "wrong-clock", "open", "gone"), limit)

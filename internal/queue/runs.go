@@ -23,7 +23,8 @@ const (
 
 // Add records hand-ins: new runs are waiting and due at once; a known one gets
 // the labels it does not have yet, where its directory is not chosen; a label it
-// has with another value is replaced. All of it is durable when Add returns
+// has with another value is replaced; one that was removed is left out where it is
+// only read again (run.HandIn). All of it is durable when Add returns
 // without an error; with one, Taken says what is. Nothing is taken where one of
 // the hand-ins is no run ID or has more than MaxLabels of labels. The event
 // RunAccepted is told for each new run.
@@ -65,6 +66,12 @@ func (q *Queue) addStep(ctx context.Context, handIns []run.HandIn) (added, error
 			var e *edit
 			var err error
 			if t.get(bRuns, []byte(h.ID)) == nil {
+				if skip, err := t.handedIn(h); skip || err != nil {
+					if err != nil {
+						return err
+					}
+					continue
+				}
 				e = t.create(record{Run: run.Run{ID: h.ID, State: run.Waiting, HandedIn: now}, due: millis(now)})
 				a.fresh = append(a.fresh, h.ID)
 			} else if e, err = t.edit(h.ID); err != nil {

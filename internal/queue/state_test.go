@@ -356,7 +356,7 @@ func (s *machine) finish(t *rapid.T) {
 
 func (s *machine) retry(t *rapid.T) {
 	id := anID().Draw(t, "id")
-	expect(t, s.q.Retry(context.Background(), id), s.m.retry(id))
+	expect(t, s.q.Retry(context.Background(), id, nil), s.m.retry(id))
 }
 
 func (s *machine) remove(t *rapid.T) {

@@ -229,7 +229,7 @@ func TestManyUseTheQueueAtOnce(t *testing.T) {
 				if err := q.Settle(ctx, []run.Settlement{{Run: id, Outcome: run.OutcomeStored, At: noon()}}); err != nil {
 					t.Error(err)
 				}
-				if err := q.Retry(ctx, id); err != nil {
+				if err := q.Retry(ctx, id, nil); err != nil {
 					t.Error(err)
 				}
 				if _, _, err := q.Due(ctx, noon(), 9); err != nil {

@@ -43,6 +43,7 @@ func plain(s string) bool {
 type HandIn struct {
 	ID     ID
 	Labels map[string]string
+	Again  bool // read once more from a file that was taken before: a run that was removed since stays so
 }
 
 // Taken counts what became of hand-ins.
@@ -84,11 +85,18 @@ type Run struct {
 	Assets int   `json:"assets,omitempty"` // all known
 	Stored int   `json:"stored,omitempty"`
 	Lost   int   `json:"lost,omitempty"`
-	Bytes  int64 `json:"bytes,omitempty"` // of the stored ones
+	Marked int   `json:"marked,omitempty"` // of the stored ones, found damaged by verify
+	Bytes  int64 `json:"bytes,omitempty"`  // of the stored ones
 }
 
 // Open is the number of assets neither stored nor lost.
 func (r Run) Open() int { return r.Assets - r.Stored - r.Lost }
+
+// Repairable reports whether a retry may bring what is not there: something is
+// lost or marked, or the run failed or was given up.
+func (r Run) Repairable() bool {
+	return r.State.Settled() && (r.Lost > 0 || r.Marked > 0 || r.State == FailedRun || r.GaveUp != "")
+}
 
 // Ended reports whether nothing more is expected of the API but fresh URLs: the
 // run had a terminal answer or was given up.

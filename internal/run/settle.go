@@ -33,3 +33,9 @@ type Record struct {
 	Name  string
 	Write func(w io.Writer) error
 }
+
+// Finding is what verify found of one stored file.
+type Finding struct {
+	Key    Key    `json:"key"`
+	Damage string `json:"damage,omitempty"` // redacted, for people; empty: it is whole
+}

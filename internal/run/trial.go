@@ -12,6 +12,7 @@ var (
 	ErrNameTaken     = errors.New("name taken")              // another asset or a foreign file has it
 	ErrUnknown       = errors.New("unknown")                 // no such run or asset in the queue
 	ErrStale         = errors.New("changed in the meantime") // the record no longer stands where the caller saw it
+	ErrOpenRun       = errors.New("the run is not settled")
 )
 
 // Trial is how one attempt at an asset ended without its bytes.
