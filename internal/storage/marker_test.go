@@ -62,6 +62,9 @@ func everyUse(r *rig) map[string]func() error {
 		"Sweep":      func() error { _, err := r.Sweep(ctx, func(string) bool { return false }); return err },
 		"ReadRecord": func() error { _, err := r.ReadRecord(ctx, "app/run1", "manifest.json"); return err },
 		"Sizes":      func() error { _, err := r.Sizes(ctx, "app/run1", []string{"a"}); return err },
+		"Aside":      func() error { _, err := r.Aside(ctx, run.Key{Run: "run1", ID: "x"}, "app/run1", "a"); return err },
+		"Clear":      func() error { _, err := r.Clear(ctx, []string{"x"}); return err },
+		"Sum":        func() error { _, err := r.Sum(ctx, "app/run1", "a", nil); return err },
 		"WriteRecords": func() error {
 			_, err := r.WriteRecords(ctx, []run.Records{{Dir: "app/run1", Files: []run.Record{{Name: "a", Write: writes("a")}}}})
 			return err

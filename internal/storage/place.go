@@ -134,35 +134,40 @@ func (v *Volume) place(ctx context.Context, it *item) error {
 	return fmt.Errorf("asset %s: %w", it.key, v.explain("renaming to", it.m.path(full), err))
 }
 
-// rename moves the part to its name, which must be free. File systems that cannot
-// do that in one step (NFS, many FUSE) get a look before it.
+// rename moves the part to its name, which must be free.
 func (v *Volume) rename(it *item, d *folder, name string) error {
 	parts, err := it.m.enter(partsDir, false)
 	if err != nil {
 		return err
 	}
 	defer parts.close()
-	from, err := parts.handle()
+	return parts.move(it.hash+partExt, d, name)
+}
+
+// move gives a file of this folder a name in another, which must be free. File
+// systems that cannot do that in one step (NFS, many FUSE) get a look before it.
+func (d *folder) move(name string, to *folder, as string) error {
+	sys := d.m.v.sys
+	source, err := d.handle()
 	if err != nil {
 		return err
 	}
-	defer from.Close()
-	to, err := d.handle()
+	defer source.Close()
+	target, err := to.handle()
 	if err != nil {
 		return err
 	}
-	defer to.Close()
-	part := it.hash + partExt
-	err = retry(func() error { return v.sys.place(from, part, to, name) })
+	defer target.Close()
+	err = retry(func() error { return sys.place(source, name, target, as) })
 	if !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOSYS) && !errors.Is(err, unix.ENOTSUP) {
 		return err
 	}
-	if _, err := d.lstat(name); err == nil {
+	if _, err := to.lstat(as); err == nil {
 		return fs.ErrExist
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	return retry(func() error { return v.sys.rename(it.m.root, path.Join(partsDir, part), path.Join(d.name, name)) })
+	return retry(func() error { return sys.rename(d.m.root, path.Join(d.name, name), path.Join(to.name, as)) })
 }
 
 // adopt takes a file with the very same bytes for the item's own. Whose it was and
