@@ -51,6 +51,26 @@ func (p *Pool) dropRun(id run.ID) {
 	}
 }
 
+// errForgotten stops a transfer whose run was removed.
+var errForgotten = errors.New("stopped: its run was removed")
+
+// Forget takes a run out that the queue does not know any more: what waits is
+// dropped, and transfers that run are stopped; their parts are left to be cleared.
+func (p *Pool) Forget(id run.ID) {
+	p.dropRun(id)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, f := range p.flights {
+		if f.Key.Run == id {
+			f.stop(errForgotten)
+		}
+	}
+	if !p.backlog.Waits(id) {
+		delete(p.runs, id)
+	}
+	signal(p.redirect)
+}
+
 // forget forgets what is remembered of an asset, and returns what was held for it.
 // The pool is locked.
 func (p *Pool) forget(key run.Key) (held *rescue) {

@@ -269,6 +269,46 @@ func TestRetriedAssetIsFetchedAgain(t *testing.T) {
 	})
 }
 
+func TestARunThatWasRemovedIsStoppedAndNoOtherIs(t *testing.T) {
+	live(t, func(w *world) {
+		gone := w.addMany("gone", "a", "https://cdn/gone", 10, hour)
+		stays := w.add("stays", "a", "https://cdn/stays", hour)
+		w.s.rule("https://cdn/", serve("0123456789", 10*time.Second))
+		w.start()
+		w.pass(time.Second)
+		asked := len(w.s.of("https://cdn/gone"))
+		if asked == 0 || asked == len(gone) || len(w.pool.InFlight()) != w.cfg.Workers {
+			t.Fatalf("%d of %d asked for", asked, len(gone))
+		}
+		w.q.mu.Lock()
+		for _, k := range gone {
+			delete(w.q.assets, k)
+		}
+		delete(w.q.runs, "gone")
+		w.q.mu.Unlock()
+		w.pool.Forget("gone")
+		w.pass(100 * time.Millisecond)
+		for _, f := range w.pool.InFlight() {
+			if f.Key.Run == "gone" {
+				t.Errorf("%s is still under way", f.Key)
+			}
+		}
+		w.pass(hour)
+		w.expect(stays, run.AssetStored)
+		if n := len(w.s.of("https://cdn/gone")); n != asked {
+			t.Errorf("%d requests after the removal", n-asked)
+		}
+		if trouble := w.told(run.QueueTrouble); len(trouble) > 0 {
+			t.Errorf("told %v", trouble)
+		}
+		for _, k := range gone {
+			if p := w.v.parts[k]; p != nil && p.open {
+				t.Errorf("the part of %s is open", k)
+			}
+		}
+	})
+}
+
 func TestNoEventHoldsASecret(t *testing.T) {
 	live(t, func(w *world) {
 		w.poll()

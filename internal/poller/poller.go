@@ -191,6 +191,14 @@ func (p *Poller) Renew(id run.ID, death time.Time, spacing time.Duration) {
 	p.Tick()
 }
 
+// Forget forgets when fresh URLs of a run were asked for: it was removed, or is
+// tried anew.
+func (p *Poller) Forget(id run.ID) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.renewals, id)
+}
+
 // now is the local time, which never goes back. The caller holds mu.
 func (p *Poller) now() time.Time { return p.time.at(p.Clock.Now(), time.Since(p.time.start)) }
 
