@@ -13,7 +13,7 @@ import (
 // Mark records what verify found of stored files of a settled run whose manifest
 // has that revision: a damaged or missing one is marked, with the reason as its
 // last error, until a retry fetches it anew; of a whole one the mark is taken
-// back. All or nothing: run.ErrStale where the run is not settled or was settled
+// back. So it is with the run's own record, which a retry writes anew. All or nothing: run.ErrStale where the run is not settled or was settled
 // anew since, and where an asset is not stored; run.ErrUnknown.
 func (q *Queue) Mark(ctx context.Context, id run.ID, revision int, found []run.Finding) error {
 	return q.update(ctx, len(found), func(t *txn) error {
@@ -28,7 +28,9 @@ func (q *Queue) Mark(ctx context.Context, id run.ID, revision int, found []run.F
 			if f.Key.Run != id {
 				return fmt.Errorf("asset %q is not of run %q", f.Key, id)
 			}
-			if err := e.mark(f); err != nil {
+			if f.Record() {
+				e.rec.BadRecord = f.Damage
+			} else if err := e.mark(f); err != nil {
 				return err
 			}
 		}

@@ -40,6 +40,10 @@ func TestAMarkStandsUntilTheFileIsFoundWhole(t *testing.T) {
 	}
 	mark("missing")
 	mark("other bytes")
+	record := []run.Finding{{Key: run.Key{Run: "abcd"}, Damage: "manifest.json is missing"}}
+	if err := q.Mark(t.Context(), "abcd", 1, record); err != nil {
+		t.Fatal(err)
+	}
 	if err := q.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -48,7 +52,13 @@ func TestAMarkStandsUntilTheFileIsFoundWhole(t *testing.T) {
 	if r := must(q.Get(t.Context(), "abcd"))(t); r.Marked != 1 || r.Stored != 2 || !a[0].Marked || a[0].LastError != "other bytes" || a[1].Marked {
 		t.Errorf("%+v, %+v", r, a)
 	}
+	if r := must(q.Get(t.Context(), "abcd"))(t); r.BadRecord != record[0].Damage {
+		t.Errorf("%+v", r)
+	}
 	mark("")
+	if err := q.Mark(t.Context(), "abcd", 1, []run.Finding{{Key: run.Key{Run: "abcd"}}}); err != nil {
+		t.Fatal(err)
+	}
 	a = must(q.Assets(t.Context(), "abcd"))(t)
 	if r := must(q.Get(t.Context(), "abcd"))(t); r.Marked != 0 || r.Repairable() || a[0].Marked || a[0].LastError != "" {
 		t.Errorf("taken back: %+v, %+v", r, a[0])

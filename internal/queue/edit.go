@@ -222,6 +222,7 @@ func cleanRun(r, was *record) {
 	clean(&r.CompletedAt, was.CompletedAt)
 	clean(&r.ErrorMessage, was.ErrorMessage)
 	clean(&r.GaveUp, was.GaveUp)
+	clean(&r.BadRecord, was.BadRecord)
 	clean(&r.Polls.LastError, was.Polls.LastError)
 }
 

@@ -61,6 +61,7 @@ func encodeRun(r *record) []byte {
 		e.num(22+i, n)
 	}
 	e.num(25, int64(r.Marked))
+	e.text(26, r.BadRecord)
 	return e.b
 }
 
@@ -135,6 +136,8 @@ func decodeEnd(d *decoder, r *record) {
 		r.given[d.field-22] = d.n
 	case 25:
 		r.Marked = d.num()
+	case 26:
+		r.BadRecord = d.text()
 	}
 }
 

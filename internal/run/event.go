@@ -50,6 +50,8 @@ const (
 	RunEnded      EventKind = "run ended at the API" // first seen terminal
 	RunGivenUp    EventKind = "run given up"
 	RunSettled    EventKind = "run settled"
+	RunRetried    EventKind = "run is tried again"
+	RunRemoved    EventKind = "run removed"
 	StatusUnknown EventKind = "status not documented"
 	ListIgnored   EventKind = "answer lists assets of an unknown kind, kept in the manifest as ignored"
 	AssetStarted  EventKind = "asset started"

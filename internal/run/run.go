@@ -79,7 +79,8 @@ type Run struct {
 
 	Dir       string    `json:"dir,omitempty"` // below storage.dir, slashes; chosen once
 	Outcome   Outcome   `json:"outcome,omitempty"`
-	Revision  int       `json:"revision,omitempty"` // of the last manifest written; 0: none
+	BadRecord string    `json:"bad_record,omitempty"` // what verify found of its manifest or SHA256SUMS; empty: nothing
+	Revision  int       `json:"revision,omitempty"`   // of the last manifest written; 0: none
 	SettledAt time.Time `json:"settled_at,omitzero"`
 
 	Assets int   `json:"assets,omitempty"` // all known
@@ -93,9 +94,9 @@ type Run struct {
 func (r Run) Open() int { return r.Assets - r.Stored - r.Lost }
 
 // Repairable reports whether a retry may bring what is not there: something is
-// lost or marked, or the run failed or was given up.
+// lost or was found damaged, or the run failed or was given up.
 func (r Run) Repairable() bool {
-	return r.State.Settled() && (r.Lost > 0 || r.Marked > 0 || r.State == FailedRun || r.GaveUp != "")
+	return r.State.Settled() && (r.Lost > 0 || r.Marked > 0 || r.BadRecord != "" || r.State == FailedRun || r.GaveUp != "")
 }
 
 // Ended reports whether nothing more is expected of the API but fresh URLs: the

@@ -34,8 +34,21 @@ type Record struct {
 	Write func(w io.Writer) error
 }
 
-// Finding is what verify found of one stored file.
+// Finding is what verify found of one stored file, or of the run's own record
+// where the key has no ID.
 type Finding struct {
-	Key    Key    `json:"key"`
-	Damage string `json:"damage,omitempty"` // redacted, for people; empty: it is whole
+	Key    Key
+	Damage string // redacted, for people; empty: it is whole
+}
+
+// Record reports whether the finding is about the run's manifest and SHA256SUMS.
+func (f Finding) Record() bool { return f.Key.ID == "" && f.Key.Kind == "" }
+
+// Retried is what a retry did.
+type Retried struct {
+	Run     Run      // as it stands now
+	Tried   bool     // it is tried again; false: it is open and tried anyway, or nothing of it is missing
+	Lost    int      // assets that were lost and are tried again
+	Damaged int      // assets that were marked and are fetched anew
+	Aside   []string // where damaged files lie now, below storage.dir
 }

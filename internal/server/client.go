@@ -79,9 +79,17 @@ func (c *Client) Health(ctx context.Context, ready bool) (Health, error) {
 }
 
 func (c *Client) get(ctx context.Context, path string, into any) error {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://assetd"+path, nil)
+	return c.do(ctx, http.MethodGet, path, nil, into)
+}
+
+// do asks, and reads the answer unless into is nil.
+func (c *Client) do(ctx context.Context, method, path string, body io.Reader, into any) error {
+	req, err := http.NewRequestWithContext(ctx, method, "http://assetd"+path, body)
 	if err != nil {
 		return err
+	}
+	if body != nil {
+		req.Header.Set("Content-Type", "application/json")
 	}
 	resp, err := c.http.Do(req)
 	switch {
@@ -95,6 +103,9 @@ func (c *Client) get(ctx context.Context, path string, into any) error {
 	defer resp.Body.Close()
 	if resp.Header.Get("Content-Type") == "application/problem+json" {
 		return problemError(resp)
+	}
+	if into == nil {
+		return nil
 	}
 	if err := json.NewDecoder(resp.Body).Decode(into); err != nil {
 		return fmt.Errorf("socket %s: unreadable answer: %w", c.path, err)
@@ -118,8 +129,11 @@ func problemError(resp *http.Response) error {
 	if err := json.NewDecoder(io.LimitReader(resp.Body, 1<<20)).Decode(&p); err != nil {
 		return fmt.Errorf("the daemon answered HTTP %d", resp.StatusCode)
 	}
-	if resp.StatusCode == http.StatusNotFound {
+	switch resp.StatusCode {
+	case http.StatusNotFound:
 		return fmt.Errorf("%s: %w", p.Detail, run.ErrUnknown)
+	case http.StatusConflict:
+		return fmt.Errorf("%s: %w", p.Detail, run.ErrStale)
 	}
 	return errors.New(p.Detail)
 }

@@ -2,8 +2,8 @@
 // its unix socket: runs, assets, health.
 //
 // It guarantees that nothing it answers holds a signed URL or the API key, and
-// that no request, however made, holds up a stage: it reads the queue and asks
-// the daemon how it is and what it is at, and does nothing else. Who may reach the socket is
+// that no request, however made, holds up a stage: it reads the queue, asks the
+// daemon how it is and what it is at, and passes on what people want of a run. Who may reach the socket is
 // decided by its file mode and its directory.
 package server
 
@@ -56,6 +56,8 @@ type Deps struct {
 	Risks  Risks // nil: nobody knows of any
 	// Metrics answers /metrics; nil: there is no such page.
 	Metrics http.Handler
+	Care    Care
+	Stock   Stock
 }
 
 // Server serves the socket. Run may be called once.
@@ -121,6 +123,7 @@ func (s *Server) Handler() http.Handler {
 	}
 	mux.HandleFunc("GET /api/v1/runs", s.list)
 	mux.HandleFunc("GET /api/v1/runs/{id}", s.show)
+	s.careRoutes(mux)
 	return mux
 }
 

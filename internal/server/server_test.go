@@ -77,8 +77,14 @@ func (b busy) HeldAsset(key run.Key) string { return key.ID + " waits" }
 // serve runs a server until the test ends and returns a client of it.
 func serve(t *testing.T, runs server.Runs, c server.Checks, flying ...server.Transfer) (*server.Client, string) {
 	t.Helper()
+	return serveDeps(t, server.Deps{Runs: runs, Checks: c, Now: busy{flying}})
+}
+
+func serveDeps(t *testing.T, d server.Deps) (*server.Client, string) {
+	t.Helper()
 	path := filepath.Join(t.TempDir(), "s")
-	s := server.New(server.Deps{Path: path, Runs: runs, Checks: c, Now: busy{flying}})
+	d.Path = path
+	s := server.New(d)
 	l, err := s.Listen()
 	if err != nil {
 		t.Fatal(err)

@@ -20,6 +20,9 @@ type Run struct {
 	Assets       int               `json:"assets"`
 	Stored       int               `json:"stored"`
 	Lost         int               `json:"lost"`
+	Damaged      int               `json:"damaged,omitempty"`    // stored files that verify found damaged or missing
+	BadRecord    string            `json:"bad_record,omitempty"` // what verify found of manifest.json or SHA256SUMS
+	Revision     int               `json:"revision,omitempty"`   // of the last manifest written
 	Bytes        int64             `json:"bytes"`
 	DiesAt       *time.Time        `json:"dies_at,omitempty"` // when the first URL of its assets that are still to come dies, as far as known
 	AtRisk       int               `json:"at_risk,omitempty"` // assets that may not be there before their URLs die
@@ -44,12 +47,13 @@ type Asset struct {
 	Expiry    *time.Time     `json:"expiry,omitempty"` // when the URL dies; absent: unknown
 	Attempts  int            `json:"attempts"`
 	LastError string         `json:"last_error,omitempty"`
+	Damaged   bool           `json:"damaged,omitempty"`  // verify found the stored file damaged or missing
 	AtRisk    bool           `json:"at_risk,omitempty"`  // it may not be there before its URL dies
 	HeldUp    string         `json:"held_up,omitempty"`  // what on our side keeps it from going on
 	Received  int64          `json:"received,omitempty"` // while downloading: bytes so far
 	Total     int64          `json:"total,omitempty"`    // while downloading, where it is told: bytes
 	Loss      *run.Loss      `json:"loss,omitempty"`
-	Aside     string         `json:"quarantine,omitempty"` // below storage.dir: a copy of what came and was not media
+	Aside     string         `json:"quarantine,omitempty"` // below storage.dir: a copy of what came and was not media, or of a damaged file
 	Warnings  []string       `json:"warnings,omitempty"`
 }
 
@@ -59,6 +63,7 @@ func ViewRun(r run.Run, assets []run.Asset) Run {
 		RunID: r.ID, AppID: r.App, State: r.State, Labels: r.Labels, Status: r.Status, HandedIn: r.HandedIn,
 		EndedAt: moment(r.EndedAt), SettledAt: moment(r.SettledAt), Dir: r.Dir,
 		Assets: r.Assets, Stored: r.Stored, Lost: r.Lost, Bytes: r.Bytes, Polls: r.Polls.Count,
+		Damaged: r.Marked, BadRecord: r.BadRecord, Revision: r.Revision,
 		NoAccess: r.Polls.NoAccess, LastError: r.Polls.LastError, ErrorMessage: r.ErrorMessage, GaveUp: r.GaveUp,
 	}
 	if v.Labels == nil {
@@ -76,7 +81,7 @@ func ViewRun(r run.Run, assets []run.Asset) Run {
 func viewAsset(a run.Asset) Asset {
 	v := Asset{
 		Kind: a.Key.Kind, ID: a.Key.ID, State: a.State, Source: a.Source, Expiry: moment(a.Expiry),
-		Attempts: a.Attempts, LastError: a.LastError, Loss: a.Loss, Aside: a.Quarantine,
+		Attempts: a.Attempts, LastError: a.LastError, Damaged: a.Marked, Loss: a.Loss, Aside: a.Quarantine,
 	}
 	if s := a.Stored; s != nil {
 		v.File, v.Size, v.SHA256, v.Warnings = s.File, s.Size, s.SHA256, s.Warnings
