@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"time"
 
@@ -79,8 +80,16 @@ var errEnough = errors.New("enough")
 // completeRunIDs proposes the IDs that the daemon knows, or the queue where none
 // runs. Who presses a key wants no messages: what is wrong proposes nothing.
 func (a *app) completeRunIDs(cmd *cobra.Command, args []string, prefix string) (ids []cobra.Completion, _ cobra.ShellCompDirective) {
+	if len(args) > 0 {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	return a.completeMoreRunIDs(cmd, args, prefix)
+}
+
+// completeMoreRunIDs is the same for commands that take several, each once.
+func (a *app) completeMoreRunIDs(cmd *cobra.Command, args []string, prefix string) (ids []cobra.Completion, _ cobra.ShellCompDirective) {
 	c, err := a.load()
-	if err != nil || len(args) > 0 {
+	if err != nil {
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
 	ctx, cancel := context.WithTimeout(cmd.Context(), proposeTime)
@@ -88,6 +97,9 @@ func (a *app) completeRunIDs(cmd *cobra.Command, args []string, prefix string) (
 	_ = eachRun(ctx, c, server.Filter{}, before(prefix), func(r server.Run) error {
 		if !strings.HasPrefix(string(r.RunID), prefix) || len(ids) == mostProposed {
 			return errEnough
+		}
+		if slices.Contains(args, string(r.RunID)) {
+			return nil
 		}
 		ids = append(ids, cobra.CompletionWithDesc(string(r.RunID), string(r.State)))
 		return nil

@@ -67,8 +67,8 @@ See it work without a key: assetd demo`,
 		return withCode(exitUsage, "%w (see %s --help)", err, cmd.CommandPath())
 	})
 	root.AddCommand(
-		a.runCommand(), a.getCommand(), a.addCommand(), a.listCommand(), a.showCommand(), a.checkCommand(),
-		a.configCommand(), a.demoCommand(), a.healthCommand(), a.versionCommand(), a.manCommand(),
+		a.runCommand(), a.getCommand(), a.addCommand(), a.listCommand(), a.showCommand(), a.retryCommand(), a.removeCommand(),
+		a.checkCommand(), a.configCommand(), a.demoCommand(), a.healthCommand(), a.versionCommand(), a.manCommand(),
 	)
 	root.SetHelpCommand(helpCommand())
 	addCompletion(root)

@@ -84,6 +84,7 @@ type daemon struct {
 	queue   *queue.Queue
 	engine  *engine
 	inbox   *inbox.Inbox
+	care    *Care
 	server  *server.Server
 	gauges  *gauges
 	look    chan struct{} // at the volume
@@ -115,10 +116,12 @@ func open(o Options) (*daemon, error) {
 		return nil, errors.Join(err, q.Close())
 	}
 	d.inbox = inbox.New(inboxConfig(c), addWaking{q, d.engine.poller.Wake}, d.tell)
+	d.care = newCare(d.engine, d.tell, func() { signal(d.look) })
 	d.gauges = &gauges{status: d.status, engine: d.engine, inbox: d.inbox, state: c.State.Dir}
 	metrics.Watch(d.gauges)
 	d.server = server.New(server.Deps{
 		Path: c.State.Socket(), Runs: q, Checks: d.status, Now: now{d.status, d.engine.pool}, Risks: d.engine.pool, Metrics: metrics,
+		Care: d.care, Stock: d.care,
 	})
 	return d, nil
 }
@@ -266,6 +269,9 @@ func (d *daemon) watchVolume(ctx context.Context) error {
 				d.sweep(ctx)
 			}
 			d.gauges.look()
+			if err := d.care.Clear(ctx); err != nil && ctx.Err() == nil {
+				d.log.Warn("what removed runs left on the volume could not be cleared", zap.Error(err))
+			}
 		case errors.Is(err, run.ErrVolumeOffline):
 			d.tell(run.Event{Kind: run.VolumeOffline, File: d.cfg.Storage.Dir, Err: err})
 		}

@@ -124,7 +124,7 @@ func (s *status) hold(e run.Event) {
 		}
 	case run.AssetStarted, run.AssetKept, run.AssetGone:
 		s.free(e.Asset)
-	case run.RunSettled:
+	case run.RunSettled, run.RunRemoved:
 		s.count -= len(s.held[e.Run])
 		delete(s.held, e.Run)
 	}

@@ -1,0 +1,90 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/dustin/go-humanize/english"
+	"github.com/spf13/cobra"
+
+	"github.com/assetd/assetd/internal/run"
+	"github.com/assetd/assetd/internal/server"
+)
+
+func (a *app) removeCommand() *cobra.Command {
+	var force, asJSON bool
+	cmd := &cobra.Command{
+		Use:   "remove RUN-ID...",
+		Short: "forget a run; files stay",
+		Long: `Forgets runs. What is stored of them stays, with its manifest; what lies of them in
+.assetd below storage.dir, parts and quarantine, goes. A run that is not settled needs
+--force: its transfers are stopped. A run that was removed comes back when it is handed
+in anew, not by a drop file that was taken before. Works with and without a running
+daemon.`,
+		Example: example("assetd remove omps2OH829", "assetd remove --force omps2OH829 Xk20aa9Lq1"),
+		Args:    cobra.MinimumNArgs(1),
+		RunE:    func(cmd *cobra.Command, args []string) error { return a.remove(cmd.Context(), args, force, asJSON) },
+
+		ValidArgsFunction: a.completeMoreRunIDs,
+	}
+	cmd.Flags().BoolVar(&force, "force", false, "also runs that are not settled")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object a line")
+	return cmd
+}
+
+// removed is a run as it was, in --json.
+type removed struct {
+	server.Run
+	Removed bool `json:"removed"`
+}
+
+func (a *app) remove(ctx context.Context, args []string, force, asJSON bool) error {
+	ids, err := runIDs(args)
+	if err != nil {
+		return err
+	}
+	c, err := a.load()
+	if err != nil {
+		return err
+	}
+	return withCarer(ctx, c, func(care carer) error {
+		var mu sync.Mutex
+		work := a.newChores(func(ctx context.Context, id run.ID) error {
+			r, err := care.Remove(ctx, id, force)
+			switch {
+			case errors.Is(err, run.ErrUnknown):
+				return fmt.Errorf("run %s is not in the queue: there is nothing to forget", id)
+			case errors.Is(err, run.ErrOpenRun), errors.Is(err, run.ErrStale):
+				return fmt.Errorf("run %s is not settled: assetd remove --force %s forgets it all the same, and stops what is under way of it", id, id)
+			case err != nil:
+				return err
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			if asJSON {
+				return json.NewEncoder(a.stdout).Encode(removed{r, true})
+			}
+			_, err = fmt.Fprintf(a.stdout, "%s: removed%s\n", id, left(r))
+			return err
+		})
+		for _, id := range ids {
+			work.add(ctx, id)
+		}
+		return work.wait(ctx)
+	})
+}
+
+// left says what stays of a removed run.
+func left(r server.Run) string {
+	if r.Stored == 0 || r.Dir == "" {
+		return ""
+	}
+	verb := "stay"
+	if r.Stored == 1 {
+		verb = "stays"
+	}
+	return fmt.Sprintf("; %s %s in %s below storage.dir", english.Plural(r.Stored, "file", ""), verb, r.Dir)
+}
