@@ -40,6 +40,29 @@ func BenchmarkAMillionPendingRuns(b *testing.B) {
 	}
 }
 
+// BenchmarkFiguresOfAMillionRuns measures what a scrape of the metrics reads of a queue
+// that holds a million runs, and the longest step of the search for the oldest.
+func BenchmarkFiguresOfAMillionRuns(b *testing.B) {
+	dir := b.TempDir()
+	addMillion(b, dir)
+	q := openReal(b, dir)
+	defer q.Close()
+	var longest time.Duration
+	for range million/oldestStep + 1 {
+		begin := time.Now()
+		if err := q.SeekOldest(b.Context()); err != nil {
+			b.Fatal(err)
+		}
+		longest = max(longest, time.Since(begin))
+	}
+	for b.Loop() {
+		if f, err := q.Figures(b.Context()); err != nil || f.Runs[run.Waiting] != million || f.Oldest.IsZero() {
+			b.Fatalf("%+v, %v", f, err)
+		}
+	}
+	b.ReportMetric(float64(longest.Microseconds())/1000, "seek-ms")
+}
+
 // openReal opens a queue as the daemon does: without the checks that the tests add.
 func openReal(b *testing.B, dir string) *Queue {
 	b.Helper()
