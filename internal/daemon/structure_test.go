@@ -34,6 +34,8 @@ var table = map[string][]string{
 	"internal/config":    {},
 	"internal/simulator": {},
 	"internal/bench":     {"internal/simulator"},
+
+	"deploy/test/upstream": {"internal/simulator"},
 }
 
 // shared may be imported by all but each other.
