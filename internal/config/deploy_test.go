@@ -65,7 +65,7 @@ func TestUnitIsTheAgreedOne(t *testing.T) {
 	got := directives(t, unitFile)
 	for name, want := range map[string]string{
 		"Type": "notify", "User": "assetd", "Group": "assetd", "StateDirectory": "assetd", "StateDirectoryMode": "0750",
-		"LoadCredential": "api-key:/etc/assetd/api-key", "Restart": "always", "RestartPreventExitStatus": "78",
+		"LoadCredential": "api-key:/etc/assetd/api-key", "SetCredential": `api-key:\n`, "Restart": "always", "RestartPreventExitStatus": "78",
 		"SystemCallErrorNumber": "EPERM", "SystemCallFilter": "@system-service ~@privileged @resources", "SystemCallArchitectures": "native",
 		"RestrictAddressFamilies": "AF_INET AF_INET6 AF_UNIX", "CapabilityBoundingSet": "", "AmbientCapabilities": "",
 		"ProtectSystem": "strict", "DevicePolicy": "closed", "ProtectProc": "invisible",

@@ -46,8 +46,10 @@ func (c *Config) sources() []source {
 	add(c.env[theirKey] != "", "$"+theirKey, "")
 	if dir := c.env["CREDENTIALS_DIRECTORY"]; dir != "" {
 		path := filepath.Join(dir, credential)
-		_, err := os.Stat(path)
-		add(!errors.Is(err, fs.ErrNotExist), "systemd credential "+credential, path)
+		info, err := os.Stat(path)
+		// The unit's SetCredential= is an empty line where there is no key.
+		none := errors.Is(err, fs.ErrNotExist) || err == nil && info.Size() <= 1
+		add(!none, "systemd credential "+credential, path)
 	}
 	return found
 }

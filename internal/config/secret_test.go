@@ -15,6 +15,10 @@ func TestAPIKeyComesFromTheFirstPlaceThatHasOne(t *testing.T) {
 		t.Fatal(err)
 	}
 	file := write(t, "key", "from-file\n")
+	emptyLine := t.TempDir()
+	if err := os.WriteFile(filepath.Join(emptyLine, "api-key"), []byte("\n"), 0o440); err != nil {
+		t.Fatal(err)
+	}
 	ours, theirs, unit := "ASSETD_API_KEY=from-ours", "MAGNIFIC_API_KEY=from-theirs", "CREDENTIALS_DIRECTORY="+credentials
 	inFile := "api:\n  key_file: " + file + "\n"
 	for name, c := range map[string]struct {
@@ -30,6 +34,7 @@ func TestAPIKeyComesFromTheFirstPlaceThatHasOne(t *testing.T) {
 		"$MAGNIFIC_API_KEY":      {"", nil, []string{theirs, unit}, "from-theirs", true},
 		"credential":             {"", nil, []string{unit}, "from-credential", false},
 		"empty variables":        {"", nil, []string{"ASSETD_API_KEY=", "MAGNIFIC_API_KEY=", unit}, "from-credential", false},
+		"a unit's empty line":    {inFile, nil, []string{"CREDENTIALS_DIRECTORY=" + emptyLine}, "from-file", false},
 		"a unit without the key": {inFile, nil, []string{"CREDENTIALS_DIRECTORY=" + t.TempDir()}, "from-file", false},
 	} {
 		cfg, warnings := load(t, c.text, Options{Set: c.set, Environ: c.environ})

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 	"time"
 
@@ -27,7 +28,7 @@ const runsOfEach = 9
 
 func main() {
 	if len(os.Args) != 2 {
-		fmt.Fprintln(os.Stderr, "usage: upstream KEY")
+		fmt.Fprintln(os.Stderr, "usage: upstream KEY-FILE")
 		os.Exit(2)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -38,8 +39,12 @@ func main() {
 	}
 }
 
-func serve(ctx context.Context, key string) error {
-	sim, err := simulator.Start(simulator.WithKey(key), simulator.WithAddrs(apiAddr, cdnAddr))
+func serve(ctx context.Context, keyFile string) error {
+	key, err := os.ReadFile(keyFile)
+	if err != nil {
+		return err
+	}
+	sim, err := simulator.Start(simulator.WithKey(strings.TrimSpace(string(key))), simulator.WithAddrs(apiAddr, cdnAddr))
 	if err != nil {
 		return err
 	}
