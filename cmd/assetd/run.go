@@ -55,7 +55,7 @@ func (a *app) run(ctx context.Context) error {
 	signal.Notify(hangup, syscall.SIGHUP)
 	defer signal.Stop(hangup)
 	err = daemon.Run(ctx, daemon.Options{
-		Config: c, Key: key, Log: log.Logger, Version: versionText(), Reload: hangup, Relog: log.configure,
+		Config: c, Key: key, Log: log.Logger, Version: versionText(), Built: built(), Reload: hangup, Relog: log.configure,
 		Load: func() (*config.Config, string, error) {
 			c, warnings, err := a.read()
 			log.warn(warnings)

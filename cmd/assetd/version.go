@@ -5,6 +5,7 @@ import (
 	"io"
 	"runtime"
 	"runtime/debug"
+	"time"
 
 	"github.com/spf13/cobra"
 )
@@ -48,4 +49,20 @@ func versionText() string {
 		return v
 	}
 	return "development"
+}
+
+// built is the time of the commit that this program was built from: no clock that is
+// right is before it. Zero where that is not known.
+func built() time.Time {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return time.Time{}
+	}
+	for _, s := range info.Settings {
+		if s.Key == "vcs.time" {
+			at, _ := time.Parse(time.RFC3339, s.Value)
+			return at
+		}
+	}
+	return time.Time{}
 }

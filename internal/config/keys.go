@@ -36,7 +36,7 @@ func table() []key {
 		{name: "drop.dir", kind: dirPath()},
 		{name: "drop.settle", initial: "2s", kind: duration(), live: live},
 		{name: "drop.rescan", initial: "10s", kind: duration(), live: live},
-		{name: "drop.keep", initial: "168h", kind: duration(), live: live, later: later},
+		{name: "drop.keep", initial: "168h", kind: duration(), live: live},
 
 		{name: "state.dir", kind: dirPath()},
 
@@ -73,10 +73,10 @@ func table() []key {
 		{name: "hook.secret_file", kind: secretFile(), live: live, later: later},
 		{name: "hook.give_up_after", initial: "72h", kind: duration(), live: live, later: later},
 
-		{name: "retention.runs", initial: "720h", kind: duration(), live: live, later: later},
+		{name: "retention.runs", initial: "720h", kind: duration(), live: live},
 
-		{name: "backup.interval", initial: "1h", kind: duration(), later: later},
-		{name: "backup.keep", initial: "3", kind: count(1), later: later},
+		{name: "backup.interval", initial: "1h", kind: duration()},
+		{name: "backup.keep", initial: "3", kind: count(1)},
 
 		{name: "log.level", initial: "info", kind: choice("debug", "info", "warn", "error"), live: live},
 		{name: "log.format", initial: "auto", kind: choice("auto", "json", "console"), live: live},

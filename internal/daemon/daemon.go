@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -30,6 +31,7 @@ type Options struct {
 	Key     string // the API key; empty: the API refuses, told loudly, and nothing else happens
 	Log     *zap.Logger
 	Version string
+	Built   time.Time        // when this program was; zero: nobody knows
 	Reload  <-chan os.Signal // each value: read configuration and key again
 	// Load reads configuration and key anew; an error leaves everything as it is.
 	Load func() (*config.Config, string, error)
@@ -86,6 +88,9 @@ type daemon struct {
 	inbox   *inbox.Inbox
 	care    *Care
 	server  *server.Server
+	backups *backups
+	retain  *retainer
+	every   atomic.Int64 // drop.rescan, as it was last read
 	gauges  *gauges
 	look    chan struct{} // at the volume
 	swept   bool          // useVolume\'s, then watchVolume\'s alone
@@ -104,7 +109,7 @@ func open(o Options) (*daemon, error) {
 	}
 	metrics := server.NewMetrics(o.Version)
 	d.told = append(d.told, metrics.Tell)
-	q, err := queue.Open(c.State.Dir, queue.Options{Tell: d.tell, Timed: metrics.Committed})
+	q, err := openQueue(c, queue.Options{Tell: d.tell, Timed: metrics.Committed}, o.Log)
 	if err != nil {
 		return nil, err
 	}
@@ -117,11 +122,13 @@ func open(o Options) (*daemon, error) {
 	}
 	d.inbox = inbox.New(inboxConfig(c), addWaking{q, d.engine.poller.Wake}, d.tell)
 	d.care = newCare(d.engine, d.tell, func() { signal(d.look) })
+	d.keepers()
 	d.gauges = &gauges{status: d.status, engine: d.engine, inbox: d.inbox, state: c.State.Dir}
 	metrics.Watch(d.gauges)
 	d.server = server.New(server.Deps{
 		Path: c.State.Socket(), Runs: q, Checks: d.status, Now: now{d.status, d.engine.pool}, Risks: d.engine.pool, Metrics: metrics,
 		Care: d.care, Stock: d.care,
+		Copies: d.backups,
 	})
 	return d, nil
 }
@@ -193,6 +200,8 @@ func (d *daemon) run(ctx context.Context) error {
 	g.Go(func() error { return d.inbox.Run(ctx) })
 	g.Go(func() error { return d.reloads(ctx) })
 	g.Go(func() error { return d.watchVolume(ctx) })
+	g.Go(func() error { return d.backups.run(ctx) })
+	g.Go(func() error { return d.retain.run(ctx) })
 	g.Go(func() error { return d.server.Run(serving, listener) })
 	g.Go(func() error { return d.notify.watchdog(serving, func() bool { return d.status.Alive().OK }) })
 	g.Go(func() error { d.announce(ctx); return nil })
@@ -306,7 +315,9 @@ func (d *daemon) jobs() []job {
 		job{"alive", time.Second, func(context.Context) { d.status.ticked() }},
 		job{"marker", 5 * time.Second, func(context.Context) { signal(d.look) }},
 		job{"oldest", time.Second, func(ctx context.Context) { d.seekOldest(ctx) }},
-		job{"rescan", d.cfg.Drop.Rescan, func(context.Context) { d.inbox.Wake() }},
+		job{"rescan", time.Second, d.rescan()},
+		job{"backup", min(d.cfg.Backup.Interval, backupLook), func(context.Context) { signal(d.backups.due) }},
+		job{"retention", retainEvery, func(context.Context) { signal(d.retain.tick) }},
 	)
 }
 

@@ -246,14 +246,15 @@ func repeats(k run.EventKind) bool {
 
 func level(k run.EventKind) zapcore.Level {
 	switch k {
-	case run.AssetStarted, run.AssetKept, run.RunKnown:
+	case run.AssetStarted, run.AssetKept, run.RunKnown, run.BackupMade:
 		return zapcore.DebugLevel
 	case run.AssetGone, run.AtRisk, run.APIRefused, run.VolumeOffline, run.DiskLow, run.QueueTrouble, run.ManifestTrouble,
-		run.StageRecovered, run.RunGivenUp, run.DropTrouble:
+		run.StageRecovered, run.RunGivenUp, run.DropTrouble, run.BackupTrouble:
 		return zapcore.ErrorLevel
 	case run.QueueLarge, run.PollRefused, run.AssetRetry, run.APIDown, run.RateLowered, run.HostSlowed, run.HostCuts, run.FileRejected, run.FileSkipped,
 		inbox.FileTrouble, inbox.WatchLost, storage.SyncUnsupported, storage.NameTrouble,
-		run.StatusUnknown, run.ListIgnored, run.Quarantined, run.LabelsLate, run.ClockSkewed, run.AssetAgain:
+		run.StatusUnknown, run.ListIgnored, run.Quarantined, run.LabelsLate, run.ClockSkewed, run.AssetAgain,
+		run.BackupSkipped, run.RetentionHeld, run.RetentionFailed:
 		return zapcore.WarnLevel
 	}
 	return zapcore.InfoLevel

@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"strings"
+	"time"
 
 	"go.uber.org/zap"
 
@@ -44,10 +45,25 @@ func (d *daemon) reload() {
 	d.engine.configure(c)
 	d.engine.api.SetKey(key)
 	d.inbox.Configure(inboxConfig(c))
+	d.every.Store(int64(c.Drop.Rescan))
+	d.retain.configure(keptBy(c))
 	d.Relog(c.Log)
 	d.engine.poller.Probe()
 	d.log.Info("configuration and key read again", zap.String("changed", strings.Join(applied, ", ")))
 	if len(fixed) > 0 {
 		d.log.Warn("these settings change at the next start only", zap.String("keys", strings.Join(fixed, ", ")))
+	}
+}
+
+// rescan has the inbox look at its directory when drop.rescan has passed, as that is
+// at the moment.
+func (d *daemon) rescan() func(context.Context) {
+	d.every.Store(int64(d.cfg.Drop.Rescan))
+	last := time.Now()
+	return func(context.Context) {
+		if time.Since(last) >= time.Duration(d.every.Load()) {
+			last = time.Now()
+			d.inbox.Wake()
+		}
 	}
 }

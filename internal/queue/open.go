@@ -22,6 +22,9 @@ const (
 	defaultWait = 5 * time.Second
 )
 
+// Path is the file of a state directory's queue.
+func Path(dir string) string { return dbPath(dir) }
+
 func dbPath(dir string) string { return filepath.Join(dir, "queue.db") }
 
 // Open opens the queue in a state directory, and makes both where they are not

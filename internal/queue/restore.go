@@ -179,3 +179,12 @@ func notSuspected(dir string) error {
 	}
 	return nil
 }
+
+// Missing is damage where the queue's file is not there; nil: something is.
+func Missing(dir string) (*DamageError, error) {
+	gone, err := missing(dbPath(dir))
+	if err != nil || !gone {
+		return nil, err
+	}
+	return &DamageError{File: dbPath(dir), Finding: "it is gone", Mend: mend}, nil
+}

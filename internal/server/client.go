@@ -84,21 +84,9 @@ func (c *Client) get(ctx context.Context, path string, into any) error {
 
 // do asks, and reads the answer unless into is nil.
 func (c *Client) do(ctx context.Context, method, path string, body io.Reader, into any) error {
-	req, err := http.NewRequestWithContext(ctx, method, "http://assetd"+path, body)
+	resp, err := c.ask(ctx, c.http, method, path, body)
 	if err != nil {
 		return err
-	}
-	if body != nil {
-		req.Header.Set("Content-Type", "application/json")
-	}
-	resp, err := c.http.Do(req)
-	switch {
-	case errors.Is(err, os.ErrNotExist), errors.Is(err, syscall.ENOTDIR), errors.Is(err, syscall.ECONNREFUSED):
-		return ErrNoDaemon
-	case errors.Is(err, os.ErrPermission):
-		return fmt.Errorf("socket %s: no permission: ask as root or as a member of its group (%w)", c.path, os.ErrPermission)
-	case err != nil:
-		return socketError(c.path, err)
 	}
 	defer resp.Body.Close()
 	if resp.Header.Get("Content-Type") == "application/problem+json" {
@@ -111,6 +99,27 @@ func (c *Client) do(ctx context.Context, method, path string, body io.Reader, in
 		return fmt.Errorf("socket %s: unreadable answer: %w", c.path, err)
 	}
 	return nil
+}
+
+// ask gives the daemon's answer, whose body is the caller's to close.
+func (c *Client) ask(ctx context.Context, by *http.Client, method, path string, body io.Reader) (*http.Response, error) {
+	req, err := http.NewRequestWithContext(ctx, method, "http://assetd"+path, body)
+	if err != nil {
+		return nil, err
+	}
+	if body != nil {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	resp, err := by.Do(req)
+	switch {
+	case errors.Is(err, os.ErrNotExist), errors.Is(err, syscall.ENOTDIR), errors.Is(err, syscall.ECONNREFUSED):
+		return nil, ErrNoDaemon
+	case errors.Is(err, os.ErrPermission):
+		return nil, fmt.Errorf("socket %s: no permission: ask as root or as a member of its group (%w)", c.path, os.ErrPermission)
+	case err != nil:
+		return nil, socketError(c.path, err)
+	}
+	return resp, nil
 }
 
 // socketError is why a socket cannot be used. The kernel says no more of a path that

@@ -53,7 +53,8 @@ type Deps struct {
 	Runs   Runs
 	Checks Checks
 	Now    Now
-	Risks  Risks // nil: nobody knows of any
+	Risks  Risks  // nil: nobody knows of any
+	Copies Copier // nil: no copy of the queue is given
 	// Metrics answers /metrics; nil: there is no such page.
 	Metrics http.Handler
 	Care    Care
@@ -120,6 +121,9 @@ func (s *Server) Handler() http.Handler {
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) { health(w, s.Checks.Ready()) })
 	if s.Metrics != nil {
 		mux.Handle("GET /metrics", s.Metrics)
+	}
+	if s.Copies != nil {
+		mux.HandleFunc("GET /api/v1/backup", s.backup)
 	}
 	mux.HandleFunc("GET /api/v1/runs", s.list)
 	mux.HandleFunc("GET /api/v1/runs/{id}", s.show)

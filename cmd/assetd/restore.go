@@ -1,0 +1,61 @@
+package main
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/assetd/assetd/internal/daemon"
+)
+
+func (a *app) restoreCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "restore FILE",
+		Short: "put a copy in the place of the queue",
+		Long: `Puts a copy of the queue (assetd backup FILE, or one of <state.dir>/backups) in the
+place of the queue, whose own file is kept under another name, and puts the drop files
+that were taken since the copy was made back into the drop directory: their runs are
+taken again at the next start. FILE is checked first; where it is no whole copy nothing
+is changed. Stop the daemon first.`,
+		Example: example("assetd restore queue.db"),
+		Args:    cobra.ExactArgs(1),
+		RunE:    func(_ *cobra.Command, args []string) error { return a.restore(args[0]) },
+	}
+	cmd.ValidArgsFunction = proposeFiles
+	return cmd
+}
+
+func (a *app) restore(file string) error {
+	c, err := a.load()
+	if err != nil {
+		return err
+	}
+	r, err := daemon.RestoreQueue(c, file)
+	if err != nil {
+		return err
+	}
+	out := &printer{w: a.stdout}
+	out.printf("restored queue %s with %d runs, %s\n", r.ID, r.Runs, since(r.At))
+	if r.Aside != "" {
+		out.printf("the queue that was there is now %s\n", r.Aside)
+	}
+	out.printf("%d drop files were put back: %s\n", r.Back.Files, daemon.Missing)
+	for _, path := range r.Back.Left {
+		out.printf("%s: %s: %s\n", clean(path), daemon.LeftText, daemon.LeftHint)
+	}
+	if r.Foreign != "" {
+		fmt.Fprintf(a.stderr, "assetd: warning: this is a copy of another queue: the volume %s, or the queue that was there, is of queue %s. Downloads wait until you take the volume on purpose: assetd check --adopt-volume\n",
+			c.Storage.Dir, r.Foreign)
+	}
+	out.printf("start the daemon: assetd run\n")
+	return out.err
+}
+
+// since is the moment of a copy, for people.
+func since(at time.Time) string {
+	if at.IsZero() {
+		return "nobody knows from when, so all drop files are taken once more"
+	}
+	return "as it was at " + at.Format("2006-01-02 15:04:05Z")
+}
