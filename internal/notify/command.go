@@ -1,0 +1,111 @@
+package notify
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/assetd/assetd/internal/run"
+)
+
+// commandLimit is how long a command may take; pipeLimit how long what it left
+// running may keep its output open after its end.
+const (
+	commandLimit = 30 * time.Second
+	pipeLimit    = time.Second
+)
+
+// command runs a program for each message. It gets no shell.
+type command struct {
+	argv []string
+	env  []string
+	tell run.Tell
+	took time.Duration // how long it may take
+}
+
+func newCommand(argv []string, d Deps) *command {
+	return &command{argv: argv, env: inherited(d.Environ), tell: d.Tell, took: commandLimit}
+}
+
+func (c *command) name() string { return "hook.command " + filepath.Base(c.argv[0]) }
+
+func (c *command) close() {}
+
+// inherited is what a command gets of our own environment: what programs need to
+// run at all, and no secret.
+func inherited(environ []string) []string {
+	var kept []string
+	path := false
+	for _, entry := range environ {
+		name, _, _ := strings.Cut(entry, "=")
+		switch name {
+		case "PATH":
+			path = true
+		case "HOME", "USER", "LOGNAME", "LANG", "LANGUAGE", "TZ", "TMPDIR":
+		default:
+			if !strings.HasPrefix(name, "LC_") {
+				continue
+			}
+		}
+		kept = append(kept, entry)
+	}
+	if !path {
+		kept = append(kept, "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+	}
+	return kept
+}
+
+// send runs the command with the message on its standard input, in a process
+// group of its own, which ends with it. Exit code 0 says that it was taken.
+func (c *command) send(ctx context.Context, m message) error {
+	limited, cancel := context.WithTimeout(ctx, c.took)
+	defer cancel()
+	out := newLines(func(line string) {
+		c.tell(run.Event{Kind: Said, Run: m.Run, Note: line})
+	})
+	cmd := exec.CommandContext(limited, c.argv[0], c.argv[1:]...)
+	cmd.Env = append(append([]string{}, c.env...), m.env...)
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(m.body), out, out
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+	cmd.WaitDelay = pipeLimit
+	err := cmd.Run()
+	if cmd.Process != nil {
+		endGroup(cmd.Process.Pid)
+	}
+	out.close()
+	switch {
+	case err == nil, errors.Is(err, exec.ErrWaitDelay): // it said 0; what it left open was closed
+		return nil
+	case ctx.Err() != nil:
+		return fmt.Errorf("killed at the stop: %w", ctx.Err())
+	case limited.Err() != nil:
+		return fmt.Errorf("killed with all it had started after %s", c.took)
+	}
+	return err
+}
+
+// endGroup kills what the leader of a process group left running, and reaps what
+// of it is ours: where this process is the first of a container, all orphans are.
+// One that cannot die yet is left to the system.
+func endGroup(leader int) {
+	if err := syscall.Kill(-leader, syscall.SIGKILL); err != nil {
+		return // nothing is left
+	}
+	for range 50 {
+		pid, err := syscall.Wait4(-leader, nil, syscall.WNOHANG, nil)
+		switch {
+		case errors.Is(err, syscall.EINTR), pid > 0:
+		case err != nil:
+			return
+		default:
+			<-time.After(2 * time.Millisecond)
+		}
+	}
+}
