@@ -3,7 +3,6 @@ package config
 import (
 	"fmt"
 	"net"
-	"net/url"
 	"os"
 	"strings"
 	"time"
@@ -95,10 +94,7 @@ func (c *Config) unwiseServer() []Warning {
 	if c.Server.Listen != "" && !listensLocally(c.Server.Listen) {
 		warnings = append(warnings, Warning{"server.listen", "reachable from other machines, without TLS: that is a reverse proxy's work"})
 	}
-	if u, err := url.Parse(c.Hook.URL); err == nil && u.Scheme == "http" && !loopback(u.Hostname()) {
-		warnings = append(warnings, Warning{"hook.url", "is http: what is told crosses the network in the clear"})
-	}
-	return warnings
+	return append(warnings, c.unwiseHook()...)
 }
 
 // openToOthers reports whether a file is there and everybody may read it.

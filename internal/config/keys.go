@@ -68,10 +68,10 @@ func table() []key {
 
 		{name: "webhook.secret_file", kind: secretFile(), later: later},
 
-		{name: "hook.command", kind: command(), live: live, later: later},
-		{name: "hook.url", kind: hookURL(), live: live, later: later},
-		{name: "hook.secret_file", kind: secretFile(), live: live, later: later},
-		{name: "hook.give_up_after", initial: "72h", kind: duration(), live: live, later: later},
+		{name: "hook.command", kind: command(), live: live},
+		{name: "hook.url", kind: hookURL(), live: live},
+		{name: "hook.secret_file", kind: secretFile(), live: live},
+		{name: "hook.give_up_after", initial: "72h", kind: duration(), live: live},
 
 		{name: "retention.runs", initial: "720h", kind: duration(), live: live},
 

@@ -185,7 +185,7 @@ func (l *loader) environmentLayer(env environment) {
 		delete(left, other)
 	}
 	for _, name := range slices.Sorted(maps.Keys(left)) {
-		if !strings.HasPrefix(name, envPrefix) {
+		if !strings.HasPrefix(name, envPrefix) || hookVariable(name) {
 			continue
 		}
 		text := "is not a variable that assetd knows and has no effect"

@@ -296,6 +296,7 @@ func TestUnknownVariablesAreWarnings(t *testing.T) {
 	_, warnings := load(t, "", Options{Environ: []string{
 		"ASSETD_DOWNLOAD_WORKER=plantedsecret", "ASSETD_PORT=tcp://10.0.0.1:80", "OTHER=1",
 		"ASSETD_CONFIG=", "ASSETD_API_KEY=plantedsecret", "ASSETD_TEST_FULL=1",
+		"ASSETD_EVENT=run.stored", "ASSETD_LABEL_SHOT=7", // of a hook that calls assetd
 	}})
 	want := []Warning{
 		{"environment ASSETD_DOWNLOAD_WORKER", "is not a variable that assetd knows and has no effect; did you mean ASSETD_DOWNLOAD_WORKERS?"},
@@ -336,8 +337,9 @@ func TestUnwiseValuesAreWarnings(t *testing.T) {
 		{"download.allow_http=true", "download.allow_http"},
 		{"download.allow_networks=10.0.0.0/8,::/0", "download.allow_networks"},
 		{"server.listen=", ""},
-		{"hook.url=http://127.0.0.1:1/x", ""},
-		{"hook.url=http://hooks.example/x", "hook.url"},
+		{"hook.url=http://127.0.0.1:1/x", "hook.secret_file"},
+		{"hook.url=http://hooks.example/x", "hook.url hook.secret_file"},
+		{"hook.secret_file=" + open, "hook.secret_file hook.secret_file"},
 	} {
 		_, warnings := load(t, "data_dir: /data\n", Options{Set: []string{c.set}})
 		var keys []string

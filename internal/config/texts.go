@@ -62,7 +62,8 @@ func command() kind {
 		if strings.ContainsRune(text, 0) {
 			return nil, fault{"is not a command", "remove the NUL byte"}
 		}
-		return text, nil
+		_, err := words(text)
+		return text, err
 	}}
 }
 
