@@ -44,6 +44,9 @@ func (a *app) run(ctx context.Context) error {
 	defer log.flush()
 	log.warn(warnings)
 	key, err := c.APIKey()
+	if err == nil {
+		_, err = c.Hook.Secret()
+	}
 	if err != nil {
 		log.Error("assetd does not start", zap.Error(err))
 		return codedError{exitConfig, nil} // the log has said it

@@ -11,6 +11,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"sync/atomic"
 	"time"
@@ -91,6 +92,7 @@ type daemon struct {
 	backups *backups
 	retain  *retainer
 	every   atomic.Int64 // drop.rescan, as it was last read
+	hooks   *hooks
 	gauges  *gauges
 	look    chan struct{} // at the volume
 	swept   bool          // useVolume\'s, then watchVolume\'s alone
@@ -120,6 +122,9 @@ func open(o Options) (*daemon, error) {
 	if d.engine, err = newEngine(c, o.Key, q, q, observers{metrics.Polled, metrics.Synced}, d.tell); err != nil {
 		return nil, errors.Join(err, q.Close())
 	}
+	if d.hooks, err = newHooks(c, q, d.engine, d.tell, rand.Float64); err != nil {
+		return nil, errors.Join(err, q.Close())
+	}
 	d.inbox = inbox.New(inboxConfig(c), addWaking{q, d.engine.poller.Wake}, d.tell)
 	d.care = newCare(d.engine, d.tell, func() { signal(d.look) })
 	d.keepers()
@@ -136,6 +141,9 @@ func open(o Options) (*daemon, error) {
 // tell is the one stream of events: health, log and all that is told to others are
 // made from it.
 func (d *daemon) tell(e run.Event) {
+	if d.hooks != nil {
+		d.hooks.note(e)
+	}
 	if d.status != nil && !d.status.note(e) { // the queue tells what it found while it opens
 		return
 	}
@@ -205,6 +213,7 @@ func (d *daemon) run(ctx context.Context) error {
 	g.Go(func() error { return d.server.Run(serving, listener) })
 	g.Go(func() error { return d.notify.watchdog(serving, func() bool { return d.status.Alive().OK }) })
 	g.Go(func() error { d.announce(ctx); return nil })
+	g.Go(func() error { return d.hooks.run(ctx, d.cfg.ShutdownGrace-grant(d.cfg.ShutdownGrace)) })
 	g.Go(func() error {
 		<-ctx.Done()
 		err := ticks.close()

@@ -32,6 +32,9 @@ func (d *daemon) reload() {
 	if err == nil {
 		c, err = d.cfg.Reloaded(next)
 	}
+	if err == nil {
+		err = d.hooks.configure(c)
+	}
 	if err != nil {
 		d.log.Error("configuration or key cannot be read again, nothing was changed", zap.Error(err))
 		return

@@ -83,8 +83,24 @@ func (p *Pool) threatened(t threat, now time.Duration) {
 		note += fmt.Sprintf("; %d of them are held open past it", t.held)
 	}
 	s.events = append(s.events, run.Event{
-		Kind: run.AtRisk, Asset: t.assets[0].Key, Host: t.host, Count: len(t.assets), Bytes: t.bytes, Took: t.left, Note: note,
+		Kind: run.AtRisk, Asset: t.assets[0].Key, Host: t.host, Count: len(t.assets), Bytes: t.bytes, Took: t.left, Note: note, Runs: t.runs(),
 	})
+}
+
+// mostNamed is how many runs a warning names.
+const mostNamed = 8
+
+// runs is the first of the runs concerned.
+func (t threat) runs() (ids []run.ID) {
+	for _, c := range t.assets {
+		if len(ids) == mostNamed {
+			break
+		}
+		if !slices.Contains(ids, c.Key.Run) {
+			ids = append(ids, c.Key.Run)
+		}
+	}
+	return ids
 }
 
 // AtRisk is the assets of which it was told that they may not be there before their

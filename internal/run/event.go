@@ -22,6 +22,7 @@ type Event struct {
 	Lost  int           // assets lost, at Settled
 	Rule  LossRule      // at AssetGone
 	Bytes int64         // at Settled and AssetStored
+	Runs  []ID          // at AtRisk: some of those concerned, the most urgent first
 	Took  time.Duration // from hand-in, at Settled; of the transfer, at AssetStored
 }
 
