@@ -1,0 +1,167 @@
+package daemon
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
+
+	"github.com/assetd/assetd/internal/config"
+	"github.com/assetd/assetd/internal/queue"
+	"github.com/assetd/assetd/internal/run"
+)
+
+// copying is what makes copies of a queue in a directory of its own.
+func copying(t *testing.T, keep int, files time.Duration) (b *backups, told *[]run.EventKind) {
+	t.Helper()
+	dir := t.TempDir()
+	q, err := queue.Open(dir, queue.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { q.Close() })
+	told = &[]run.EventKind{}
+	return &backups{
+		queue: q, dir: queue.BackupDir(dir), cfg: config.Backup{Interval: time.Hour, Keep: keep},
+		keep: func() time.Duration { return files }, due: make(chan struct{}, 1),
+		tell: func(e run.Event) { *told = append(*told, e.Kind) },
+	}, told
+}
+
+func (b *backups) names(t *testing.T) (names []string) {
+	t.Helper()
+	copies, err := queue.Copies(b.dir, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range copies {
+		names = append(names, c.At.Format(time.TimeOnly))
+	}
+	return names
+}
+
+func TestACopyIsMadeEachIntervalAndTheNewestAreKept(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, told := copying(t, 2, 24*time.Hour)
+		defer b.queue.Close()
+		for range 4 * 60 {
+			b.look(t.Context())
+			time.Sleep(time.Minute)
+		}
+		if got := b.names(t); !slices.Equal(got, []string{"03:00:00", "02:00:00"}) {
+			t.Errorf("%v", got)
+		}
+		if len(*told) != 4 || !b.covered().Equal(time.Now().Add(-time.Hour)) {
+			t.Errorf("told %v, covered until %v", *told, b.covered())
+		}
+		again, _ := copying(t, 2, time.Hour) // after a restart the last copy counts
+		defer again.queue.Close()
+		again.dir = b.dir
+		again.look(t.Context())
+		if again.covered().IsZero() || len(again.names(t)) != 2 {
+			t.Errorf("covered until %v", again.covered())
+		}
+	})
+}
+
+func TestCopiesAreNotRarerThanDropFilesGo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, _ := copying(t, 9, 10*time.Minute)
+		defer b.queue.Close()
+		for range 25 {
+			b.look(t.Context())
+			time.Sleep(time.Minute)
+		}
+		if got := b.names(t); !slices.Equal(got, []string{"00:20:00", "00:10:00", "00:00:00"}) {
+			t.Errorf("%v", got)
+		}
+	})
+}
+
+func TestCopiesThatFailAreToldOnceAndTheirRecoveryToo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, told := copying(t, 2, 24*time.Hour)
+		defer b.queue.Close()
+		if err := os.WriteFile(b.dir, []byte("no directory"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		for range 60 {
+			b.look(t.Context())
+			time.Sleep(time.Minute)
+		}
+		if err := os.Remove(b.dir); err != nil {
+			t.Fatal(err)
+		}
+		for range 10 {
+			b.look(t.Context())
+			time.Sleep(time.Minute)
+		}
+		if want := []run.EventKind{run.BackupTrouble, run.BackupBack, run.BackupMade}; !slices.Equal(*told, want) {
+			t.Errorf("told %v", *told)
+		}
+	})
+}
+
+func TestWhatACrashLeftOfCopiesIsTidiedUp(t *testing.T) {
+	b, _ := copying(t, 2, time.Hour)
+	if err := os.Mkdir(b.dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	whole := queue.CopyPath(b.dir, time.Now())
+	for _, path := range []string{whole, queue.HalfCopy(whole), filepath.Join(b.dir, byHand), queue.HalfCopy(filepath.Join(b.dir, byHand))} {
+		if err := os.WriteFile(path, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := b.tidy(); err != nil {
+		t.Error(err)
+	}
+	if left, _ := os.ReadDir(b.dir); len(left) != 1 || left[0].Name() != filepath.Base(whole) {
+		t.Errorf("left %v", left)
+	}
+	f, err := b.Copy(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if left, _ := os.ReadDir(b.dir); len(left) != 1 {
+		t.Errorf("a copy that was asked for has a name: %v", left)
+	}
+}
+
+// What came after the copy and cannot be put back would be lost: then nothing is
+// restored, and the daemon does not start.
+func TestNothingIsRestoredWhereDropFilesCannotBePutBack(t *testing.T) {
+	b, _ := copying(t, 2, time.Hour)
+	b.look(t.Context())
+	state := filepath.Dir(b.dir)
+	if err := errors.Join(b.queue.Close(), os.Truncate(queue.Path(state), 100)); err != nil {
+		t.Fatal(err)
+	}
+	core, logged := observer.New(zap.DebugLevel)
+	c := &config.Config{State: config.State{Dir: state}, Drop: config.Drop{Dir: filepath.Join(state, "gone")}}
+	_, err := openQueue(c, queue.Options{}, zap.New(core))
+	if !errors.As(err, new(*queue.DamageError)) || !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("%v", err)
+	}
+	if info, err := os.Stat(queue.Path(state)); err != nil || info.Size() != 100 {
+		t.Errorf("the damaged file was touched: %v", err)
+	}
+	if err := os.Mkdir(c.Drop.Dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	q, err := openQueue(c, queue.Options{}, zap.New(core))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer q.Close()
+	if n := logged.FilterMessage("the queue was restored from a copy").Len(); n != 1 {
+		t.Errorf("said %d times", n)
+	}
+}
