@@ -82,6 +82,10 @@ func queued(f queue.Figures, now time.Time) server.Queued {
 	if !f.Oldest.IsZero() {
 		q.Oldest = new(max(now.Sub(f.Oldest), 0))
 	}
+	q.Outbox = f.Outbox
+	if !f.First.IsZero() {
+		q.First = new(max(now.Sub(f.First), 0))
+	}
 	return q
 }
 

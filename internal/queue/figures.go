@@ -25,13 +25,20 @@ type Figures struct {
 	// Oldest is when the oldest open run was handed in; local clock; zero: there is
 	// none, or SeekOldest has not been through the runs yet.
 	Oldest time.Time
+	// Outbox is how many notices others have not taken yet, outboxLook at most; First is
+	// when the first of them happened; zero: there is none.
+	Outbox int
+	First  time.Time
 }
+
+// outboxLook is how many notices are counted.
+const outboxLook = 10_000
 
 // nearestLook is how many assets are looked at for one whose death is known: the
 // others stand by when they were first seen.
 const nearestLook = 100
 
-// Figures returns the figures of this moment: the counts, the heads of two indexes,
+// Figures returns the figures of this moment: the counts, the heads of three indexes,
 // and up to oldestKept records of runs that were open lately.
 func (q *Queue) Figures(ctx context.Context) (f Figures, err error) {
 	err = q.view(ctx, func(t *txn) error {
@@ -50,9 +57,29 @@ func (q *Queue) Figures(ctx context.Context) (f Figures, err error) {
 			return err
 		}
 		f.Oldest = q.oldest.among(t)
-		return nil
+		f.Outbox, f.First, err = t.outbox()
+		return err
 	})
 	return f, err
+}
+
+// outbox counts the notices, and says when the first one happened.
+func (t *txn) outbox() (n int, first time.Time, err error) {
+	if t.bucket(bOutbox) == nil { // an earlier version's file, open for reading only
+		return 0, first, nil
+	}
+	c := t.bucket(bOutbox).Cursor()
+	for k, v := c.First(); k != nil && n < outboxLook; k, v = c.Next() {
+		if n++; n > 1 {
+			continue
+		}
+		notice, err := decodeNotice(k, v)
+		if err != nil {
+			return 0, first, err
+		}
+		first = notice.At
+	}
+	return n, first, nil
 }
 
 // nearest is the waiting asset whose known death comes first.

@@ -45,6 +45,27 @@ func TestFiguresTellWhatIsFirst(t *testing.T) {
 	}
 }
 
+func TestFiguresTellOfWhatOthersHaveNotTaken(t *testing.T) {
+	q := fresh(t)
+	q.SetHooks(run.AllHooks)
+	for i := range 3 {
+		n := run.Notice{Kind: run.AssetsAtRisk, At: noon().Add(time.Duration(i) * time.Minute)}
+		if err := q.Post(t.Context(), n); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if f := must(q.Figures(t.Context()))(t); f.Outbox != 3 || !f.First.Equal(noon()) {
+		t.Errorf("%d, the first of %v", f.Outbox, f.First)
+	}
+	all := must(q.Outbox(t.Context(), run.AllHooks, 0, 10))(t)
+	if err := q.Told(t.Context(), run.AllHooks, []uint64{all[0].Seq}); err != nil {
+		t.Fatal(err)
+	}
+	if f := must(q.Figures(t.Context()))(t); f.Outbox != 2 || !f.First.Equal(noon().Add(time.Minute)) {
+		t.Errorf("%d, the first of %v", f.Outbox, f.First)
+	}
+}
+
 func TestTheOldestOpenRunIsFoundAmongManyAndFollowedAsTheySettle(t *testing.T) {
 	now := noon()
 	q := opened(t, quick(t), Options{Now: func() time.Time { return now }})

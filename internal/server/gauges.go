@@ -27,6 +27,8 @@ type Queued struct {
 	Free   int64          // bytes of that file that hold nothing
 	Oldest *time.Duration // age of the oldest open run; nil: none, or not known yet
 	Late   time.Duration  // for how long the first run to be polled has been due
+	Outbox int            // notices that hooks have not taken yet
+	First  *time.Duration // age of the first of them; nil: none
 	// Deadline is when the asset that waits and dies first should be there, from now;
 	// negative: it should have been; nil: none waits whose death is known.
 	Deadline *time.Duration
