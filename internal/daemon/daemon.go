@@ -110,7 +110,7 @@ func open(o Options) (*daemon, error) {
 		return nil, err
 	}
 	metrics := server.NewMetrics(o.Version)
-	d.told = append(d.told, metrics.Tell)
+	d.told = append(d.told, counted(metrics))
 	q, err := openQueue(c, queue.Options{Tell: d.tell, Timed: metrics.Committed}, o.Log)
 	if err != nil {
 		return nil, err

@@ -10,6 +10,7 @@ import (
 	"github.com/assetd/assetd/internal/download"
 	"github.com/assetd/assetd/internal/inbox"
 	"github.com/assetd/assetd/internal/magnific"
+	"github.com/assetd/assetd/internal/notify"
 	"github.com/assetd/assetd/internal/queue"
 	"github.com/assetd/assetd/internal/run"
 	"github.com/assetd/assetd/internal/server"
@@ -35,6 +36,22 @@ func (m measured) Get(ctx context.Context, id run.ID) (run.Answer, error) {
 		m.polled(err, time.Since(begun))
 	}
 	return answer, err
+}
+
+// counted passes events on to the metrics, and says what became of a notice, whose
+// events are the notifier's own.
+func counted(m *server.Metrics) run.Tell {
+	return func(e run.Event) {
+		switch e.Kind {
+		case notify.Told:
+			m.Hooked("told")
+		case notify.Failed:
+			m.Hooked("failed")
+		case notify.GivenUp:
+			m.Hooked("given_up")
+		}
+		m.Tell(e)
+	}
 }
 
 // gauges tells the server how things stand. Nothing here touches a disk but Queued,

@@ -11,6 +11,7 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
+	"github.com/assetd/assetd/internal/run"
 	"github.com/assetd/assetd/internal/server"
 )
 
@@ -22,6 +23,7 @@ func series(t *testing.T) map[string]map[string][]string {
 	t.Helper()
 	m := server.NewMetrics("1.2.3")
 	m.Watch(full())
+	m.Tell(run.Event{Kind: run.BackupMade})
 	text, _ := scrape(t, m)
 	line := regexp.MustCompile(`(?m)^(assetd_[a-z_]+)(?:\{(.*)\})? `)
 	pair := regexp.MustCompile(`(\w+)="([^"]*)"`)

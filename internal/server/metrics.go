@@ -32,6 +32,8 @@ type Metrics struct {
 	quarantined, slowed, panics  prometheus.Counter
 	files, polls                 *prometheus.CounterVec
 	polling, committing, syncing *prometheus.HistogramVec
+	hooks, copies                *prometheus.CounterVec
+	copied, size                 *prometheus.GaugeVec // without a series until there was one
 }
 
 // The values that labels can have. What is none of them is counted as other.
@@ -48,6 +50,8 @@ var (
 		"not_media", "redirects_lead_nowhere", "nothing_to_fetch", "canceled", "storage",
 	}
 	synced = []string{"queue", "file", "directory", "file_system"}
+	hooked = []string{"told", "failed", "given_up"}
+	copied = []string{"made", "failed", "skipped"}
 )
 
 const other = "other"
@@ -69,6 +73,7 @@ func NewMetrics(version string) *Metrics {
 	m.countRuns()
 	m.countAssets()
 	m.countWork()
+	m.countCare()
 	return m
 }
 
@@ -100,6 +105,19 @@ func (m *Metrics) countWork() {
 	m.committing = m.histogram("queue_commit_duration_seconds", "Time that a commit of the queue took, its syncs included.", nil)
 	m.syncing = m.histogram("sync_duration_seconds", "Time that writing to disk for good (fsync) took, by what was synced: the queue's pages, an asset's file, a directory, or a whole file system.", synced, "target")
 	m.panics = m.counter("panics_total", "Panics in a stage, which carried on. Each is a bug: please report its log line.")
+}
+
+func (m *Metrics) countCare() {
+	m.hooks = m.vector("hook_notices_total", "What became of telling others by hook.command and hook.url: told; failed (and is tried again); given_up after hook.give_up_after.", hooked, "result")
+	m.copies = m.vector("backups_total", "Copies of the queue by result: made; failed; skipped because the disk is low. A trouble that lasts counts once.", copied, "result")
+	m.copied = m.gauge("backup_last_success_timestamp_seconds", "When the last copy of the queue was made since the start, unix time. Missing until then.")
+	m.size = m.gauge("backup_last_size_bytes", "Size of that copy.")
+}
+
+func (m *Metrics) gauge(name, help string) *prometheus.GaugeVec {
+	g := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "assetd_" + name, Help: help}, nil)
+	m.registry.MustRegister(g)
+	return g
 }
 
 func (m *Metrics) counter(name, help string) prometheus.Counter {
@@ -183,8 +201,19 @@ func (m *Metrics) tellAsset(e run.Event) {
 		m.slowed.Inc()
 	case run.StageRecovered:
 		m.panics.Inc()
+	case run.BackupMade:
+		m.copies.WithLabelValues("made").Inc()
+		m.copied.WithLabelValues().SetToCurrentTime()
+		m.size.WithLabelValues().Set(float64(e.Bytes))
+	case run.BackupTrouble:
+		m.copies.WithLabelValues("failed").Inc()
+	case run.BackupSkipped:
+		m.copies.WithLabelValues("skipped").Inc()
 	}
 }
+
+// Hooked counts what became of a notice: told, failed or given_up.
+func (m *Metrics) Hooked(result string) { m.hooks.WithLabelValues(word(result, hooked)).Inc() }
 
 // caused is an error that says what sort it is of, in a few words.
 type caused interface{ Cause() string }

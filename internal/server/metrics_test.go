@@ -164,10 +164,14 @@ func TestWhatHappensIsCounted(t *testing.T) {
 		{Kind: run.Quarantined},
 		{Kind: run.HostSlowed, Host: "PLANTEDhost"},
 		{Kind: run.StageRecovered, Note: "PLANTED"},
+		{Kind: run.BackupMade, Bytes: 77},
+		{Kind: run.BackupTrouble},
+		{Kind: run.BackupSkipped},
 		{Kind: "something new"},
 	} {
 		m.Tell(e)
 	}
+	m.Hooked("given_up")
 	m.Polled(nil, time.Second)
 	m.Polled(&run.Refusal{Kind: run.RateLimited}, time.Second)
 	m.Polled(errors.New("?"), time.Second)
@@ -180,6 +184,7 @@ func TestWhatHappensIsCounted(t *testing.T) {
 		`assetd_asset_retries_total{cause="storage"} 1`, `assetd_asset_retries_total{cause="other"} 2`,
 		`assetd_drop_files_total{result="accepted"} 1`, `assetd_drop_files_total{result="rejected"} 1`, `assetd_drop_files_total{result="skipped"} 1`,
 		`assetd_runs_given_up_total 1`, `assetd_assets_quarantined_total 1`, `assetd_host_slowdowns_total 1`, `assetd_panics_total 1`,
+		`assetd_backups_total{result="made"} 1`, `assetd_backups_total{result="failed"} 1`, `assetd_backup_last_size_bytes 77`, `assetd_hook_notices_total{result="given_up"} 1`,
 		`assetd_polls_total{result="answered"} 1`, `assetd_polls_total{result="rate_limited"} 1`, `assetd_polls_total{result="other"} 1`,
 		`assetd_poll_duration_seconds_count 3`, `assetd_queue_commit_duration_seconds_bucket{le="0.0025"} 0`, `assetd_queue_commit_duration_seconds_bucket{le="0.005"} 1`,
 		`assetd_sync_duration_seconds_count{target="queue"} 1`, `assetd_sync_duration_seconds_count{target="file_system"} 1`)
