@@ -68,7 +68,7 @@ See it work without a key: assetd demo`,
 	})
 	root.AddCommand(
 		a.runCommand(), a.getCommand(), a.addCommand(), a.listCommand(), a.showCommand(), a.retryCommand(), a.removeCommand(),
-		a.checkCommand(), a.backupCommand(), a.restoreCommand(), a.configCommand(), a.demoCommand(), a.healthCommand(), a.versionCommand(), a.manCommand(),
+		a.verifyCommand(), a.checkCommand(), a.backupCommand(), a.restoreCommand(), a.configCommand(), a.demoCommand(), a.healthCommand(), a.versionCommand(), a.manCommand(),
 	)
 	root.SetHelpCommand(helpCommand())
 	addCompletion(root)

@@ -8,6 +8,7 @@ import (
 	"io"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/dustin/go-humanize"
@@ -17,6 +18,7 @@ import (
 	"github.com/assetd/assetd/internal/config"
 	"github.com/assetd/assetd/internal/run"
 	"github.com/assetd/assetd/internal/server"
+	"github.com/assetd/assetd/internal/storage"
 )
 
 func (a *app) showCommand() *cobra.Command {
@@ -150,7 +152,11 @@ func printAsset(w io.Writer, as server.Asset) {
 		fmt.Fprintf(w, "\t\t\t\t\twarning: %s\n", clean(more))
 	}
 	if as.Aside != "" {
-		fmt.Fprintf(w, "\t\t\t\t\tnot media, a copy is in storage.dir: %s\n", as.Aside)
+		what := "not media, a"
+		if strings.Contains(as.Aside, storage.DamagedExt) {
+			what = "was damaged, the"
+		}
+		fmt.Fprintf(w, "\t\t\t\t\t%s copy is in storage.dir: %s\n", what, as.Aside)
 	}
 }
 

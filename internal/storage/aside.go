@@ -14,8 +14,8 @@ import (
 	"github.com/assetd/assetd/internal/run"
 )
 
-// damagedExt is behind the hash in the name of a damaged file in quarantine.
-const damagedExt = ".damaged"
+// DamagedExt is behind the hash in the name of a damaged file in quarantine.
+const DamagedExt = ".damaged"
 
 // mostCopies bounds the damaged files of one asset in quarantine.
 const mostCopies = 1000
@@ -93,9 +93,9 @@ func (m *mount) quarantine() (*folder, error) {
 // copyName is the n-th name for an asset's damaged files.
 func copyName(hash string, n int) string {
 	if n == 1 {
-		return hash + damagedExt
+		return hash + DamagedExt
 	}
-	return hash + damagedExt + "-" + strconv.Itoa(n)
+	return hash + DamagedExt + "-" + strconv.Itoa(n)
 }
 
 // receive moves a file into quarantine, under the first name that is free.

@@ -119,7 +119,7 @@ func TestAFaultAtEveryStepOfTheMoveLosesNothing(t *testing.T) {
 			what := fmt.Sprintf("%s, step %d", name, n)
 			r := newRig(t)
 			plantFile(t, filepath.Join(r.dir, damagedFile), damagedText)
-			old := quarantineDir + "/" + damagedKey().Hash() + damagedExt
+			old := quarantineDir + "/" + damagedKey().Hash() + DamagedExt
 			plantFile(t, filepath.Join(r.dir, old), "an older one")
 			d := faulty(r)
 			d.fault = func(step int, op string) verdict {
@@ -164,7 +164,7 @@ func TestAFaultAtEveryStepOfTheMoveLosesNothing(t *testing.T) {
 func TestTheMoveWorksWhereNoRenameRefusesToReplace(t *testing.T) {
 	r := newRig(t)
 	plantFile(t, filepath.Join(r.dir, damagedFile), damagedText)
-	plantFile(t, filepath.Join(r.dir, quarantineDir, damagedKey().Hash()+damagedExt), "an older one")
+	plantFile(t, filepath.Join(r.dir, quarantineDir, damagedKey().Hash()+DamagedExt), "an older one")
 	refused := 0
 	r.sys.place = func(*os.File, string, *os.File, string) error { refused++; return unix.EINVAL }
 	got, err := r.aside()
