@@ -30,6 +30,7 @@ const (
 type group struct {
 	items []*item
 	top   *os.File // its storage.dir
+	ways  ways     // through the first one's mount
 	local bool     // syncfs can be used
 }
 
@@ -42,6 +43,7 @@ func (v *Volume) store(ctx context.Context, batch []*item) error {
 	defer func() {
 		for _, g := range groups {
 			g.top.Close()
+			g.ways.close()
 		}
 	}()
 	for _, it := range batch {
@@ -55,7 +57,7 @@ func (v *Volume) store(ctx context.Context, batch []*item) error {
 			return err
 		}
 		for _, it := range well(batch, func(it *item) bool { return it.verified && !it.placed }) {
-			v.guard(it, func() error { return v.place(whole, it) })
+			v.guard(it, func() error { it.ways.bound(); return v.place(whole, it) })
 		}
 		if len(well(batch, func(it *item) bool { return !it.placed })) == 0 {
 			break
@@ -98,13 +100,13 @@ func (v *Volume) groups(batch []*item) map[fileID]*group {
 				if err != nil {
 					return v.unusable(v.Dir, err)
 				}
-				g = &group{top: top}
+				g = &group{top: top, ways: ways{m: it.m}}
 				var st unix.Statfs_t
 				err = retry(func() (err error) { st, err = v.sys.statfs(top); return err })
 				g.local = err == nil && localFS(st) && v.sys.syncTold
 				groups[it.m.id] = g
 			}
-			g.items = append(g.items, it)
+			g.items, it.ways = append(g.items, it), &g.ways
 			return nil
 		})
 	}
@@ -202,7 +204,7 @@ func (v *Volume) name(ctx context.Context, items []*item) error {
 		if err := v.lookUp(ctx, it); err != nil {
 			return err
 		}
-		v.guard(it, func() error { return v.choose(context.WithoutCancel(ctx), it) })
+		v.guard(it, func() error { it.ways.bound(); return v.choose(context.WithoutCancel(ctx), it) })
 	}
 	items = well(items, func(*item) bool { return true })
 	if len(items) == 0 {

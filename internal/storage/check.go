@@ -79,16 +79,17 @@ func (v *Volume) check() error {
 			return err
 		}
 	}
-	m, err := v.open()
+	m, meta, err := v.openMeta()
 	if err != nil {
 		return err
 	}
 	defer m.close()
+	defer meta.close()
 	if !v.suspect.Load() {
 		return nil
 	}
 	// A write was refused: only a write can tell that this is over.
-	d, err := m.parts()
+	d, err := meta.parts()
 	if err != nil {
 		return err
 	}

@@ -67,6 +67,7 @@ type item struct {
 	done func(error)
 
 	m     *mount // the asset's own; nil while it waits for later
+	ways  *ways  // its batch's
 	part  *Part  // nil where it came by Resume
 	whole run.Whole
 

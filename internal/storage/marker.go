@@ -37,13 +37,18 @@ func (m *mount) marker() (marker, error) {
 		return marker{}, err
 	}
 	defer d.close()
+	return d.marker()
+}
+
+// marker is that of the mount whose .assetd this is.
+func (d *folder) marker() (marker, error) {
 	f, info, err := d.regular(path.Base(markerFile), os.O_RDONLY)
 	if err != nil {
 		return marker{}, err
 	}
 	defer f.Close()
 	data := make([]byte, min(info.Size(), 4096))
-	if _, err := m.v.sys.read(f, data, 0); err != nil && !errors.Is(err, io.EOF) {
+	if _, err := d.m.v.sys.read(f, data, 0); err != nil && !errors.Is(err, io.EOF) {
 		return marker{}, err
 	}
 	var mk marker

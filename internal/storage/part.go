@@ -82,13 +82,14 @@ func (v *Volume) Part(key run.Key) (*Part, error) {
 	if !v.claim(hash) {
 		return nil, fmt.Errorf("asset %s: its part is still in use", key)
 	}
-	m, err := v.open()
+	m, meta, err := v.openMeta()
 	if err != nil {
 		v.release(hash)
 		return nil, err
 	}
+	defer meta.close()
 	p := &Part{v: v, m: m, key: key, hash: hash, askedAt: time.Now()}
-	if err := p.open(); err != nil {
+	if err := p.open(meta); err != nil {
 		if p.f != nil {
 			p.f.Close()
 		}
@@ -106,9 +107,9 @@ func (p *Part) name(ext string) string { return path.Join(partsDir, p.hash+ext) 
 
 func (p *Part) path() string { return p.m.path(p.name(partExt)) }
 
-// open opens the file and finds out how much of it counts.
-func (p *Part) open() error {
-	d, err := p.m.parts()
+// open opens the file and finds out how much of it counts. meta is .assetd.
+func (p *Part) open(meta *folder) error {
+	d, err := meta.parts()
 	if err != nil {
 		return p.v.unusable(p.m.path(partsDir), err)
 	}

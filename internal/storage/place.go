@@ -20,7 +20,7 @@ import (
 func (v *Volume) choose(ctx context.Context, it *item) error {
 	for ; it.try < mostTries; it.try++ {
 		it.file = v.names.fileFor(it.asset, it.whole.Ext, it.try)
-		d, err := it.m.enter(path.Dir(path.Join(it.dir, it.file)), false)
+		d, err := it.ways.enter(path.Dir(path.Join(it.dir, it.file)), false)
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil
 		}
@@ -28,7 +28,6 @@ func (v *Volume) choose(ctx context.Context, it *item) error {
 			return fmt.Errorf("asset %s: %w", it.key, err)
 		}
 		free, err := d.freeFor(ctx, path.Base(it.file), it)
-		d.close()
 		if err != nil || free {
 			return err
 		}
@@ -94,11 +93,10 @@ func (v *Volume) digest(ctx context.Context, f *os.File, size int64, h hash.Hash
 // goes back to unverified, with the next name to try.
 func (v *Volume) place(ctx context.Context, it *item) error {
 	full := path.Join(it.dir, it.file)
-	d, err := it.m.enter(path.Dir(full), true)
+	d, err := it.ways.enter(path.Dir(full), true)
 	if err != nil {
 		return fmt.Errorf("asset %s: %w", it.key, err)
 	}
-	defer d.close()
 	name := path.Base(full)
 	err = v.rename(it, d, name)
 	if err == nil {
@@ -136,11 +134,10 @@ func (v *Volume) place(ctx context.Context, it *item) error {
 
 // rename moves the part to its name, which must be free.
 func (v *Volume) rename(it *item, d *folder, name string) error {
-	parts, err := it.m.enter(partsDir, false)
+	parts, err := it.ways.enter(partsDir, false)
 	if err != nil {
 		return err
 	}
-	defer parts.close()
 	return parts.move(it.hash+partExt, d, name)
 }
 
@@ -148,16 +145,14 @@ func (v *Volume) rename(it *item, d *folder, name string) error {
 // systems that cannot do that in one step (NFS, many FUSE) get a look before it.
 func (d *folder) move(name string, to *folder, as string) error {
 	sys := d.m.v.sys
-	source, err := d.handle()
+	source, err := d.descriptor()
 	if err != nil {
 		return err
 	}
-	defer source.Close()
-	target, err := to.handle()
+	target, err := to.descriptor()
 	if err != nil {
 		return err
 	}
-	defer target.Close()
 	err = retry(func() error { return sys.place(source, name, target, as) })
 	if !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOSYS) && !errors.Is(err, unix.ENOTSUP) {
 		return err
@@ -181,11 +176,10 @@ func (v *Volume) adopt(it *item, d *folder, name string) error {
 	if err := v.sys.sync(f); err != nil {
 		return v.explain("syncing", d.path(name), err)
 	}
-	parts, err := it.m.enter(partsDir, false)
+	parts, err := it.ways.enter(partsDir, false)
 	if err != nil {
 		return err
 	}
-	defer parts.close()
 	return parts.remove(it.hash + partExt)
 }
 

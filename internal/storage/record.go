@@ -242,12 +242,15 @@ func (v *Volume) Sizes(ctx context.Context, dir string, files []string) (map[str
 		return nil, err
 	}
 	defer m.close()
+	w := ways{m: m}
+	defer w.close()
 	sizes := make(map[string]int64, len(files))
 	for _, file := range files {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		size, there, err := m.size(path.Join(dir, file))
+		w.bound()
+		size, there, err := w.size(path.Join(dir, file))
 		if err != nil {
 			return nil, err
 		}
@@ -258,21 +261,20 @@ func (v *Volume) Sizes(ctx context.Context, dir string, files []string) (map[str
 	return sizes, nil
 }
 
-func (m *mount) size(name string) (int64, bool, error) {
-	d, err := m.enter(path.Dir(name), false)
+func (w *ways) size(name string) (int64, bool, error) {
+	d, err := w.enter(path.Dir(name), false)
 	switch {
 	case missing(err):
 		return 0, false, nil
 	case err != nil:
 		return 0, false, err
 	}
-	defer d.close()
 	info, err := d.lstat(path.Base(name))
 	switch {
 	case missing(err):
 		return 0, false, nil
 	case err != nil:
-		return 0, false, m.v.explain("looking at", d.path(path.Base(name)), err)
+		return 0, false, w.m.v.explain("looking at", d.path(path.Base(name)), err)
 	}
 	return info.Size(), info.Mode().IsRegular(), nil
 }

@@ -20,10 +20,14 @@ var (
 type folder struct {
 	m    *mount
 	root *os.Root
-	name string // below storage.dir, slashes; "." is storage.dir
+	name string   // below storage.dir, slashes; "." is storage.dir
+	file *os.File // see descriptor; nil: nobody asked
 }
 
 func (d *folder) close() {
+	if d.file != nil {
+		d.file.Close()
+	}
 	if d.root != d.m.root {
 		d.root.Close()
 	}
@@ -64,21 +68,21 @@ func (m *mount) enter(name string, create bool) (*folder, error) {
 	return d, nil
 }
 
-// parts is the directory of parts. Where it has to be made, it is durable before
-// the first part in it can be.
-func (m *mount) parts() (*folder, error) {
-	d, err := m.enter(partsDir, false)
+// parts is the directory of parts in .assetd. Where it has to be made, it is durable
+// before the first part in it can be.
+func (d *folder) parts() (*folder, error) {
+	parts, err := d.step(path.Base(partsDir), false)
 	if !errors.Is(err, fs.ErrNotExist) {
-		return d, err
+		return parts, err
 	}
-	if d, err = m.enter(partsDir, true); err != nil {
+	if parts, err = d.step(path.Base(partsDir), true); err != nil {
 		return nil, err
 	}
-	if err := m.syncDir(metaDir); err != nil {
-		d.close()
+	if err := d.sync(); err != nil {
+		parts.close()
 		return nil, err
 	}
-	return d, nil
+	return parts, nil
 }
 
 func (d *folder) step(elem string, create bool) (*folder, error) {

@@ -197,16 +197,29 @@ type fileID struct{ dev, ino uint64 }
 // open opens the volume and reads its marker. The error is run.ErrVolumeOffline
 // unless this process lacks something (descriptors, memory).
 func (v *Volume) open() (*mount, error) {
+	m, meta, err := v.openMeta()
+	if err == nil {
+		meta.close()
+	}
+	return m, err
+}
+
+// openMeta is open for one who goes on to what stands beside the marker.
+func (v *Volume) openMeta() (*mount, *folder, error) {
 	m, err := v.openDir()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	mk, err := m.marker()
-	if err == nil && mk.Queue == v.deps.Ledger.ID() {
-		return m, nil
+	var mk marker
+	meta, err := m.enter(metaDir, false)
+	if err == nil {
+		if mk, err = meta.marker(); err == nil && mk.Queue == v.deps.Ledger.ID() {
+			return m, meta, nil
+		}
+		meta.close()
 	}
 	m.close()
-	return nil, v.foreign(mk, err)
+	return nil, nil, v.foreign(mk, err)
 }
 
 // openDir opens storage.dir without looking at the marker.
