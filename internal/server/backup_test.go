@@ -1,0 +1,62 @@
+package server
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// copier gives this text as a copy, or fails.
+type copier struct {
+	dir, text string
+	err       error
+}
+
+func (c *copier) Copy(context.Context) (*os.File, error) {
+	if c.err != nil {
+		return nil, c.err
+	}
+	path := filepath.Join(c.dir, "copy")
+	if err := os.WriteFile(path, []byte(c.text), 0o600); err != nil {
+		return nil, err
+	}
+	f, err := os.Open(path)
+	return f, errors.Join(err, os.Remove(path))
+}
+
+func TestACopyOfTheQueueComesThroughTheSocketWhole(t *testing.T) {
+	dir, err := os.MkdirTemp("", "assetd") // a path short enough for a socket
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	c := &copier{dir: dir, text: strings.Repeat("a queue\n", 1<<17)}
+	s := New(Deps{Path: filepath.Join(dir, "sock"), Copies: c})
+	var got bytes.Buffer
+	if err := NewClient(s.Path).Backup(t.Context(), &got); !errors.Is(err, ErrNoDaemon) {
+		t.Errorf("without a daemon: %v", err)
+	}
+	l, err := s.Listen()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- s.Run(ctx, l) }()
+	if err := NewClient(s.Path).Backup(t.Context(), &got); err != nil || got.String() != c.text {
+		t.Errorf("%d of %d bytes, %v", got.Len(), len(c.text), err)
+	}
+	c.err = errors.New("too little room")
+	got.Reset()
+	if err := NewClient(s.Path).Backup(t.Context(), &got); err == nil || err.Error() != "too little room" || got.Len() > 0 {
+		t.Errorf("%d bytes, %v", got.Len(), err)
+	}
+	stop()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}
