@@ -331,12 +331,12 @@ func TestAKeyThatIsRefusedAndTakenAgainIsTold(t *testing.T) {
 	}
 	p := r.launch(r.withFile(file, "run")).ready()
 	r.handIn([]run.ID{"key0000001"})
-	refused := to.waitFor(1, "api.refused")
+	to.waitFor(1, "api.refused")
 	plant(t, key, r.sim.Key())
 	p.reload(file, text, "configuration and key read again")
 	to.waitFor(1, "api.accepted")
 	to.waitFor(1, "run.stored")
-	if refused = to.waitFor(1, "api.refused"); len(refused) != 1 {
+	if refused := to.waitFor(1, "api.refused"); len(refused) != 1 {
 		t.Errorf("told %d times", len(refused))
 	}
 	if code := p.stop(); code != exitDone {
