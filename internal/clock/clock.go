@@ -140,7 +140,7 @@ func (c *Clock) skew(hostname string, step time.Duration) (time.Duration, bool) 
 	if h == nil {
 		return 0, false
 	}
-	var skews []time.Duration
+	skews := make([]time.Duration, 0, samples)
 	for _, s := range h.samples {
 		if (s.step - step).Abs() <= time.Second {
 			skews = append(skews, s.skew)

@@ -170,17 +170,22 @@ func (p *Pool) window(now time.Duration) (w plan.Window, who []plan.Candidate) {
 	w = plan.Window{
 		Now: now, Rate: int64(link), Workers: p.workers, MaxOpen: p.maxOpen, Scarce: p.scarce.on,
 	}
+	near := p.nearest(now)
+	w.Assets = make([]plan.Near, 0, len(p.flights)+len(near))
+	who = make([]plan.Candidate, 0, len(p.flights)+len(near))
 	servers := map[string]int{}
+	var clocks []time.Time // of each server, now
 	add := func(c plan.Candidate, n plan.Near) {
 		at, ok := servers[c.Host]
 		if !ok {
 			at = len(w.Servers)
 			servers[c.Host] = at
 			w.Servers = append(w.Servers, p.server(c.Host, now, link))
+			clocks = append(clocks, p.Clock.Server(c.Host))
 		}
 		n.Server = at
-		n.Death, n.Unknown = p.on(c, c.Death, now), c.Death.IsZero()
-		n.Deadline = p.on(c, c.Deadline, now)
+		n.Death, n.Unknown = on(clocks[at], c.Death, now), c.Death.IsZero()
+		n.Deadline = on(clocks[at], c.Deadline, now)
 		if n.Unknown {
 			n.Death = n.Deadline
 		}
@@ -193,21 +198,32 @@ func (p *Pool) window(now time.Duration) (w plan.Window, who []plan.Candidate) {
 			add(f.Candidate, p.flying(f))
 		}
 	}
-	if p.volume.offline || p.volume.full || p.stopping {
-		return w, who // nothing can be started
-	}
-	for _, c := range p.backlog.Nearest(now, nearest) {
+	for _, c := range near {
 		add(c, p.waiting(c))
 	}
 	return w, who
 }
 
+// nearest is what waits and dies first; nothing where nothing can be started. The
+// pool is locked.
+func (p *Pool) nearest(now time.Duration) []plan.Candidate {
+	if p.volume.offline || p.volume.full || p.stopping {
+		return nil
+	}
+	return p.backlog.Nearest(now, nearest)
+}
+
 // on is a time of the candidate's server on the timeline of now.
 func (p *Pool) on(c plan.Candidate, at time.Time, now time.Duration) time.Duration {
+	return on(p.Clock.Server(c.Host), at, now)
+}
+
+// on is a time of a clock that stands at this now, on the timeline of now.
+func on(clock, at time.Time, now time.Duration) time.Duration {
 	if at.IsZero() {
 		return now
 	}
-	return now + at.Sub(p.Clock.Server(c.Host))
+	return now + at.Sub(clock)
 }
 
 func (p *Pool) server(name string, now time.Duration, link float64) plan.Server {
