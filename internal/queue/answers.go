@@ -31,6 +31,8 @@ type answers struct {
 	dir   string
 	files [64]sync.Mutex // before mu
 
+	writers sync.Pool // of *bufio.Writer
+
 	mu    sync.Mutex
 	known map[run.ID]*list.Element // of *answer
 	order list.List                // the last one used first
@@ -50,7 +52,10 @@ type assetName struct {
 }
 
 func newAnswers(stateDir string) *answers {
-	return &answers{dir: filepath.Join(stateDir, "answers"), known: make(map[run.ID]*list.Element)}
+	return &answers{
+		dir: filepath.Join(stateDir, "answers"), known: make(map[run.ID]*list.Element),
+		writers: sync.Pool{New: func() any { return bufio.NewWriterSize(nil, 64<<10) }},
+	}
 }
 
 // Answer is what the API said about a run, all answers united; false where
@@ -206,7 +211,7 @@ func (s *answers) write(id run.ID, a run.Answer) (size int64, err error) {
 	if err != nil {
 		return 0, err
 	}
-	err = encode(f, a)
+	err = s.encode(f, a)
 	if err == nil {
 		size, err = f.Seek(0, io.SeekCurrent)
 	}
@@ -221,14 +226,19 @@ func (s *answers) write(id run.ID, a run.Answer) (size int64, err error) {
 
 // encode writes an answer as JSON, with one asset in memory at a time: it may list
 // 20,000 of them.
-func encode(f io.Writer, a run.Answer) error {
+func (s *answers) encode(f io.Writer, a run.Answer) error {
 	assets := a.Assets
 	a.Assets = nil // left out of the head, they come last
 	head, err := json.Marshal(a)
 	if err != nil {
 		return fmt.Errorf("answer of run %q: %w", a.Run, err)
 	}
-	w := bufio.NewWriterSize(f, 64<<10)
+	w := s.writers.Get().(*bufio.Writer)
+	w.Reset(f)
+	defer func() {
+		w.Reset(nil)
+		s.writers.Put(w)
+	}()
 	_, _ = w.Write(head[:len(head)-len("}")]) // Flush tells of trouble
 	for i, l := range assets {
 		data, err := json.Marshal(l)

@@ -260,7 +260,7 @@ func (c *counter) Write(p []byte) (int, error) {
 
 func TestALargeAnswerIsWrittenInPieces(t *testing.T) {
 	var c counter
-	if err := encode(&c, *answerOf("abcd", 5000)); err != nil {
+	if err := newAnswers(t.TempDir()).encode(&c, *answerOf("abcd", 5000)); err != nil {
 		t.Fatal(err)
 	}
 	if c.largest > 64<<10 || c.bytes < 5*c.largest {

@@ -13,6 +13,7 @@
 package storage
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -130,6 +131,8 @@ type Volume struct {
 	room   room
 	keeper keeper
 
+	writers sync.Pool // of *bufio.Writer, for records
+
 	mu    sync.Mutex
 	inUse map[string]bool // hashes of the parts that are open or in the keeper
 }
@@ -148,6 +151,7 @@ func New(c Config, d Deps) (*Volume, error) {
 	v := &Volume{Config: c, deps: d, sys: systemCalls(), names: n, boot: bootID(), inUse: map[string]bool{}}
 	v.sys.timed(d.Timed)
 	v.masked = c.DirMode.Perm()&umask() != 0
+	v.writers.New = func() any { return bufio.NewWriterSize(nil, mostBuffered) }
 	v.keeper.init()
 	v.minFree.Store(c.MinFree)
 	return v, nil

@@ -29,7 +29,12 @@ func (d *folder) writePieces(name string, fill func(w io.Writer) error, durable 
 	if err != nil {
 		return v.explain("making", d.path(name), err)
 	}
-	w := bufio.NewWriterSize(&appender{v: v, f: f}, mostBuffered)
+	w := v.writers.Get().(*bufio.Writer)
+	w.Reset(&appender{v: v, f: f})
+	defer func() {
+		w.Reset(nil)
+		v.writers.Put(w)
+	}()
 	if err = fill(w); err == nil {
 		err = w.Flush()
 	}
