@@ -51,7 +51,7 @@ func table() []key {
 		{name: "download.workers", initial: "16", kind: count(1)},
 		{name: "download.connections", initial: "16", kind: count(1)},
 		{name: "download.max_open", initial: "256", kind: count(0)},
-		{name: "download.host_rate", initial: "0", kind: number(true), later: later},
+		{name: "download.host_rate", initial: "0", kind: number(true)},
 		{name: "download.max_rate", initial: "0", kind: byteRate(), live: live},
 		{name: "download.proxy", kind: proxyURL()},
 		{name: "download.margin", initial: "2m", kind: duration(), live: live},

@@ -68,7 +68,7 @@ func affordable(open int) int {
 func poolConfig(c *config.Config) download.Config {
 	d := c.Download
 	return download.Config{
-		Workers: d.Workers, MaxOpen: affordable(d.MaxOpen), Margin: d.Margin, GiveUpAfter: d.GiveUpAfter, LostAfter: d.LostAfter,
+		Workers: d.Workers, MaxOpen: affordable(d.MaxOpen), HostRate: d.HostRate, Margin: d.Margin, GiveUpAfter: d.GiveUpAfter, LostAfter: d.LostAfter,
 		Numbered: strings.Contains(c.Storage.FileName, "{index}"),
 	}
 }

@@ -79,7 +79,7 @@ func (w *attempt) run(ctx context.Context) {
 	if !w.open(ctx) {
 		return
 	}
-	req := transfer.Request{Key: w.key, URL: url, Width: w.asset.Width, Height: w.asset.Height, Valve: &w.own.valve}
+	req := transfer.Request{Key: w.key, URL: url, Width: w.asset.Width, Height: w.asset.Height, Valve: &w.own.valve, Turn: w.turn}
 	w.p.Tell(run.Event{Kind: run.AssetStarted, Asset: w.key, Host: w.flight.host})
 	res, err := w.p.Fetcher.Fetch(ctx, req, w.part, w.progress())
 	w.outlived(ctx)
@@ -245,6 +245,24 @@ func (w *attempt) progress() func(done, total int64) {
 				took = 0 // of a part that is gone on with the first bytes are told, not the answer
 			}
 			w.answered(total, took)
+		}
+	}
+}
+
+// turn waits until the host may get one more request for the asset.
+func (w *attempt) turn(ctx context.Context) error {
+	p := w.p
+	for {
+		p.mu.Lock()
+		now := p.now()
+		at, ok := p.backlog.Further(w.flight.host, now)
+		p.mu.Unlock()
+		if ok {
+			return nil
+		}
+		rest(ctx, nil, at-now)
+		if err := context.Cause(ctx); err != nil {
+			return err
 		}
 	}
 }

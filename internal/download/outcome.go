@@ -86,10 +86,14 @@ func (w *attempt) heed(f *transfer.Failure, m moment) (wait time.Duration) {
 	}
 	wait, slowed := w.notice(f, m)
 	if slowed {
-		w.p.Tell(run.Event{
-			Kind: run.HostSlowed, Host: w.flight.host, Err: f,
-			Note: "next request in " + wait.Round(time.Millisecond).String(),
-		})
+		w.p.mu.Lock()
+		pace := w.p.backlog.Pace(w.t, w.p.now())
+		w.p.mu.Unlock()
+		note := "next request in " + wait.Round(time.Millisecond).String()
+		if pace > 0 {
+			note += fmt.Sprintf(", and no more than %.1f a second", pace)
+		}
+		w.p.Tell(run.Event{Kind: run.HostSlowed, Host: w.flight.host, Err: f, Note: note})
 	}
 	return wait
 }

@@ -31,6 +31,7 @@ import (
 type Config struct {
 	Workers     int           // assets at a time, at least 1
 	MaxOpen     int           // connections held open beside, at most; fixed at New, too
+	HostRate    float64       // requests a second to one host; 0: as many as it bears; fixed at New, too
 	Margin      time.Duration // a deadline is so long before death, see run.Asset.Deadline
 	GiveUpAfter time.Duration // how long answers must look final: loss rule (b)
 	LostAfter   time.Duration // from the run's end on: loss rule (d)
@@ -221,10 +222,12 @@ func New(c Config, d Deps) *Pool {
 		d.Random = rand.Float64
 	}
 	c.Workers = max(c.Workers, 1)
+	backlog := plan.New(c.Workers)
+	backlog.SetPace(max(c.HostRate, 0))
 	return &Pool{
 		Deps: d, workers: c.Workers, maxOpen: max(c.MaxOpen, 0), config: c, epoch: time.Now(),
 		wake: make(chan struct{}, 1), nudge: make(chan struct{}, 1), redirect: make(chan struct{}, 1),
-		backlog: plan.New(c.Workers),
+		backlog: backlog,
 		runs:    map[run.ID]*runState{},
 		cases:   map[run.Key]*caseNotes{},
 		flights: map[*plan.Ticket]*flight{},

@@ -83,10 +83,19 @@ func (p *Pool) ask(ctx context.Context, sizes *errgroup.Group, d plan.Decision, 
 		if _, asked := s.asked[c.Key]; asked || !c.Open || p.now() < s.seen(c.Host).quiet {
 			continue
 		}
-		if !sizes.TryGo(func() error { p.weigh(ctx, c); return nil }) {
+		ready := make(chan bool, 1)
+		if !sizes.TryGo(func() error {
+			if <-ready {
+				p.weigh(ctx, c)
+			}
+			return nil
+		}) {
 			return
 		}
-		s.asked[c.Key] = struct{}{}
+		_, turn := p.backlog.Further(c.Host, p.now())
+		if ready <- turn; turn {
+			s.asked[c.Key] = struct{}{}
+		}
 	}
 }
 

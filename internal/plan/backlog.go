@@ -3,9 +3,9 @@
 //
 // It guarantees that the order is by deadline, then by hand-in; that nothing
 // starts before its time, on a host that is closed, or twice at once; that a host
-// that has not answered lately gets one probe at a time, and that no host, slow or
-// dead, takes all workers while an asset of another one may start. Every step
-// costs O(log n) and an asset some 200 bytes.
+// that has not answered lately gets one probe at a time, that one which wants to be
+// asked less is, and that no host, slow or dead, takes all workers while an asset of
+// another one may start. Every step costs O(log n) and an asset some 200 bytes.
 //
 // It is pure: it holds no lock, no clock and no connection. Deadlines are wall
 // times, and only ordered; all else is time on the caller's monotonic clock, so
@@ -247,6 +247,9 @@ func (b *Backlog) NextAt() (at time.Duration, ok bool) {
 	}
 	if !b.closed.empty() && (!ok || b.closed.head().until < at) {
 		at, ok = b.closed.head().until, true
+	}
+	if !b.paced.empty() && (!ok || b.paced.head().rest < at) {
+		at, ok = b.paced.head().rest, true
 	}
 	return at, ok
 }

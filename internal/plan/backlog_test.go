@@ -41,6 +41,12 @@ func next(t *testing.T, b *plan.Backlog, now time.Duration) (*plan.Ticket, strin
 func opened(t *testing.T, workers int, hosts ...string) *plan.Backlog {
 	t.Helper()
 	b := plan.New(workers)
+	open(t, b, hosts...)
+	return b
+}
+
+func open(t *testing.T, b *plan.Backlog, hosts ...string) {
+	t.Helper()
 	for _, h := range hosts {
 		b.Put(plan.Run{}, plan.Asset{Key: run.Key{Run: "open", ID: h}, Host: h})
 		ticket, ok := b.Next(0)
@@ -50,7 +56,6 @@ func opened(t *testing.T, workers int, hosts ...string) *plan.Backlog {
 		b.Answered(ticket, 0)
 		b.Drop(ticket)
 	}
-	return b
 }
 
 func expectOrder(t *testing.T, b *plan.Backlog, now time.Duration, want ...string) {

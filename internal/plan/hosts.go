@@ -19,6 +19,8 @@ type host struct {
 	closedAt uint64        // the last pick before it was closed: what started until then tells nothing
 	answered time.Duration // last; -1: never
 	probe    *Ticket       // the one that is out
+	pace     pace
+	rest     time.Duration // no start before, for the pace's sake; 0: at once
 
 	in  *heap[*host] // where it stands; nil: it has nothing that may start
 	pos int32
@@ -40,11 +42,14 @@ type hosts struct {
 	full   heap[*host] // the same, but they have their share of the workers
 	unsure heap[*host] // may be probed, by their most urgent asset
 	closed heap[*host] // to be waited for, by time
+	paced  heap[*host] // may start something, but not yet, by time
+	fixed  float64     // pace of each, in requests a second; 0: learned
 }
 
 func newHosts() hosts {
 	first := func(a, b *host) bool { return urgent(a.ready.head(), b.ready.head()) }
 	until := func(a, b *host) bool { return a.until < b.until }
+	rest := func(a, b *host) bool { return a.rest < b.rest }
 	pos := func(h *host) *int32 { return &h.pos }
 	return hosts{
 		known:  map[string]*host{},
@@ -53,6 +58,7 @@ func newHosts() hosts {
 		full:   heap[*host]{less: first, at: pos},
 		unsure: heap[*host]{less: first, at: pos},
 		closed: heap[*host]{less: until, at: pos},
+		paced:  heap[*host]{less: rest, at: pos},
 	}
 }
 
@@ -70,7 +76,7 @@ func (s *hosts) host(name string) *host {
 		}
 		s.tidyAt = max(hostsKept, 2*len(s.known))
 	}
-	h := &host{name: name, ready: heap[*item]{less: urgent, at: itemPos}, answered: -1}
+	h := &host{name: name, ready: heap[*item]{less: urgent, at: itemPos}, answered: -1, pace: pace{rate: s.fixed}}
 	s.known[name] = h
 	return h
 }
@@ -82,6 +88,8 @@ func (b *Backlog) place(h *host) {
 	case h.until > 0:
 		in = &b.closed
 	case h.ready.empty() || h.probe != nil:
+	case h.rest > 0:
+		in = &b.paced
 	case !h.open:
 		in = &b.unsure
 	case b.workers > 1 && h.running >= b.workers-1:
@@ -106,11 +114,18 @@ func (b *Backlog) place(h *host) {
 // Closed is how many hosts are to be left alone for a while.
 func (b *Backlog) Closed() int { return len(b.closed.all) }
 
-// reopen ends the wait of hosts whose time has come, and reports whether any did.
+// reopen ends the wait of hosts whose time has come, or whose next turn has, and
+// reports whether any did.
 func (b *Backlog) reopen(now time.Duration) (some bool) {
 	for !b.closed.empty() && b.closed.head().until <= now {
 		h := b.closed.head()
 		h.until = 0
+		b.place(h)
+		some = true
+	}
+	for !b.paced.empty() && b.paced.head().rest <= now {
+		h := b.paced.head()
+		h.rest = 0
 		b.place(h)
 		some = true
 	}
@@ -154,6 +169,7 @@ func (b *Backlog) start(t *Ticket, now time.Duration) {
 		h.open = false
 	}
 	h.running++
+	h.rest = h.pace.asked(now, false)
 	if !h.open && h.probe == nil {
 		h.probe = t
 		b.probes++
@@ -201,7 +217,7 @@ func (b *Backlog) Answered(t *Ticket, now time.Duration) (back bool) {
 // was closed for a reason stays so, as by Slow.
 func (b *Backlog) Spoke(t *Ticket, now time.Duration, p Pause) (wait time.Duration) {
 	if t.host.strikes > 0 && !t.host.open {
-		return b.Slow(t, now, p)
+		return b.shut(t, now, p)
 	}
 	b.Answered(t, now)
 	return 0
@@ -242,8 +258,15 @@ type Pause struct {
 // Slow notes that the host turned the ticket's request away for its own sake: it
 // is closed, and gets its next probe after the wait that is given back. Requests
 // that were under way when it was closed are one failure with the one that closed
-// it; of theirs only Least counts.
+// it; of theirs only Least counts. Its pace may be lowered.
 func (b *Backlog) Slow(t *Ticket, now time.Duration, p Pause) (wait time.Duration) {
+	if t.host.probe != t {
+		t.host.pace.away(t.item.seq, now)
+	}
+	return b.shut(t, now, p)
+}
+
+func (b *Backlog) shut(t *Ticket, now time.Duration, p Pause) (wait time.Duration) {
 	h := t.host
 	wait = p.Least
 	if t.pick > h.closedAt {
@@ -293,5 +316,5 @@ func (b *Backlog) Silent(t *Ticket, now time.Duration, p Pause) (wait time.Durat
 	if t.host.answered >= t.start {
 		return 0, false
 	}
-	return b.Slow(t, now, p), true
+	return b.shut(t, now, p), true
 }

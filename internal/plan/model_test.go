@@ -32,10 +32,13 @@ type modelHost struct {
 	closedAt int // picks so far when it was closed
 	answered time.Duration
 	probe    *plan.Ticket
+	turn     time.Duration // when there may be a request again
+	extra    bool          // the last one began no transfer
 }
 
 type model struct {
 	workers int
+	every   time.Duration // from one request to a host to the next; 0: none
 	assets  []*modelAsset
 	hosts   map[string]*modelHost
 	pickOf  map[*plan.Ticket]int
@@ -127,7 +130,7 @@ func (m *model) next() *modelAsset {
 	var free, rest *modelAsset
 	for _, a := range m.assets {
 		h := m.host(a.a.Host)
-		if a.ticket != nil || a.room || a.at > m.now || h.until > m.now || !h.open && h.probe != nil {
+		if a.ticket != nil || a.room || a.at > m.now || h.until > m.now || h.turn > m.now || !h.open && h.probe != nil {
 			continue
 		}
 		better := func(than *modelAsset) bool { return than == nil || before(a, than) }
@@ -152,6 +155,7 @@ func (m *model) started(a *modelAsset, t *plan.Ticket) {
 		h.open = false
 	}
 	a.ticket, a.fetching = t, a.a.Host
+	h.turn, h.extra = m.now+m.every, false
 	m.picks++
 	m.pickOf[t], m.start[t] = m.picks, m.now
 	if !h.open && h.probe == nil {
@@ -184,7 +188,7 @@ func (m *model) answered(a *modelAsset) {
 	h := m.host(a.fetching)
 	h.answered = m.now
 	if !h.open && m.pickOf[a.ticket] > h.closedAt {
-		*h = modelHost{open: true, answered: m.now, closedAt: h.closedAt}
+		*h = modelHost{open: true, answered: m.now, closedAt: h.closedAt, turn: h.turn, extra: h.extra}
 	}
 }
 
@@ -385,6 +389,22 @@ func (m *machine) undecided(t *rapid.T) {
 	m.b.Undecided(a.ticket, m.now, plan.Pause{Random: 1})
 }
 
+func (m *machine) further(t *rapid.T) {
+	name := rapid.SampledFrom([]string{"a", "b", "c"}).Draw(t, "host")
+	h := m.host(name)
+	turn := h.turn
+	if h.extra {
+		turn += m.every
+	}
+	at, ok := m.b.Further(name, m.now)
+	if ok != (turn <= m.now) || !ok && at != turn {
+		t.Fatalf("one more request to %s: %v at %v, its turn is at %v", name, ok, at, turn)
+	}
+	if ok {
+		h.turn, h.extra = m.now+m.every, true
+	}
+}
+
 func (m *machine) room(*rapid.T) {
 	if k, ok := m.b.NeedsRoom(); ok {
 		m.find(k).room, m.find(k).at = false, 0
@@ -405,13 +425,17 @@ func (m *machine) pass(t *rapid.T) {
 func TestBacklogDoesWhatThePlainModelDoes(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		workers := rapid.IntRange(1, 5).Draw(t, "workers")
+		every := rapid.SampledFrom([]time.Duration{0, time.Second, 20 * time.Second}).Draw(t, "every")
 		m := &machine{b: plan.New(workers), model: model{
-			workers: workers, hosts: map[string]*modelHost{},
+			workers: workers, every: every, hosts: map[string]*modelHost{},
 			pickOf: map[*plan.Ticket]int{}, start: map[*plan.Ticket]time.Duration{},
 		}}
+		if m.b.SetPace(1e9); every > 0 { // so many that it is none, or that one
+			m.b.SetPace(1 / every.Seconds())
+		}
 		steps := []func(*rapid.T){
 			m.put, m.put, m.put, m.put, m.put, m.put, m.next, m.next, m.next, m.next, m.back, m.back,
-			m.overdue, m.hold, m.answer, m.answer, m.slowed, m.silent, m.spoke, m.undecided, m.room, m.dropRun, m.pass,
+			m.overdue, m.hold, m.answer, m.answer, m.slowed, m.silent, m.spoke, m.undecided, m.further, m.room, m.dropRun, m.pass,
 		}
 		for range rapid.SampledFrom([]int{10, 100, 1000}).Draw(t, "length") {
 			rapid.SampledFrom(steps).Draw(t, "step")(t)

@@ -28,12 +28,12 @@ func (it *item) candidate() Candidate {
 func (t *Ticket) Candidate() Candidate { return t.item.candidate() }
 
 // Nearest is up to n assets that may start now, the most urgent first, without
-// regard to how many workers a host may have. It costs O(n log n), however many
+// regard to how many workers a host may have, and to its pace. It costs O(n log n), however many
 // wait.
 func (b *Backlog) Nearest(now time.Duration, n int) []Candidate {
 	b.Promote(now)
 	var heaps []*heap[*item]
-	for _, hosts := range []*heap[*host]{&b.free, &b.full, &b.unsure} {
+	for _, hosts := range []*heap[*host]{&b.free, &b.full, &b.unsure, &b.paced} {
 		for _, h := range hosts.all {
 			heaps = append(heaps, &h.ready)
 		}
@@ -96,7 +96,7 @@ func nearest(heaps []*heap[*item], n int) (near []Candidate) {
 // one have their share of the workers, as in Next.
 func (b *Backlog) Take(key run.Key, now time.Duration) (*Ticket, bool) {
 	it := b.find(key)
-	if it == nil || it.state != ready || it.host.in == nil || it.host.in == &b.closed {
+	if it == nil || it.state != ready || it.host.in == nil || it.host.in == &b.closed || it.host.in == &b.paced {
 		return nil, false
 	}
 	if it.host.in == &b.unsure && b.manyProbes() && !b.free.empty() {

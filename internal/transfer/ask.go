@@ -52,11 +52,16 @@ func (f *fetch) ask(ctx context.Context, q query) (*answer, error) {
 	if err != nil {
 		return nil, &Failure{Class: unreadable(err, Nothing), Err: err}
 	}
-	seen := map[string]bool{}
+	seen, home := map[string]bool{}, at.host
 	for {
 		seen[at.String()] = true
 		if err := f.c.check(at); err != nil {
 			return nil, &Failure{Class: Rule, Host: at.host, Err: fmt.Errorf("%s: %w", at.source(), err)}
+		}
+		if at.host == home {
+			if err := f.turn(ctx); err != nil {
+				return nil, err
+			}
 		}
 		a, err := f.send(ctx, at, q)
 		if err != nil {
@@ -84,6 +89,15 @@ func (f *fetch) ask(ctx context.Context, q query) (*answer, error) {
 		}
 		at = next
 	}
+}
+
+// turn waits until one more request may be made to the URL's host. The first one's
+// turn was when the transfer began.
+func (f *fetch) turn(ctx context.Context) error {
+	if !f.begun.Swap(true) || f.req.Turn == nil {
+		return nil
+	}
+	return f.req.Turn(ctx)
 }
 
 // unreadable is the class of a URL that could not be taken: Rule for a scheme

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"sync/atomic"
 
 	"github.com/assetd/assetd/internal/run"
 	"github.com/assetd/assetd/internal/signedurl"
@@ -23,6 +24,7 @@ type fetch struct {
 	part     Part
 	progress func(done, total int64)
 	mem      *buffer
+	begun    atomic.Bool // a request was made
 
 	have     int64 // bytes in the part that belong to the object
 	mark     run.PartMark

@@ -90,6 +90,11 @@ type Request struct {
 	Width  *int    // pixels, as the API has it; nil: not told
 	Height *int
 	Valve  *Valve // holds the transfer open at a trickle; nil: it is never held
+
+	// Turn waits until the URL's host may be asked once more for this asset; its error
+	// is that of the context, which ends the wait. It comes before each request to that
+	// host but the first, from several goroutines at once. nil: at any time.
+	Turn func(ctx context.Context) error
 }
 
 // Result is a part that is whole.

@@ -1,0 +1,142 @@
+package plan
+
+import "time"
+
+// How the pace of a host is learned.
+const (
+	lowerEvery  = 10 * time.Second
+	leastPace   = 0.5              // requests a second
+	regain      = 0.1              // of the pace before it was lowered, every lowerEvery
+	leastRegain = 0.5              // requests a second, every lowerEvery
+	paceKept    = 10 * time.Minute // after the host last wanted to be asked less
+	countSpan   = 5 * time.Second
+	atOnce      = 100 * time.Millisecond
+)
+
+// pace is how many requests a second a host gets: a fixed number, or one that is
+// learned of its throttling. One that never throttled is not paced at all.
+//
+// Two different assets turned away for the host's own sake within 10 s lower it: to
+// half of what it was, or of the requests that were made in the last 5 to 10 s if
+// that is less, at most once in 10 s and never below 0.5 a second. One asset alone
+// may be refused for its own sake, and a probe of a closed host says that it is
+// closed still, not how much it bears. Every 10 s a tenth of the pace before comes
+// back, 0.5 a second at least, and 10 min after it was last lowered it is over. What
+// a tenth of a second holds may be asked for at once.
+type pace struct {
+	rate    float64       // requests a second when it was last lowered, or fixed; 0: not paced
+	step    float64       // by which it grows; 0: it is fixed
+	lowered time.Duration // when
+	due     time.Duration // when the next request would come were all of them evenly apart
+	extra   bool          // the last request began no transfer
+
+	turned   uint32 // the asset that was turned away last, by its order of arrival
+	turnedAt time.Duration
+	wasAway  bool // there was one
+
+	// The requests in the span that began at since, and in the one before.
+	since       time.Duration
+	now, before int
+}
+
+// at is the pace at that time, in requests a second; 0: none.
+func (p *pace) at(now time.Duration) float64 {
+	if p.rate <= 0 || p.step <= 0 {
+		return p.rate
+	}
+	if now-p.lowered >= paceKept {
+		p.rate = 0
+		return 0
+	}
+	return p.rate + p.step*float64((now-p.lowered)/lowerEvery)
+}
+
+// every is the time from one request to the next; 0: none.
+func (p *pace) every(now time.Duration) time.Duration {
+	if r := p.at(now); r > 0 {
+		return time.Duration(float64(time.Second) / r)
+	}
+	return 0
+}
+
+// asked notes a request, and returns when there may be another; 0: at once.
+func (p *pace) asked(now time.Duration, extra bool) (next time.Duration) {
+	switch d := now - p.since; {
+	case d >= 2*countSpan:
+		p.before, p.now, p.since = 0, 0, now
+	case d >= countSpan:
+		p.before, p.now, p.since = p.now, 0, p.since+countSpan
+	}
+	p.now++
+	every := p.every(now)
+	if p.extra = extra; every == 0 {
+		return 0
+	}
+	p.due = max(p.due, now) + every
+	if next = p.next(every); next <= now {
+		return 0
+	}
+	return next
+}
+
+func (p *pace) next(every time.Duration) time.Duration { return p.due - max(atOnce-every, 0) }
+
+// further is from when on a request that begins no transfer may be made. After one
+// such an asset that waits has the next turn: an interval more is left to it.
+func (p *pace) further(now time.Duration) time.Duration {
+	every := p.every(now)
+	switch {
+	case every == 0:
+		return 0
+	case p.extra:
+		return p.next(every) + every
+	}
+	return p.next(every)
+}
+
+// seen is how many requests a second were made lately.
+func (p *pace) seen(now time.Duration) float64 {
+	over := now - p.since
+	if p.before > 0 {
+		over += countSpan
+	}
+	return float64(p.now+p.before) / max(over, time.Second).Seconds()
+}
+
+// away notes that an asset was turned away by its host, which was open.
+func (p *pace) away(asset uint32, now time.Duration) {
+	another := p.wasAway && p.turned != asset && now-p.turnedAt < lowerEvery
+	p.turned, p.turnedAt, p.wasAway = asset, now, true
+	fixed := p.rate > 0 && p.step <= 0
+	r := p.at(now)
+	if fixed || !another || r > 0 && now-p.lowered < lowerEvery {
+		return
+	}
+	from := p.seen(now)
+	if r > 0 {
+		from = min(from, r)
+	}
+	p.rate, p.step, p.lowered = max(from/2, leastPace), max(from*regain, leastRegain), now
+}
+
+// SetPace gives every host that many requests a second, whatever it answers; 0: as
+// many as it bears, see pace. It comes before the first asset.
+func (b *Backlog) SetPace(requests float64) { b.fixed = requests }
+
+// Pace is how many requests a second the ticket's host gets; 0: as many as there
+// are to make.
+func (b *Backlog) Pace(t *Ticket, now time.Duration) float64 { return t.host.pace.at(now) }
+
+// Further takes a turn of the host's for a request that begins no transfer: for a
+// size, or for more of an asset that is being fetched. At most every other request
+// is such a one while assets of the host may start. It costs nothing where the host
+// is not paced. at: there is no turn now, ask again then.
+func (b *Backlog) Further(host string, now time.Duration) (at time.Duration, ok bool) {
+	h := b.host(host)
+	if at := h.pace.further(now); at > now {
+		return at, false
+	}
+	h.rest = h.pace.asked(now, true)
+	b.place(h)
+	return 0, true
+}
