@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"io"
 	"os"
 	"os/signal"
@@ -44,10 +45,9 @@ func (a *app) run(ctx context.Context) error {
 	defer log.flush()
 	log.warn(warnings)
 	key, err := c.APIKey()
-	if err == nil {
-		_, err = c.Hook.Secret()
-	}
-	if err != nil {
+	secrets, err2 := secretsOf(c)
+	_, err3 := c.Hook.Secret()
+	if err = errors.Join(err, err2, err3); err != nil {
 		log.Error("assetd does not start", zap.Error(err))
 		return codedError{exitConfig, nil} // the log has said it
 	}
@@ -58,7 +58,7 @@ func (a *app) run(ctx context.Context) error {
 	signal.Notify(hangup, syscall.SIGHUP)
 	defer signal.Stop(hangup)
 	err = daemon.Run(ctx, daemon.Options{
-		Config: c, Key: key, Log: log.Logger, Version: versionText(), Built: built(), Reload: hangup, Relog: log.configure,
+		Config: c, Key: key, Secrets: secrets, Log: log.Logger, Version: versionText(), Built: built(), Reload: hangup, Relog: log.configure,
 		Load: func() (*config.Config, string, error) {
 			c, warnings, err := a.read()
 			log.warn(warnings)
@@ -74,6 +74,14 @@ func (a *app) run(ctx context.Context) error {
 		return codedError{exitError, nil} // as above
 	}
 	return nil
+}
+
+// secretsOf reads the secrets of the HTTP side.
+func secretsOf(c *config.Config) (daemon.Secrets, error) {
+	token, err1 := c.Server.Token()
+	add, err2 := c.Server.AddToken()
+	webhook, err3 := c.Webhook.Secret()
+	return daemon.Secrets{Token: token, AddToken: add, Webhook: webhook}, errors.Join(err1, err2, err3)
 }
 
 // daemonLog is the log with what can change of it while the daemon runs.

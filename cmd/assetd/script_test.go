@@ -58,6 +58,7 @@ func TestScripts(t *testing.T) {
 func scriptConfig(data string, sim *simulator.Sim) []byte {
 	return []byte(`data_dir: ` + data + `
 shutdown_grace: 1s
+server: {listen: ""}
 api: {base_url: "` + sim.APIURL() + `", rate: 1000, burst: 1000}
 poll: {min_interval: 100ms, max_interval: 1s}
 drop: {settle: 100ms, rescan: 500ms}

@@ -49,7 +49,7 @@ func (c *Config) LaterSteps() string {
 	var names []string
 	for _, k := range table() {
 		v := show(c.values[k.name])
-		if !k.later || v == show(k.standard()) || k.name == "server.listen" && v == "" { // only the socket: that is how it is
+		if !k.later || v == show(k.standard()) {
 			continue
 		}
 		names = append(names, k.name)

@@ -62,11 +62,11 @@ func table() []key {
 		{name: "download.allow_http", initial: "false", kind: flag()},
 		{name: "download.allow_networks", kind: networks()},
 
-		{name: "server.listen", initial: "127.0.0.1:7433", kind: listen(), later: later},
-		{name: "server.token_file", kind: secretFile(), later: later},
-		{name: "server.add_token_file", kind: secretFile(), later: later},
+		{name: "server.listen", initial: "127.0.0.1:7433", kind: listen()},
+		{name: "server.token_file", kind: secretFile()},
+		{name: "server.add_token_file", kind: secretFile()},
 
-		{name: "webhook.secret_file", kind: secretFile(), later: later},
+		{name: "webhook.secret_file", kind: secretFile()},
 
 		{name: "hook.command", kind: command(), live: live},
 		{name: "hook.url", kind: hookURL(), live: live},

@@ -30,6 +30,7 @@ import (
 type Options struct {
 	Config  *config.Config
 	Key     string // the API key; empty: the API refuses, told loudly, and nothing else happens
+	Secrets Secrets
 	Log     *zap.Logger
 	Version string
 	Built   time.Time        // when this program was; zero: nobody knows
@@ -39,6 +40,9 @@ type Options struct {
 	// Relog takes the log's new level and format.
 	Relog func(c config.Log)
 }
+
+// Secrets are those of the HTTP side; empty ones are not set.
+type Secrets struct{ Token, AddToken, Webhook string }
 
 // overtime is what a stop may take beyond shutdown_grace: for whole assets to get
 // their names and runs their manifests. The unit's TimeoutStopSec is longer.
@@ -110,7 +114,8 @@ func open(o Options) (*daemon, error) {
 		return nil, err
 	}
 	metrics := server.NewMetrics(o.Version)
-	d.told = append(d.told, counted(metrics))
+	events := server.NewEvents()
+	d.told = append(d.told, counted(metrics), events.Tell)
 	q, err := openQueue(c, queue.Options{Tell: d.tell, Timed: metrics.Committed}, o.Log)
 	if err != nil {
 		return nil, err
@@ -130,11 +135,9 @@ func open(o Options) (*daemon, error) {
 	d.keepers()
 	d.gauges = &gauges{status: d.status, engine: d.engine, inbox: d.inbox, state: c.State.Dir}
 	metrics.Watch(d.gauges)
-	d.server = server.New(server.Deps{
-		Path: c.State.Socket(), Runs: q, Checks: d.status, Now: now{d.status, d.engine.pool}, Risks: d.engine.pool, Metrics: metrics,
-		Care: d.care, Stock: d.care,
-		Copies: d.backups,
-	})
+	if d.server, err = d.newServer(metrics, events); err != nil {
+		return nil, errors.Join(err, q.Close())
+	}
 	return d, nil
 }
 

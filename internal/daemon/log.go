@@ -239,7 +239,7 @@ func (t *teller) pass(kind run.EventKind) (leftOut int, ok bool) {
 func repeats(k run.EventKind) bool {
 	switch k {
 	case run.PollRefused, run.AssetRetry, run.APIRefused, run.APIDown, run.RateLowered, run.HostSlowed, run.HostBack,
-		run.DropTrouble, run.FileSkipped, inbox.FileTrouble, run.QueueTrouble, run.ManifestTrouble, storage.NameTrouble, run.ClockSkewed, run.StageRecovered, notify.Failed:
+		run.DropTrouble, run.FileSkipped, inbox.FileTrouble, run.QueueTrouble, run.ManifestTrouble, storage.NameTrouble, run.ClockSkewed, run.StageRecovered, run.ListenTrouble, run.WebhookOdd, notify.Failed:
 		return true
 	}
 	return false
@@ -250,12 +250,12 @@ func level(k run.EventKind) zapcore.Level {
 	case run.AssetStarted, run.AssetKept, run.RunKnown, run.BackupMade, notify.Told:
 		return zapcore.DebugLevel
 	case run.AssetGone, run.AtRisk, run.APIRefused, run.VolumeOffline, run.DiskLow, run.QueueTrouble, run.ManifestTrouble,
-		run.StageRecovered, run.RunGivenUp, run.DropTrouble, run.BackupTrouble, notify.GivenUp, notify.Gone:
+		run.StageRecovered, run.RunGivenUp, run.DropTrouble, run.BackupTrouble, run.ListenTrouble, notify.GivenUp, notify.Gone:
 		return zapcore.ErrorLevel
 	case run.QueueLarge, run.PollRefused, run.AssetRetry, run.APIDown, run.RateLowered, run.HostSlowed, run.HostCuts, run.FileRejected, run.FileSkipped,
 		inbox.FileTrouble, inbox.WatchLost, storage.SyncUnsupported, storage.NameTrouble,
 		run.StatusUnknown, run.ListIgnored, run.Quarantined, run.LabelsLate, run.ClockSkewed, run.AssetAgain,
-		run.BackupSkipped, run.RetentionHeld, run.RetentionFailed, notify.Failed, notify.Forgotten:
+		run.BackupSkipped, run.RetentionHeld, run.RetentionFailed, run.WebhookOdd, notify.Failed, notify.Forgotten:
 		return zapcore.WarnLevel
 	}
 	return zapcore.InfoLevel

@@ -76,6 +76,8 @@ func ends(k run.EventKind) []run.EventKind {
 		return []run.EventKind{run.DiskLow}
 	case run.DropBack:
 		return []run.EventKind{run.DropTrouble}
+	case run.ListenBack:
+		return []run.EventKind{run.ListenTrouble}
 	case run.RunAccepted, run.RunEnded, run.RunSettled, run.AssetKept: // each was committed
 		return []run.EventKind{run.QueueTrouble}
 	}
@@ -94,7 +96,7 @@ func (s *status) note(e run.Event) (news bool) {
 		delete(s.faults, k)
 	}
 	switch e.Kind {
-	case run.APIRefused, run.APIDown, run.VolumeOffline, run.DiskLow, run.DropTrouble, run.QueueTrouble:
+	case run.APIRefused, run.APIDown, run.VolumeOffline, run.DiskLow, run.DropTrouble, run.QueueTrouble, run.ListenTrouble:
 		f, known := s.faults[e.Kind]
 		if !known {
 			f.since = time.Now()
@@ -257,7 +259,7 @@ func (s *status) Ready() server.Health {
 	if !s.up {
 		h.Reasons = append(h.Reasons, "the drop directory has not been looked at since the start")
 	}
-	kinds := []run.EventKind{run.APIRefused, run.VolumeOffline, run.DiskLow, run.DropTrouble, run.QueueTrouble}
+	kinds := []run.EventKind{run.APIRefused, run.VolumeOffline, run.DiskLow, run.DropTrouble, run.QueueTrouble, run.ListenTrouble}
 	h.Reasons = append(h.Reasons, s.reasons(kinds)...)
 	h.OK = len(h.Reasons) == 0
 	return h

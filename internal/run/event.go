@@ -99,6 +99,9 @@ const (
 	ManifestTrouble EventKind = "manifest cannot be written"
 	ClockSkewed     EventKind = "local clock differs from the server's"
 	StageRecovered  EventKind = "panic in a stage, carried on"
+	ListenTrouble   EventKind = "server.listen cannot be opened"
+	ListenBack      EventKind = "server.listen is open"
+	WebhookOdd      EventKind = "webhook that names no run"
 )
 
 // Tell takes events as they happen. It must be safe for concurrent use and

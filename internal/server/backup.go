@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -24,7 +25,8 @@ const backupTime = time.Hour
 func (s *Server) backup(w http.ResponseWriter, r *http.Request) {
 	end := time.Now().Add(backupTime)
 	control := http.NewResponseController(w)
-	if err := control.SetWriteDeadline(end); err != nil {
+	// The server's own limit for the request ends what is still answered, too.
+	if err := errors.Join(control.SetReadDeadline(end), control.SetWriteDeadline(end)); err != nil {
 		problem(w, http.StatusInternalServerError, err.Error())
 		return
 	}

@@ -1,4 +1,4 @@
-package server
+package server_test
 
 import (
 	"bytes"
@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/assetd/assetd/internal/server"
 )
 
 // copier gives this text as a copy, or fails.
@@ -35,9 +37,9 @@ func TestACopyOfTheQueueComesThroughTheSocketWhole(t *testing.T) {
 	}
 	defer os.RemoveAll(dir)
 	c := &copier{dir: dir, text: strings.Repeat("a queue\n", 1<<17)}
-	s := New(Deps{Path: filepath.Join(dir, "sock"), Copies: c})
+	s := open(t, server.Deps{Path: filepath.Join(dir, "sock"), Copies: c, Runs: shelf{}, Checks: checks{}, Now: busy{}})
 	var got bytes.Buffer
-	if err := NewClient(s.Path).Backup(t.Context(), &got); !errors.Is(err, ErrNoDaemon) {
+	if err := server.NewClient(s.Path).Backup(t.Context(), &got); !errors.Is(err, server.ErrNoDaemon) {
 		t.Errorf("without a daemon: %v", err)
 	}
 	l, err := s.Listen()
@@ -47,12 +49,12 @@ func TestACopyOfTheQueueComesThroughTheSocketWhole(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- s.Run(ctx, l) }()
-	if err := NewClient(s.Path).Backup(t.Context(), &got); err != nil || got.String() != c.text {
+	if err := server.NewClient(s.Path).Backup(t.Context(), &got); err != nil || got.String() != c.text {
 		t.Errorf("%d of %d bytes, %v", got.Len(), len(c.text), err)
 	}
 	c.err = errors.New("too little room")
 	got.Reset()
-	if err := NewClient(s.Path).Backup(t.Context(), &got); err == nil || err.Error() != "too little room" || got.Len() > 0 {
+	if err := server.NewClient(s.Path).Backup(t.Context(), &got); err == nil || err.Error() != "too little room" || got.Len() > 0 {
 		t.Errorf("%d bytes, %v", got.Len(), err)
 	}
 	stop()
@@ -60,3 +62,8 @@ func TestACopyOfTheQueueComesThroughTheSocketWhole(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// copies is a queue that cannot be copied.
+type copies struct{}
+
+func (copies) Copy(context.Context) (*os.File, error) { return nil, errors.New("no copy today") }

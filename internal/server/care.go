@@ -68,11 +68,13 @@ type Finding struct {
 // findingsBytes bounds the body with findings.
 const findingsBytes = 64 << 20
 
-func (s *Server) careRoutes(mux *http.ServeMux) {
-	mux.HandleFunc("POST /api/v1/runs/{id}/retry", s.retry)
-	mux.HandleFunc("POST /api/v1/runs/{id}/findings", s.mark)
-	mux.HandleFunc("DELETE /api/v1/runs/{id}", s.remove)
-	mux.HandleFunc("GET /api/v1/volume", func(w http.ResponseWriter, _ *http.Request) { reply(w, http.StatusOK, s.Stock.Volume()) })
+func (s *Server) careRoutes() []route {
+	return []route{
+		{"POST", "/api/v1/runs/{id}/retry", owners, s.retry},
+		{"POST", "/api/v1/runs/{id}/findings", owners, s.mark},
+		{"DELETE", "/api/v1/runs/{id}", owners, s.remove},
+		{"GET", "/api/v1/volume", owners, func(w http.ResponseWriter, _ *http.Request) { reply(w, http.StatusOK, s.Stock.Volume()) }},
+	}
 }
 
 func (s *Server) retry(w http.ResponseWriter, r *http.Request) {

@@ -101,7 +101,7 @@ func TestWhatCannotBeDoneToARunIsTold(t *testing.T) {
 
 func TestWhatNobodyMeantIsRefused(t *testing.T) {
 	n := &nurse{}
-	h := server.New(server.Deps{Runs: shelf{1}, Checks: checks{}, Now: busy{}, Care: n, Stock: n}).Handler()
+	h := open(t, server.Deps{Runs: shelf{1}, Checks: checks{}, Now: busy{}, Care: n, Stock: n}).Handler()
 	for _, c := range []struct {
 		method, path, body string
 		status             int
@@ -112,7 +112,7 @@ func TestWhatNobodyMeantIsRefused(t *testing.T) {
 		{http.MethodGet, "/api/v1/runs/run000000/retry", "", http.StatusMethodNotAllowed},
 	} {
 		w := httptest.NewRecorder()
-		h.ServeHTTP(w, httptest.NewRequest(c.method, c.path, strings.NewReader(c.body)))
+		h.ServeHTTP(w, request(c.method, c.path, c.body))
 		if w.Code != c.status {
 			t.Errorf("%s %s: %d, want %d: %s", c.method, c.path, w.Code, c.status, w.Body)
 		}

@@ -56,7 +56,10 @@ type Around struct {
 }
 
 // Space is the room of a file system, in bytes.
-type Space struct{ Free, Size int64 }
+type Space struct {
+	Free int64 `json:"free"`
+	Size int64 `json:"size"`
+}
 
 // queuePatience is how long a scrape waits for the queue, whose disk may hang. What
 // does not come is left out, and assetd_queue_up says so.

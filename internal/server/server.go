@@ -1,20 +1,22 @@
-// Package server answers what people and programs ask of a running daemon, over
-// its unix socket: runs, assets, health.
+// Package server answers what people and programs ask of a running daemon, over its
+// unix socket and, where that is switched on, at server.listen: runs, assets, status,
+// events, metrics, health; and it takes runs that are handed in, and the API's webhooks.
 //
-// It guarantees that nothing it answers holds a signed URL or the API key, and
-// that no request, however made, holds up a stage: it reads the queue, asks the
-// daemon how it is and what it is at, and passes on what people want of a run. Who may reach the socket is
-// decided by its file mode and its directory.
+// It guarantees that nothing it answers holds a signed URL or the API key, that no
+// request, however made, holds up a stage, and that what it took is on the disk before
+// it says so. Who may reach the socket is decided by its file mode and its directory;
+// who may ask at server.listen, by tokens, or where none is set by being on this
+// machine.
 package server
 
 import (
+	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"net"
+	"io"
+	"log"
 	"net/http"
-	"os"
 	"time"
 
 	"github.com/assetd/assetd/internal/run"
@@ -47,138 +49,120 @@ type Risks interface {
 	AtRisk() []run.Key
 }
 
-// Deps are what a server answers from.
+// Deps are what a server answers from. Path, Runs, Checks and Now are required.
 type Deps struct {
-	Path   string // of the socket
-	Runs   Runs
-	Checks Checks
-	Now    Now
-	Risks  Risks  // nil: nobody knows of any
-	Copies Copier // nil: no copy of the queue is given
-	// Metrics answers /metrics; nil: there is no such page.
-	Metrics http.Handler
-	Care    Care
+	Path    string // of the socket
+	Address string // host:port to listen at, too; empty: the socket alone
+	Tokens  Tokens // that are asked for at Address
+	Version string
+
+	Runs    Runs
+	Checks  Checks
+	Now     Now
+	Risks   Risks  // nil: nobody knows of any
+	Copies  Copier // nil: no copy of the queue is given
+	Care    Care   // what people want done to a run; nil: that is not offered, nor is Stock
 	Stock   Stock
+	Metrics http.Handler // answers /metrics; nil: there is no such page
+	Gauges  Gauges       // for the status; nil: it says less
+	Events  *Events      // nil: none are told
+
+	DropDir       string           // what is handed in is written there
+	WebhookSecret string           // switches the receiver on; needs Poker
+	Poker         Poker            // has known runs polled
+	Clock         func() time.Time // nil: time.Now
+	Tell          run.Tell         // takes what goes wrong; nil: nobody does
 }
 
-// Server serves the socket. Run may be called once.
-type Server struct{ Deps }
+// Server serves the socket and the address. Run may be called once.
+type Server struct {
+	Deps
+	started time.Time
+	asked   *gauges
+	webhook *receiver
+	remotes remotes
+}
 
-// New makes a server; it opens nothing yet.
-func New(d Deps) *Server { return &Server{d} }
-
-// Limits of a request: the socket is local, a stuck client must still end.
-const (
-	headerTime  = 5 * time.Second
-	requestTime = 30 * time.Second
-	headerBytes = 16 << 10
-	pageSize    = 1000
-)
-
-// Listen opens the socket with mode 0660, whatever the umask. A socket left by a
-// killed daemon is replaced: the caller holds the queue's lock, so it is nobody's.
-func (s *Server) Listen() (net.Listener, error) {
-	if info, err := os.Lstat(s.Path); err == nil && info.Mode()&os.ModeSocket != 0 {
-		if err := os.Remove(s.Path); err != nil {
-			return nil, fmt.Errorf("old socket %s: %w", s.Path, err)
+// New makes a server; it opens nothing yet. The error is a webhook secret that is none.
+func New(d Deps) (*Server, error) {
+	s := &Server{Deps: d, started: time.Now().UTC()}
+	if s.Clock == nil {
+		s.Clock = time.Now
+	}
+	s.Events = cmp.Or(s.Events, NewEvents())
+	if d.Gauges != nil {
+		s.asked = &gauges{from: d.Gauges}
+	}
+	if d.WebhookSecret != "" {
+		var err error
+		if s.webhook, err = newReceiver(s, d.WebhookSecret); err != nil {
+			return nil, err
 		}
 	}
-	l, err := net.Listen("unix", s.Path)
-	if err != nil {
-		return nil, socketError(s.Path, err)
-	}
-	if err := os.Chmod(s.Path, 0o660); err != nil { //nolint:gosec // the group may ask
-		l.Close()
-		return nil, fmt.Errorf("socket %s: %w", s.Path, err)
-	}
-	return l, nil
+	return s, nil
 }
 
-// Run serves l until ctx ends, then gives running requests a second.
-func (s *Server) Run(ctx context.Context, l net.Listener) error {
-	srv := &http.Server{
-		Handler: s.Handler(), ReadHeaderTimeout: headerTime, ReadTimeout: requestTime,
-		WriteTimeout: requestTime, MaxHeaderBytes: headerBytes,
+func (s *Server) tell(e run.Event) {
+	if s.Tell != nil {
+		s.Tell(e)
 	}
-	stop := context.AfterFunc(ctx, func() {
-		late, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
-		defer cancel()
-		if srv.Shutdown(late) != nil {
-			srv.Close()
-		}
-	})
-	defer stop()
-	if err := srv.Serve(l); !errors.Is(err, http.ErrServerClosed) {
-		return fmt.Errorf("socket %s: %w", s.Path, err)
-	}
-	return nil
 }
 
-// Handler is the server's HTTP handler.
-func (s *Server) Handler() http.Handler {
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { health(w, s.Checks.Alive()) })
-	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) { health(w, s.Checks.Ready()) })
-	if s.Metrics != nil {
-		mux.Handle("GET /metrics", s.Metrics)
-	}
-	if s.Copies != nil {
-		mux.HandleFunc("GET /api/v1/backup", s.backup)
-	}
-	mux.HandleFunc("GET /api/v1/runs", s.list)
-	mux.HandleFunc("GET /api/v1/runs/{id}", s.show)
-	s.careRoutes(mux)
-	return mux
-}
+// silent is a log that nothing comes into: what clients do wrong at the protocol is
+// theirs.
+func silent() *log.Logger { return log.New(io.Discard, "", 0) }
 
 func health(w http.ResponseWriter, h Health) {
 	status := http.StatusOK
 	if !h.OK {
 		status = http.StatusServiceUnavailable
 	}
+	reply(w, status, h.listed())
+}
+
+// listed is h with a list of reasons, be it an empty one.
+func (h Health) listed() Health {
 	if h.Reasons == nil {
 		h.Reasons = []string{}
 	}
-	reply(w, status, h)
+	return h
 }
 
 func (s *Server) show(w http.ResponseWriter, r *http.Request) {
+	if v, ok := s.find(w, r); ok {
+		reply(w, http.StatusOK, v)
+	}
+}
+
+// assets are those of one run.
+func (s *Server) assets(w http.ResponseWriter, r *http.Request) {
+	if v, ok := s.find(w, r); ok {
+		all := v.AssetList
+		if all == nil {
+			all = []Asset{}
+		}
+		reply(w, http.StatusOK, all)
+	}
+}
+
+// find is the run that a request names; where it is not there, it has answered.
+func (s *Server) find(w http.ResponseWriter, r *http.Request) (v Run, ok bool) {
 	id := run.ID(r.PathValue("id"))
 	record, err := s.Runs.Get(r.Context(), id)
-	if errors.Is(err, run.ErrUnknown) {
-		problem(w, http.StatusNotFound, fmt.Sprintf("run %q is not in the queue", id))
-		return
+	var assets []run.Asset
+	if err == nil {
+		assets, err = s.Runs.Assets(r.Context(), id)
 	}
-	if err != nil {
+	switch {
+	case errors.Is(err, run.ErrUnknown):
+		problem(w, http.StatusNotFound, fmt.Sprintf("run %.70q is not in the queue", id))
+	case err != nil:
 		problem(w, http.StatusInternalServerError, err.Error())
-		return
+	default:
+		v = ViewRun(record, assets)
+		v.live(record, s.Now)
+		v.endanger(s.risks()[id])
+		return v, true
 	}
-	assets, err := s.Runs.Assets(r.Context(), id)
-	if err != nil {
-		problem(w, http.StatusInternalServerError, err.Error())
-		return
-	}
-	reply(w, http.StatusOK, s.view(record, assets))
-}
-
-func (s *Server) view(r run.Run, assets []run.Asset) Run {
-	v := ViewRun(r, assets)
-	v.live(r, s.Now)
-	v.endanger(s.risks()[r.ID])
-	return v
-}
-
-// problem answers with problem details (RFC 9457).
-func problem(w http.ResponseWriter, status int, detail string) {
-	w.Header().Set("Content-Type", "application/problem+json")
-	reply(w, status, map[string]any{"title": http.StatusText(status), "status": status, "detail": detail})
-}
-
-func reply(w http.ResponseWriter, status int, v any) {
-	if w.Header().Get("Content-Type") == "" {
-		w.Header().Set("Content-Type", "application/json")
-	}
-	w.Header().Set("Cache-Control", "no-store")
-	w.WriteHeader(status)
-	json.NewEncoder(w).Encode(v) //nolint:errcheck // the client has gone: nobody is left to tell
+	return v, false
 }

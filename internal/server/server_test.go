@@ -74,6 +74,15 @@ func (b busy) InFlight() []server.Transfer  { return b.flying }
 func (b busy) Held(r run.Run) []string      { return []string{string(r.ID) + " waits"} }
 func (b busy) HeldAsset(key run.Key) string { return key.ID + " waits" }
 
+func open(t *testing.T, d server.Deps) *server.Server {
+	t.Helper()
+	s, err := server.New(d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
 // serve runs a server until the test ends and returns a client of it.
 func serve(t *testing.T, runs server.Runs, c server.Checks, flying ...server.Transfer) (*server.Client, string) {
 	t.Helper()
@@ -84,7 +93,7 @@ func serveDeps(t *testing.T, d server.Deps) (*server.Client, string) {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "s")
 	d.Path = path
-	s := server.New(d)
+	s := open(t, d)
 	l, err := s.Listen()
 	if err != nil {
 		t.Fatal(err)
@@ -224,7 +233,7 @@ func TestASocketLeftByAKilledDaemonIsReplacedAndNothingElseIs(t *testing.T) {
 	}
 	left.SetUnlinkOnClose(false)
 	left.Close()
-	l, err := server.New(server.Deps{Path: path, Runs: shelf{}, Checks: checks{}, Now: busy{}}).Listen()
+	l, err := open(t, server.Deps{Path: path, Runs: shelf{}, Checks: checks{}, Now: busy{}}).Listen()
 	if err != nil {
 		t.Fatalf("over a dead socket: %v", err)
 	}
@@ -232,7 +241,7 @@ func TestASocketLeftByAKilledDaemonIsReplacedAndNothingElseIs(t *testing.T) {
 	if err := os.WriteFile(path, []byte("mine"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if l, err := server.New(server.Deps{Path: path, Runs: shelf{}, Checks: checks{}, Now: busy{}}).Listen(); err == nil {
+	if l, err := open(t, server.Deps{Path: path, Runs: shelf{}, Checks: checks{}, Now: busy{}}).Listen(); err == nil {
 		l.Close()
 		t.Error("a file at the socket's path was replaced")
 	}
@@ -251,7 +260,7 @@ func TestASocketPathThatIsTooLongIsSaidToBe(t *testing.T) {
 	if _, err := server.NewClient(path).Health(t.Context(), false); err == nil || err.Error() != want {
 		t.Errorf("asking: %v\nwant %s", err, want)
 	}
-	if _, err := server.New(server.Deps{Path: path, Runs: shelf{}, Checks: checks{}, Now: busy{}}).Listen(); err == nil || err.Error() != want {
+	if _, err := open(t, server.Deps{Path: path, Runs: shelf{}, Checks: checks{}, Now: busy{}}).Listen(); err == nil || err.Error() != want {
 		t.Errorf("listening: %v\nwant %s", err, want)
 	}
 }
@@ -265,7 +274,9 @@ func (r risky) AtRisk() []run.Key { return r }
 func ask(t *testing.T, s *server.Server, path string) *httptest.ResponseRecorder {
 	t.Helper()
 	w := httptest.NewRecorder()
-	s.Handler().ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, nil))
+	r := httptest.NewRequest(http.MethodGet, path, nil)
+	r.Host = "localhost"
+	s.Handler().ServeHTTP(w, r)
 	return w
 }
 
@@ -319,7 +330,7 @@ func (c crowd) Assets(_ context.Context, id run.ID) ([]run.Asset, error) {
 func TestAListIsFilteredByAllThatIsGiven(t *testing.T) {
 	const n = 45_000 // more than one request looks at
 	sock := filepath.Join(t.TempDir(), "s")
-	s := server.New(server.Deps{Path: sock, Runs: crowd{n}, Checks: checks{}, Now: busy{}, Risks: risky{
+	s := open(t, server.Deps{Path: sock, Runs: crowd{n}, Checks: checks{}, Now: busy{}, Risks: risky{
 		{Run: "run002000", Kind: run.Images, ID: "soon"},
 		{Run: "run002000", Kind: run.Images, ID: "late"},
 		{Run: "run000007", Kind: run.Images, ID: "x"},
@@ -360,7 +371,7 @@ func TestAListIsFilteredByAllThatIsGiven(t *testing.T) {
 }
 
 func TestAListSaysWhenTheFirstURLDiesAndWhatIsAtRisk(t *testing.T) {
-	s := server.New(server.Deps{Runs: crowd{3000}, Checks: checks{}, Now: busy{}, Risks: risky{{Run: "run001000", Kind: run.Images, ID: "soon"}}})
+	s := open(t, server.Deps{Runs: crowd{3000}, Checks: checks{}, Now: busy{}, Risks: risky{{Run: "run001000", Kind: run.Images, ID: "soon"}}})
 	var page server.Page
 	if err := json.Unmarshal(ask(t, s, "/api/v1/runs?after=run000999&limit=2").Body.Bytes(), &page); err != nil || len(page.Runs) != 2 {
 		t.Fatalf("%+v, %v", page, err)
@@ -384,7 +395,7 @@ func TestAListSaysWhenTheFirstURLDiesAndWhatIsAtRisk(t *testing.T) {
 }
 
 func TestAListNamesWhatIsWrongWithAFilter(t *testing.T) {
-	s := server.New(server.Deps{Runs: crowd{}, Checks: checks{}, Now: busy{}})
+	s := open(t, server.Deps{Runs: crowd{}, Checks: checks{}, Now: busy{}})
 	for query, want := range map[string]string{
 		"state=done":      "is none of waiting",
 		"since=yesterday": "is no time like",

@@ -1,0 +1,95 @@
+package server
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+
+	"github.com/assetd/assetd/internal/dropfile"
+	"github.com/assetd/assetd/internal/run"
+)
+
+// Accepted is what was handed in: it is safe on disk, and the daemon takes it within
+// moments.
+type Accepted struct {
+	Count int      `json:"count"`
+	Runs  []run.ID `json:"run_ids"` // the first 1,000
+}
+
+// form is the name of a drop file of a content type's form; empty: it has none.
+func form(kind string) string {
+	switch kind {
+	case "application/json":
+		return "body.json"
+	case "application/x-ndjson", "application/jsonl":
+		return "body.jsonl"
+	case "text/plain":
+		return "body.txt"
+	}
+	return ""
+}
+
+// handIn takes what a drop file may hold, and writes one: there is one way in. It is
+// on the disk before the answer goes out. Nothing is handed in where anything in it is
+// wrong.
+func (s *Server) handIn(w http.ResponseWriter, r *http.Request) {
+	kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	name := form(kind)
+	if err != nil || name == "" {
+		w.Header().Set("Accept-Post", "application/json, application/x-ndjson, text/plain")
+		problem(w, http.StatusUnsupportedMediaType, fmt.Sprintf("content type %.60q: send application/json, application/x-ndjson or text/plain (curl -H 'Content-Type: application/json')", r.Header.Get("Content-Type")))
+		return
+	}
+	body, ok := s.body(w, r, dropfile.MaxSize)
+	if !ok {
+		return
+	}
+	found := dropfile.Parse(name, body)
+	if !found.OK() || len(found.HandIns) == 0 {
+		var faults []string
+		for _, f := range found.Faults {
+			faults = append(faults, f.String())
+		}
+		problem(w, http.StatusBadRequest, fmt.Sprintf("nothing was handed in: %d faults, %d run IDs that could be read", len(found.Faults)+found.Hidden, len(found.HandIns)), faults...)
+		return
+	}
+	if !s.drop(w, found.HandIns) {
+		return
+	}
+	answer := Accepted{Count: len(found.HandIns)}
+	for _, in := range found.HandIns[:min(len(found.HandIns), pageSize)] {
+		answer.Runs = append(answer.Runs, in.ID)
+	}
+	if answer.Count == 1 {
+		w.Header().Set("Location", "/api/v1/runs/"+string(answer.Runs[0]))
+	}
+	reply(w, http.StatusAccepted, answer)
+}
+
+// drop writes a drop file; where it cannot, it has answered so that the client tries
+// again.
+func (s *Server) drop(w http.ResponseWriter, in []run.HandIn) bool {
+	_, err := dropfile.Write(s.DropDir, in)
+	if err == nil {
+		return true
+	}
+	s.tell(run.Event{Kind: run.DropTrouble, File: s.DropDir, Err: err, Hint: "what was handed in over HTTP was refused: its sender has to try again"})
+	w.Header().Set("Retry-After", "30")
+	problem(w, http.StatusServiceUnavailable, "not taken, try again: "+err.Error())
+	return false
+}
+
+// body reads a request's body of a bounded size; where it cannot, it has answered.
+func (s *Server) body(w http.ResponseWriter, r *http.Request, most int64) ([]byte, bool) {
+	data, err := io.ReadAll(http.MaxBytesReader(w, r.Body, most))
+	var large *http.MaxBytesError
+	switch {
+	case errors.As(err, &large):
+		problem(w, http.StatusRequestEntityTooLarge, fmt.Sprintf("the body has more than %d bytes: send it in parts", most))
+	case err != nil:
+		problem(w, http.StatusBadRequest, "the body could not be read to its end: "+err.Error())
+	}
+	return data, err == nil
+}
