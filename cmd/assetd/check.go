@@ -40,9 +40,6 @@ func (a *app) check(ctx context.Context, offline bool) error {
 		return err
 	}
 	found := []daemon.Finding{{About: "configuration", Grade: daemon.Good, Text: "file: " + orNone(c.File())}}
-	if line := c.LaterSteps(); line != "" {
-		found = append(found, daemon.Finding{About: "configuration", Grade: daemon.Note, Text: line})
-	}
 	key, keyErr := c.APIKey()
 	found = append(found, daemon.Check(ctx, c, key, keyErr, offline)...)
 	bad := 0

@@ -51,9 +51,6 @@ func (a *app) run(ctx context.Context) error {
 		log.Error("assetd does not start", zap.Error(err))
 		return codedError{exitConfig, nil} // the log has said it
 	}
-	if line := c.LaterSteps(); line != "" {
-		log.Warn(line)
-	}
 	hangup := make(chan os.Signal, 1)
 	signal.Notify(hangup, syscall.SIGHUP)
 	defer signal.Stop(hangup)

@@ -1,8 +1,6 @@
 package config
 
 import (
-	"strings"
-
 	"github.com/knadh/koanf/v2"
 )
 
@@ -41,21 +39,4 @@ func (c *Config) Reloaded(next *Config) (*Config, error) {
 	mixed := &Config{file: next.file, values: values, origins: next.origins, env: next.env, uid: next.uid}
 	mixed.Storage.Default = c.Storage.Default
 	return mixed, merged.Unmarshal("", mixed)
-}
-
-// LaterSteps names, in one line, the keys that were set to something and that no
-// stage of this version acts on; empty where there are none.
-func (c *Config) LaterSteps() string {
-	var names []string
-	for _, k := range table() {
-		v := show(c.values[k.name])
-		if !k.later || v == show(k.standard()) {
-			continue
-		}
-		names = append(names, k.name)
-	}
-	if len(names) == 0 {
-		return ""
-	}
-	return "set, but without effect in this version: " + strings.Join(names, ", ")
 }

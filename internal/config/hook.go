@@ -1,9 +1,6 @@
 package config
 
 import (
-	"encoding/base64"
-	"errors"
-	"fmt"
 	"net/url"
 	"strings"
 )
@@ -17,28 +14,7 @@ func (h Hook) Argv() []string {
 
 // Secret reads what signs that which is sent to hook.url (Standard Webhooks); empty where no file is
 // set. The error names the file and the mend; it never holds the secret.
-func (h Hook) Secret() (string, error) {
-	if h.SecretFile == "" {
-		return "", nil
-	}
-	where := "hook.secret_file " + h.SecretFile
-	text, err := readSecret(h.SecretFile)
-	var f fault
-	switch {
-	case errors.As(err, &f):
-		return "", fmt.Errorf("%s %s: name a file that holds the secret alone", where, f.what)
-	case err != nil:
-		return "", fmt.Errorf("%s: %s: it must be a file that assetd can read", where, reason(err))
-	}
-	if text = strings.TrimSpace(text); text == "" {
-		return "", fmt.Errorf("%s is empty: write the secret into it: echo whsec_$(openssl rand -base64 32)", where)
-	}
-	if _, err := base64.StdEncoding.DecodeString(strings.TrimPrefix(text, "whsec_")); err != nil {
-		return "", fmt.Errorf("%s holds no secret of Standard Webhooks, base64 with or without whsec_ before it: "+
-			"take the receiver's, or make one: echo whsec_$(openssl rand -base64 32)", where) // the cause would show some of it
-	}
-	return text, nil
-}
+func (h Hook) Secret() (string, error) { return signingSecret("hook.secret_file", h.SecretFile) }
 
 // words takes a command line apart. It knows '…', in which all stands for itself,
 // "…" and \, which takes from a quote, a space or a backslash what it means.

@@ -6,7 +6,6 @@ type key struct {
 	initial string // its default, as it stands in a file
 	kind    kind
 	live    bool // taken at a SIGHUP
-	later   bool // read and checked, but no stage of this version acts on it
 }
 
 // envName is the environment variable that sets the key.
@@ -15,7 +14,7 @@ func (k key) envName() string { return envPrefix + upper(k.name) }
 // table is every key, in the order of configs/assetd.yaml. Where a default is
 // empty but stands for something (the directories), derive fills it in.
 func table() []key {
-	const live, later = true, true
+	const live = true
 	return []key{
 		{name: "data_dir", kind: dirPath()},
 		{name: "shutdown_grace", initial: "25s", kind: duration()},

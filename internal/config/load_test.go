@@ -407,17 +407,6 @@ func TestLiveKeysAreTheDesigns(t *testing.T) {
 	}
 }
 
-func TestLaterStepsNamesWhatHasNoEffectYet(t *testing.T) {
-	c, _ := load(t, "server:\n  listen: ''\ndownload:\n  workers: 3\n  connections: 16\n", Options{})
-	if got := c.LaterSteps(); got != "" {
-		t.Errorf("nothing of it is for later, and yet: %s", got)
-	}
-	c, _ = load(t, "server:\n  listen: 127.0.0.1:80\ndownload:\n  host_rate: 3\nbackup: {keep: 4}\n", Options{Set: []string{"drop.keep=1h"}})
-	if got, want := c.LaterSteps(), ""; got != want {
-		t.Errorf("%s\nwant %s", got, want)
-	}
-}
-
 func TestSlipsCountsLettersInsertedRemovedReplacedAndExchanged(t *testing.T) {
 	for pair, want := range map[[2]string]int{
 		{"workers", "workers"}: 0, {"worker", "workers"}: 1, {"workerss", "workers"}: 1, {"wurkers", "workers"}: 1, {"wrokers", "workers"}: 1, {"", "abc"}: 3, {"ca", "abc"}: 3,

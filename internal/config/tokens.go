@@ -1,6 +1,7 @@
 package config
 
 import (
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"strings"
@@ -14,7 +15,7 @@ func (s Server) Token() (string, error) { return tokenIn("server.token_file", s.
 func (s Server) AddToken() (string, error) { return tokenIn("server.add_token_file", s.AddTokenFile) }
 
 // Secret reads what the API signs its webhooks with, as Token does.
-func (w Webhook) Secret() (string, error) { return secretIn("webhook.secret_file", w.SecretFile) }
+func (w Webhook) Secret() (string, error) { return signingSecret("webhook.secret_file", w.SecretFile) }
 
 // leastToken is the shortest token that is taken, in bytes: a shorter one is guessed.
 const leastToken = 16
@@ -25,6 +26,19 @@ func tokenIn(key, path string) (string, error) {
 		return "", fmt.Errorf("%s %s holds %d characters, which can be guessed: write at least %d into it, like those of openssl rand -hex 32", key, path, len(token), leastToken)
 	}
 	return token, err
+}
+
+// signingSecret reads the secret of a Standard Webhook.
+func signingSecret(key, path string) (string, error) {
+	secret, err := secretIn(key, path)
+	if err != nil || secret == "" {
+		return "", err
+	}
+	if _, err := base64.StdEncoding.DecodeString(strings.TrimPrefix(secret, "whsec_")); err != nil {
+		return "", fmt.Errorf("%s %s holds no secret of Standard Webhooks, base64 with or without whsec_ before it: "+
+			"take the other side's, or make one for both: echo whsec_$(openssl rand -base64 32)", key, path) // the cause would show some of it
+	}
+	return secret, nil
 }
 
 // secretIn reads the one line of a file that a key names; empty where it names none.

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/dustin/go-humanize"
 	"github.com/dustin/go-humanize/english"
 
 	"github.com/assetd/assetd/internal/clock"
@@ -127,8 +128,15 @@ func addRoot(roots []string, source string) []string {
 	return append(roots, root)
 }
 
-// backlog says what is still to be brought home.
+// backlog says what is still to be brought home, and whether time will do: that a
+// running daemon measures.
 func (k *checker) backlog(ctx context.Context) {
+	if k.running {
+		if s, err := server.NewClient(k.cfg.State.Socket()).Status(ctx); err == nil {
+			k.backlogOf(s)
+		}
+		return // why it does not answer is a finding already
+	}
 	if k.queue == nil {
 		return
 	}
@@ -147,6 +155,33 @@ func (k *checker) backlog(ctx context.Context) {
 	default:
 		k.add("backlog", Note, "start the daemon: assetd run", "%s of %s waiting, the first URL %s; how long they take shows when a daemon runs",
 			english.Plural(assets, "asset", ""), english.Plural(runs, "run is", "runs are"), dies(first[0], time.Now()))
+	}
+}
+
+// backlogOf is the backlog of a running daemon.
+func (k *checker) backlogOf(s server.Status) {
+	runs := s.Runs[run.Waiting] + s.Runs[run.Downloading]
+	if runs == 0 {
+		k.add("backlog", Good, "", "nothing is waiting")
+		return
+	}
+	text := fmt.Sprintf("%s of %s waiting", english.Plural(s.Assets[run.AssetWaiting], "asset", ""), english.Plural(runs, "run is", "runs are"))
+	if s.Link > 0 {
+		text += fmt.Sprintf(", the link brings %s a second", humanize.IBytes(uint64(s.Link)))
+	}
+	short := false
+	if s.Drain != nil && s.Slack != nil {
+		short = *s.Slack < 0
+		text += fmt.Sprintf(", what dies first takes %v and has %v more than that", s.Drain.Duration(), s.Slack.Duration())
+	}
+	switch {
+	case s.AtRisk > 0:
+		k.add("backlog", Bad, "assetd list --at-risk names their runs, and the log says what is in the way",
+			"%s: %s may not be there before their URLs die", text, english.Plural(s.AtRisk, "asset", ""))
+	case short:
+		k.add("backlog", Note, "see who else uses the link, and download.max_rate", "%s", text)
+	default:
+		k.add("backlog", Good, "", "%s", text)
 	}
 }
 

@@ -67,6 +67,13 @@ func (c *Client) Run(ctx context.Context, id run.ID) (Run, error) {
 	return r, err
 }
 
+// Status is how the daemon stands.
+func (c *Client) Status(ctx context.Context) (Status, error) {
+	var s Status
+	err := c.get(ctx, "/api/v1/status", &s)
+	return s, err
+}
+
 // Health asks /healthz, or /readyz.
 func (c *Client) Health(ctx context.Context, ready bool) (Health, error) {
 	path := "/healthz"

@@ -37,6 +37,11 @@ type Status struct {
 // Secs is a time in seconds.
 type Secs float64
 
+// Duration is the time to the second.
+func (s Secs) Duration() time.Duration {
+	return time.Duration(float64(s) * float64(time.Second)).Round(time.Second)
+}
+
 func secs(d *time.Duration) *Secs {
 	if d == nil {
 		return nil
