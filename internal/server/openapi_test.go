@@ -88,7 +88,7 @@ func (d *openDocument) check(t *testing.T, method, path string, w *httptest.Resp
 }
 
 // crammed is a queue whose runs have every field there is.
-type crammed struct{ shelf }
+type crammed struct{}
 
 func (c crammed) run(id run.ID) run.Run {
 	now := time.Date(2026, 2, 25, 12, 0, 0, 0, time.UTC)
