@@ -78,7 +78,7 @@ func (w *wide) claim(l *lane, pos int64, n int) (at int64, count int, more bool)
 			p.at += int64(count)
 			return at, count, true
 		}
-		if w.onward(l) {
+		if w.overtake(l) || w.onward(l) {
 			continue
 		}
 		if !w.readOn || l.closed || l.limit <= end || !w.busyBeyond(p) {
@@ -123,6 +123,23 @@ func (w *wide) onward(l *lane) bool {
 		w.pieces.drop(p)
 		l.piece = next
 		return true
+	}
+	return false
+}
+
+// overtake gives the lane what another one has asked for and was not answered yet,
+// where its own answer stands right before that: the bytes are at hand, and what the
+// other is waiting for may be a refusal.
+func (w *wide) overtake(l *lane) bool {
+	p := l.piece
+	if l.closed || l.limit <= p.end {
+		return false
+	}
+	for _, other := range w.lanes {
+		if q := other.piece; q != nil && q != p && other.limit == 0 && q.at == p.end && q.rest() > 0 {
+			p.end, q.end = q.end, q.at
+			return true
+		}
 	}
 	return false
 }

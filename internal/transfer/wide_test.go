@@ -505,3 +505,31 @@ func TestWhateverHappensToItsConnectionsTheBytesAreTheObjects(t *testing.T) {
 		}
 	})
 }
+
+// What another connection has only asked for may never come: its URL may have died.
+func TestAnAnswerThatRunsBringsWhatOthersOnlyAskedFor(t *testing.T) {
+	const total = 8 << 20
+	for _, answered := range []bool{false, true} {
+		w := &wide{pieces: divide(0, total, nil), length: leastPiece, readOn: true}
+		running, asking := &lane{w: w, limit: total}, &lane{w: w}
+		running.piece, asking.piece = w.pieces.take(leastPiece), w.pieces.take(2*leastPiece)
+		w.lanes = []*lane{running, asking}
+		if answered {
+			asking.limit = asking.piece.end
+		}
+		brought := 0
+		for pos := int64(0); pos < total; pos += 1 << 16 {
+			if pos == 2*leastPiece {
+				w.lanes = w.lanes[:1] // the other is refused
+				w.pieces.drop(asking.piece)
+			}
+			_, n, _ := w.claim(running, pos, 1<<16)
+			running.piece.done = running.piece.at
+			brought += n
+		}
+		// What it was answered it was bringing: that is not brought twice.
+		if want := map[bool]int{false: total, true: total - 2*leastPiece}[answered]; brought != want {
+			t.Errorf("answered %v: %d bytes of %d were brought, want %d", answered, brought, total, want)
+		}
+	}
+}
