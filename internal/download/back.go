@@ -30,6 +30,9 @@ func (p *Pool) drop(t *plan.Ticket) {
 	key := t.Key()
 	p.mu.Lock()
 	p.backlog.Drop(t)
+	if f := p.flights[t]; f != nil {
+		f.over = true
+	}
 	held := p.forget(key)
 	if !p.backlog.Waits(key.Run) {
 		delete(p.runs, key.Run)

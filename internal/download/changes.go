@@ -121,6 +121,7 @@ type flight struct {
 
 	held    bool  // the valve is; as the next guarded by the pool's lock
 	wasHeld bool  // it was, at some time
+	over    bool  // its asset is home, lost or gone: there is nothing to decide any more
 	seen    int64 // bytes of the valve's that were counted
 }
 

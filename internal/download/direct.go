@@ -194,7 +194,7 @@ func (p *Pool) window(now time.Duration) (w plan.Window, who []plan.Candidate) {
 		who = append(who, c)
 	}
 	for _, f := range p.flights {
-		if !f.silent(now) {
+		if !f.over && !f.silent(now) {
 			add(f.Candidate, p.flying(f))
 		}
 	}

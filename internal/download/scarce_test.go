@@ -209,20 +209,23 @@ func TestPeopleAreToldOfWhatAHostOrTheVolumeHoldsUpBeforeItDies(t *testing.T) {
 			}
 			host := "https://cdn/a"
 			if hinder == nil {
-				host = what
+				host = what + "/a"
 				w.s.rule(host, refuse(transfer.Throttled, 503))
 			}
 			w.addMany("run1", "a", host, 5, 40*time.Minute)
 			w.start()
-			w.pass(24 * time.Minute)
+			w.pass(23 * time.Minute)
 			if told := w.told(run.AtRisk); len(told) > 0 {
 				t.Errorf("%s: told long before: %+v", what, told)
 				return
 			}
-			w.pass(3 * time.Minute)
+			w.pass(2 * time.Minute)
 			told := w.told(run.AtRisk)
-			if len(told) == 0 || told[0].Took > 15*time.Minute || told[0].Took < 13*time.Minute || !strings.Contains(told[0].Note, strings.TrimPrefix(what, "https://")) {
+			if len(told) == 0 || told[0].Took > 17*time.Minute || told[0].Took < 15*time.Minute || !strings.Contains(told[0].Note, strings.TrimPrefix(what, "https://")) {
 				t.Errorf("%s: told %+v", what, told)
+			}
+			if n := len(w.pool.AtRisk()); n != 5 || len(told) > 2 {
+				t.Errorf("%s: told of %d of 5, %d times", what, n, len(told))
 			}
 		})
 	}

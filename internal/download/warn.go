@@ -14,8 +14,9 @@ import (
 
 const (
 	// warnBefore is how long before its URL's death it is told of an asset that
-	// something holds up.
-	warnBefore = 15 * time.Minute
+	// something holds up: a quarter of an hour, and what may pass before it is looked
+	// for and another warning of the same cause is long enough ago.
+	warnBefore = 15*time.Minute + longestSleep + warnSpacing
 	// warnSpacing is the least time between two warnings for the same cause: a set of
 	// assets is told of once, not as it grows one by one.
 	warnSpacing = time.Minute

@@ -67,6 +67,7 @@ type world struct {
 	prepared []run.ID
 	prepare  func(run.ID) (bool, error)
 	onRenew  func(run.ID)
+	onTell   func(run.Event) // it may take its time
 	stopping context.CancelFunc
 	halt     context.CancelFunc
 	done     chan error
@@ -122,8 +123,11 @@ func (w *world) start() {
 		},
 		Tell: func(e run.Event) {
 			w.mu.Lock()
-			defer w.mu.Unlock()
 			w.events = append(w.events, e)
+			w.mu.Unlock()
+			if w.onTell != nil {
+				w.onTell(e)
+			}
 		},
 		Broken: func(err error) bool { return errors.Is(err, errBroken) },
 		Random: func() float64 { return 1 },
