@@ -93,6 +93,9 @@ func (v *Verifier) Open(where server.Volume) error {
 	if err != nil {
 		return err
 	}
+	if sight.Queue == "" {
+		return fmt.Errorf("%w: %s has no marker, so it is not the volume of queue %s: mount the right volume", run.ErrVolumeOffline, where.Dir, where.Queue)
+	}
 	if sight.Queue != where.Queue {
 		return fmt.Errorf("%w: the marker of %s names queue %q, ours is %s: mount the right volume", run.ErrVolumeOffline, where.Dir, sight.Queue, where.Queue)
 	}
