@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -98,6 +99,7 @@ func (a *app) list(ctx context.Context, l listing) error {
 	if err != nil {
 		return err
 	}
+	a.noteNoQueue(c)
 	// A row is many small writes, and a million rows would be as many system calls.
 	var out *bufio.Writer
 	var to rows
@@ -222,5 +224,13 @@ func openQueue(c *config.Config) (*queue.Queue, error) {
 		return nil, fmt.Errorf("%w: ask as root or as a member of the daemon's group", err)
 	default:
 		return q, err
+	}
+}
+
+// noteNoQueue tells where a queue was looked for and is not: an empty answer is
+// otherwise the same as that of a configuration which is not the daemon's.
+func (a *app) noteNoQueue(c *config.Config) {
+	if _, err := os.Stat(queue.Path(c.State.Dir)); errors.Is(err, fs.ErrNotExist) {
+		fmt.Fprintf(a.stderr, "assetd: there is no queue in %s yet: nothing was taken in there, or the daemon has another state.dir (assetd config prints where this one comes from)\n", c.State.Dir)
 	}
 }

@@ -50,6 +50,7 @@ func (a *app) remove(ctx context.Context, args []string, force, asJSON bool) err
 	if err != nil {
 		return err
 	}
+	a.noteNoQueue(c)
 	return withCarer(ctx, c, func(care carer) error {
 		var mu sync.Mutex
 		work := a.newChores(func(ctx context.Context, id run.ID) error {

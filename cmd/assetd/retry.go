@@ -49,6 +49,7 @@ func (a *app) retry(ctx context.Context, args []string, asJSON bool) error {
 	if err != nil {
 		return err
 	}
+	a.noteNoQueue(c)
 	return withCarer(ctx, c, func(care carer) error {
 		var mu sync.Mutex
 		tried := 0

@@ -46,6 +46,7 @@ func (a *app) show(ctx context.Context, id run.ID, asJSON bool) error {
 	if err != nil {
 		return err
 	}
+	a.noteNoQueue(c)
 	r, err := oneRun(ctx, c, id)
 	if errors.Is(err, run.ErrUnknown) {
 		return fmt.Errorf("run %s is not in the queue: hand it in with assetd add %s", id, id)

@@ -45,6 +45,7 @@ func (a *app) verify(ctx context.Context, args []string, asJSON bool) error {
 	if err != nil {
 		return err
 	}
+	a.noteNoQueue(c)
 	b := books{c, client(c)}
 	where, err := b.volume(ctx)
 	if err != nil {
