@@ -74,7 +74,7 @@ func (p *Part) reserve(n int64) error {
 	}
 	if need > free {
 		return fmt.Errorf("%w: %s needs %s, which is %s more than is left at %s beside storage.min_free and what others were promised",
-			run.ErrNoRoom, p.key, humanize.IBytes(uint64(need)), humanize.IBytes(uint64(need-max(free, 0))), v.Dir)
+			run.ErrNoRoom, p.key, humanize.IBytes(uint64(need)), humanize.IBytes(uint64(need-free)), v.Dir)
 	}
 	before := p.end
 	p.end += need

@@ -71,6 +71,18 @@ func TestWhatOneIsPromisedNoOtherGets(t *testing.T) {
 	}
 }
 
+func TestWhatMinFreeLacksIsPartOfWhatIsMissing(t *testing.T) {
+	r := newRig(t, func(c *Config) { c.MinFree = 100 << 20 })
+	r.disk(60<<20, false)
+	p, err := r.Part(r.asset("run1", run.Videos, "a"))
+	must(t, err)
+	defer p.Close()
+	err = p.Reserve(5 << 20)
+	if !errors.Is(err, run.ErrNoRoom) || !strings.Contains(err.Error(), "needs 5.0 MiB, which is 45 MiB more than is left at "+r.Dir) {
+		t.Errorf("5 MiB where 60 of 100 that stay free are there: %v", err)
+	}
+}
+
 func TestWritingUsesUpWhatWasReservedAndNeedsRoomBeyondIt(t *testing.T) {
 	r := newRig(t)
 	left := r.disk(100, false)
