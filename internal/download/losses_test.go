@@ -11,7 +11,10 @@ import (
 
 // poll answers each call of Renew a second later, at most every 30 s a run, with
 // what the API listed before.
-func (w *world) poll() {
+func (w *world) poll() { w.pollWith(w.again) }
+
+// pollWith is the same with another answer.
+func (w *world) pollWith(answer func(run.ID)) {
 	last := map[run.ID]time.Time{}
 	w.onRenew = func(id run.ID) {
 		at := time.Now().Add(time.Second)
@@ -19,7 +22,7 @@ func (w *world) poll() {
 			at = next
 		}
 		last[id] = at
-		time.AfterFunc(time.Until(at), func() { w.again(id) })
+		time.AfterFunc(time.Until(at), func() { answer(id) })
 	}
 }
 
