@@ -181,3 +181,20 @@ func TestSizesAreAskedForAndRisksTold(t *testing.T) {
 		t.Errorf("risks (-want +got):\n%s", diff)
 	}
 }
+
+// What usual weights say is an estimate. People are told when it may not do, not when
+// it turns out that it did not; and no longer once the sizes are known.
+func TestWhatOnlyADoubtfulSizePutsAtRiskIsToldOf(t *testing.T) {
+	unsure := near(5, 10, plan.Waiting)
+	unsure.Spread = 5 * mb
+	w := on1(cuts, near(4, 5, plan.Waiting), unsure) // 9 s of work for 10, as far as is known
+	d := plan.Decide(w)
+	want := []plan.Risk{{Server: -1, Rate: mb, Assets: []int{1}, Bytes: 5 * mb, Left: 10 * time.Second, Needed: 9 * time.Second}}
+	if diff := cmp.Diff(want, d.Risks); diff != "" {
+		t.Errorf("risks (-want +got):\n%s", diff)
+	}
+	w.Assets[1].Spread, w.Scarce = 0, true
+	if d := plan.Decide(w); len(d.Risks) > 0 {
+		t.Errorf("at risk with sizes known: %+v", d.Risks)
+	}
+}
