@@ -48,7 +48,7 @@ type scarcity struct {
 	scales scales
 	asked  map[run.Key]struct{}     // for their size
 	warned map[run.Key]int64        // of whose loss at that death, Unix ms, was told
-	told   map[string]time.Duration // when, by cause
+	told   map[string]told          // by cause
 	since  map[string]time.Duration // when a host was first seen to hold assets up
 	looked time.Duration            // when what is held up was looked at; 0: never
 	events []run.Event              // to be told as soon as the lock is free

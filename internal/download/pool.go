@@ -233,7 +233,7 @@ func New(c Config, d Deps) *Pool {
 		flights: map[*plan.Ticket]*flight{},
 		scarce: scarcity{
 			hosts: map[string]*hostFacts{}, scales: scales{}, asked: map[run.Key]struct{}{},
-			cuts: map[string]time.Time{}, warned: map[run.Key]int64{}, told: map[string]time.Duration{}, since: map[string]time.Duration{},
+			cuts: map[string]time.Time{}, warned: map[run.Key]int64{}, told: map[string]told{}, since: map[string]time.Duration{},
 		},
 	}
 }

@@ -3,6 +3,7 @@ package download
 import (
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"time"
 
@@ -20,6 +21,8 @@ const (
 	// warnSpacing is the least time between two warnings for the same cause: a set of
 	// assets is told of once, not as it grows one by one.
 	warnSpacing = time.Minute
+	// forever is later than anything dies.
+	forever = time.Duration(math.MaxInt64)
 	// mostWarned is how many assets held up by one cause are looked at.
 	mostWarned = 1000
 	// blockedSpacing is how often what cannot be started is looked at; aWhile is how
@@ -66,16 +69,17 @@ type threat struct {
 // cause a moment ago. The pool is locked.
 func (p *Pool) threatened(t threat, now time.Duration) {
 	s := &p.scarce
-	fresh := 0
+	fresh, first := 0, forever
 	for _, c := range t.assets {
 		if death, told := s.warned[c.Key]; !told || death != c.Death.UnixMilli() {
 			fresh++
+			first = min(first, p.on(c, c.Death, now))
 		}
 	}
-	if last, told := s.told[t.cause]; fresh == 0 || told && now-last < warnSpacing {
+	if last, known := s.told[t.cause]; fresh == 0 || known && !last.again(now, fresh, first) {
 		return
 	}
-	s.told[t.cause] = now
+	s.told[t.cause] = told{now, len(t.assets)}
 	for _, c := range t.assets {
 		s.warned[c.Key] = c.Death.UnixMilli()
 	}
@@ -86,6 +90,20 @@ func (p *Pool) threatened(t threat, now time.Duration) {
 	s.events = append(s.events, run.Event{
 		Kind: run.AtRisk, Asset: t.assets[0].Key, Host: t.host, Count: len(t.assets), Bytes: t.bytes, Took: t.left, Note: note, Runs: t.runs(),
 	})
+}
+
+// told is when it was told of a cause, and of how many assets.
+type told struct {
+	at     time.Duration
+	assets int
+}
+
+// again reports whether to tell of the same cause for the sake of so many more
+// assets, of which the first dies then: after a while; and at once where they are more
+// than were told of, and some would be dead by then.
+func (last told) again(now time.Duration, more int, first time.Duration) bool {
+	next := last.at + warnSpacing
+	return now >= next || more > last.assets && first < next
 }
 
 // mostNamed is how many runs a warning names.

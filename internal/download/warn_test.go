@@ -11,6 +11,27 @@ import (
 	"github.com/assetd/assetd/internal/transfer"
 )
 
+// A warning of a moment ago was of other assets.
+func TestPeopleAreToldOfManyMoreThatWouldBeDeadBeforeTheNextWarning(t *testing.T) {
+	live(t, func(w *world) {
+		w.cfg.MaxOpen = 64
+		w.narrowed(2 * mb)
+		w.many("run1", cliff("a", 15, 4*mb, 20*time.Second))
+		w.start()
+		w.pass(10 * time.Second)
+		before := len(w.told(run.AtRisk))
+		if before != 1 {
+			t.Errorf("told %d times of the first", before)
+		}
+		w.many("run2", cliff("b", 60, 2*mb, 20*time.Second))
+		w.pass(10 * time.Second)
+		told := w.told(run.AtRisk)
+		if len(told) != before+1 || told[before].Count < 30 || told[before].Took < 5*time.Second {
+			t.Errorf("told %+v", told)
+		}
+	})
+}
+
 // tooLarge is found to be too large after so long, whatever the valve says.
 func tooLarge(after time.Duration) fetchFunc {
 	return func(_ context.Context, r transfer.Request, p transfer.Part, progress func(done, total int64)) (transfer.Result, error) {
