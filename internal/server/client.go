@@ -41,7 +41,7 @@ func NewClient(path string) *Client {
 func (c *Client) Runs(ctx context.Context, filter Filter, after run.ID, f func(Run) error) error {
 	q := filter.values()
 	if after != "" {
-		q.Set("after", string(after))
+		q.Set(paramAfter, string(after))
 	}
 	for {
 		var page Page
@@ -56,7 +56,7 @@ func (c *Client) Runs(ctx context.Context, filter Filter, after run.ID, f func(R
 		if page.Next == "" {
 			return nil
 		}
-		q.Set("after", string(page.Next))
+		q.Set(paramAfter, string(page.Next))
 	}
 }
 

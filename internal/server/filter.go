@@ -43,6 +43,12 @@ const (
 	paramAtRisk = "at_risk"
 )
 
+// The parameters of GET /api/v1/runs that choose a page.
+const (
+	paramAfter = "after"
+	paramLimit = "limit"
+)
+
 // values is the filter as parameters.
 func (f Filter) values() url.Values {
 	q := url.Values{}
@@ -68,6 +74,12 @@ func (f Filter) values() url.Values {
 // filterOf reads the parameters. The error names the one that is wrong, and says
 // what it can be.
 func filterOf(q url.Values) (f Filter, err error) {
+	known := []string{paramState, paramApp, paramLabel, paramSince, paramAtRisk, paramAfter, paramLimit}
+	for _, name := range slices.Sorted(maps.Keys(q)) {
+		if !slices.Contains(known, name) { // passed over, every run would pass
+			return f, fmt.Errorf("%.40q is none of the parameters %s", name, strings.Join(known, ", "))
+		}
+	}
 	f.State, f.App = run.State(q.Get(paramState)), q.Get(paramApp)
 	if f.State != "" && !f.State.Valid() {
 		return f, fmt.Errorf("state %.40q is none of waiting, downloading, stored, partial, failed", f.State)

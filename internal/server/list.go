@@ -32,7 +32,7 @@ func (s *Server) list(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	limit := pageSize
-	if text := q.Get("limit"); text != "" {
+	if text := q.Get(paramLimit); text != "" {
 		n, err := strconv.Atoi(text)
 		if err != nil || n < 1 || n > pageSize {
 			problem(w, http.StatusBadRequest, fmt.Sprintf("limit %.40q is not a number from 1 to %d", text, pageSize))
@@ -45,7 +45,7 @@ func (s *Server) list(w http.ResponseWriter, r *http.Request) {
 	if filter.AtRisk {
 		source = among{s.Runs, slices.Sorted(maps.Keys(risks))}.list
 	}
-	page, err := s.page(r.Context(), source, filter, run.ID(q.Get("after")), limit, risks)
+	page, err := s.page(r.Context(), source, filter, run.ID(q.Get(paramAfter)), limit, risks)
 	if err != nil {
 		problem(w, http.StatusInternalServerError, err.Error())
 		return

@@ -403,6 +403,7 @@ func TestAListNamesWhatIsWrongWithAFilter(t *testing.T) {
 		"label=shot":      "is not written as NAME=VALUE",
 		"label==x":        "is not written as NAME=VALUE",
 		"limit=0":         "is not a number from 1 to 1000",
+		"stat=partial":    "is none of the parameters state, app",
 	} {
 		if w := ask(t, s, "/api/v1/runs?"+query); w.Code != http.StatusBadRequest || !strings.Contains(w.Body.String(), want) {
 			t.Errorf("%s: %d %s", query, w.Code, w.Body)
