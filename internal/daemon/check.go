@@ -53,14 +53,17 @@ func (k *checker) add(about string, grade Grade, mend, format string, args ...an
 }
 
 // Check looks whether this machine is ready for the configuration: state and drop
-// directory, volume and what it can do, room, key (or why there is none), API, clock
-// and CDN (unless offline), and the backlog. It changes nothing, but for a file in
+// directory, volume and what it can do, room, key (or why there is none), tokens and
+// secrets, the program of hook.command, API, clock and CDN (unless offline), and the
+// backlog. It changes nothing, but for a file in
 // storage.dir that is taken away again. A daemon that runs is asked for what only it can
 // know.
 func Check(ctx context.Context, c *config.Config, key string, keyErr error, offline bool) []Finding {
 	k := &checker{cfg: c, key: key}
 	k.state(ctx)
 	k.apiKey(keyErr)
+	k.secrets()
+	k.hook()
 	k.dropDir()
 	k.volume()
 	k.api(ctx, offline)
