@@ -78,3 +78,38 @@ func TestAnAssetThatIsLostIsAtRiskNoMore(t *testing.T) {
 		}
 	})
 }
+
+func TestNothingOfARemovedRunIsAtRisk(t *testing.T) {
+	live(t, func(w *world) {
+		w.q.cuts = map[string]time.Time{"cdn": time.Now()}
+		w.narrowed(2 * mb)
+		w.many("gone", cliff("a", 4, 300*mb, 4*time.Minute))
+		w.many("stays", cliff("b", 60, 2*mb, 5*time.Minute))
+		w.start()
+		w.pass(time.Minute)
+		of := func() (n int) {
+			for _, k := range w.pool.AtRisk() {
+				if k.Run == "gone" {
+					n++
+				}
+			}
+			return n
+		}
+		if n, all := of(), len(w.pool.InFlight()); n == 0 || all == 0 {
+			t.Errorf("%d at risk, %d under way: this shows nothing", n, all)
+		}
+		w.q.mu.Lock()
+		for k := range w.q.assets {
+			if k.Run == "gone" {
+				delete(w.q.assets, k)
+			}
+		}
+		delete(w.q.runs, "gone")
+		w.q.mu.Unlock()
+		w.pool.Forget("gone")
+		w.pass(time.Second)
+		if n := of(); n > 0 {
+			t.Errorf("%d assets of a run that was removed are at risk", n)
+		}
+	})
+}
