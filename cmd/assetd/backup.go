@@ -47,6 +47,10 @@ func (a *app) backup(ctx context.Context, file string, force bool) (err error) {
 		return err
 	}
 	temp, err := os.CreateTemp(filepath.Dir(file), "."+filepath.Base(file)+".*.part") // 0600
+	var cause *fs.PathError
+	if errors.As(err, &cause) { // its path is one that nobody has named
+		return fmt.Errorf("%s cannot be written: %w: name a file in a directory that is there and that you may write to", file, cause.Err)
+	}
 	if err != nil {
 		return fmt.Errorf("backup: %w", err)
 	}
