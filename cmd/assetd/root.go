@@ -101,7 +101,7 @@ func polish(c *cobra.Command) {
 	}
 	c.Args = func(cmd *cobra.Command, args []string) error {
 		if err := check(cmd, args); err != nil {
-			return withCode(exitUsage, "%w (see %s --help)", err, cmd.CommandPath())
+			return withCode(exitUsage, "%w: write %s (see %s --help)", err, cmd.UseLine(), cmd.CommandPath())
 		}
 		return nil
 	}
