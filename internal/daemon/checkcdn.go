@@ -165,7 +165,10 @@ func (k *checker) backlogOf(s server.Status) {
 		k.add("backlog", Good, "", "nothing is waiting")
 		return
 	}
-	text := fmt.Sprintf("%s of %s waiting", english.Plural(s.Assets[run.AssetWaiting], "asset", ""), english.Plural(runs, "run is", "runs are"))
+	text := english.Plural(runs, "run is", "runs are") + " waiting"
+	if n := s.Assets[run.AssetWaiting]; n > 0 {
+		text = english.Plural(n, "asset", "") + " of " + text
+	}
 	if s.Link > 0 {
 		text += fmt.Sprintf(", the link brings %s a second", humanize.IBytes(uint64(s.Link)))
 	}

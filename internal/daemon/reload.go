@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"strings"
 	"time"
@@ -52,7 +53,7 @@ func (d *daemon) reload() {
 	d.retain.configure(keptBy(c))
 	d.Relog(c.Log)
 	d.engine.poller.Probe()
-	d.log.Info("configuration and key read again", zap.String("changed", strings.Join(applied, ", ")))
+	d.log.Info("configuration and key read again", zap.String("changed", cmp.Or(strings.Join(applied, ", "), "nothing")))
 	if len(fixed) > 0 {
 		d.log.Warn("these settings change at the next start only", zap.String("keys", strings.Join(fixed, ", ")))
 	}

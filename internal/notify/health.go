@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/dustin/go-humanize/english"
+
 	"github.com/assetd/assetd/internal/run"
 )
 
@@ -139,7 +141,7 @@ func (t *target) event(kind run.EventKind, r result) run.Event {
 	e := r.entry
 	note := fmt.Sprintf("%s to %s, key %s", e.Kind, r.by.name(), e.Key(t.Queue))
 	if e.tries > 0 {
-		note += fmt.Sprintf(", failed %d times", e.tries)
+		note += ", failed " + english.Plural(e.tries, "time", "")
 	}
 	return run.Event{Kind: kind, Run: e.Run, Asset: e.Asset, Err: r.err, Note: note}
 }

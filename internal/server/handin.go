@@ -7,6 +7,8 @@ import (
 	"mime"
 	"net/http"
 
+	"github.com/dustin/go-humanize/english"
+
 	"github.com/assetd/assetd/internal/dropfile"
 	"github.com/assetd/assetd/internal/run"
 )
@@ -52,7 +54,8 @@ func (s *Server) handIn(w http.ResponseWriter, r *http.Request) {
 		for _, f := range found.Faults {
 			faults = append(faults, f.String())
 		}
-		problem(w, http.StatusBadRequest, fmt.Sprintf("nothing was handed in: %d faults, %d run IDs that could be read", len(found.Faults)+found.Hidden, len(found.HandIns)), faults...)
+		problem(w, http.StatusBadRequest, fmt.Sprintf("nothing was handed in: %s, %s that could be read",
+			english.Plural(len(found.Faults)+found.Hidden, "fault", ""), english.Plural(len(found.HandIns), "run ID", "")), faults...)
 		return
 	}
 	if !s.drop(w, found.HandIns) {
