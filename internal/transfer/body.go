@@ -41,6 +41,7 @@ type body struct {
 	count  *Valve   // counts what comes, also where it does not hold; nil: nobody does
 	conn   net.Conn // what it comes over, while the valve may hold it
 	narrow bool     // that was made so
+	left   int64    // bytes to come; less than 0: not known
 	moved  *atomic.Int64
 
 	window struct { // since the last look at the average
@@ -52,7 +53,7 @@ type body struct {
 // watch is the answer's body under the watch. Its owner calls stop.
 func (f *fetch) watch(a *answer) *body {
 	stall := f.cfg.StallTimeout
-	b := &body{from: a.resp.Body, ctx: a.ctx, cancel: a.cancel, pace: f.c.pace, stall: stall, moved: &f.c.moved, count: f.req.Valve}
+	b := &body{from: a.resp.Body, ctx: a.ctx, cancel: a.cancel, pace: f.c.pace, stall: stall, moved: &f.c.moved, count: f.req.Valve, left: a.resp.ContentLength}
 	if size := a.resp.ContentLength; size < 0 || size > readOut {
 		b.valve, b.conn = f.req.Valve, a.conn
 	}
@@ -75,6 +76,9 @@ func (b *body) Read(p []byte) (int, error) {
 		return 0, err
 	}
 	p = p[:allowed]
+	if b.left >= 0 && int64(allowed) >= b.left {
+		b.give() // with its last byte the connection may be another's
+	}
 	before := time.Now()
 	b.timer.Reset(b.stall)
 	n, err := b.from.Read(p)
@@ -83,6 +87,11 @@ func (b *body) Read(p []byte) (int, error) {
 		b.count.Passed(n)
 	}
 	b.moved.Add(int64(n))
+	if b.left >= 0 {
+		b.left -= int64(n)
+	} else if errors.Is(err, io.EOF) {
+		b.give()
+	}
 	b.window.waited += time.Since(before)
 	b.window.bytes += int64(n)
 	if span := minWindow * b.stall; b.window.waited >= span {
@@ -128,6 +137,14 @@ func (b *body) fit() {
 	if b.narrow = held; held {
 		narrow(b.conn)
 	} else {
+		widen(b.conn)
+	}
+}
+
+// give leaves the connection to whoever uses it next as it was.
+func (b *body) give() {
+	if b.narrow {
+		b.narrow = false
 		widen(b.conn)
 	}
 }
