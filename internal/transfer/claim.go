@@ -128,11 +128,11 @@ func (w *wide) onward(l *lane) bool {
 }
 
 // overtake gives the lane what another one has asked for and was not answered yet,
-// where its own answer stands right before that: the bytes are at hand, and what the
-// other is waiting for may be a refusal.
+// where its own answer stands right before that: the bytes are at hand, and where the
+// URL may be dead what the other is waiting for may be a refusal.
 func (w *wide) overtake(l *lane) bool {
 	p := l.piece
-	if l.closed || l.limit <= p.end {
+	if !w.dying || l.closed || l.limit <= p.end {
 		return false
 	}
 	for _, other := range w.lanes {

@@ -93,4 +93,3 @@ func TestAConnectionThatWasHeldToTheEndIsAsFastAsAnyForTheNext(t *testing.T) {
 		}
 	}
 }
-

@@ -56,6 +56,7 @@ type wide struct {
 	written  int64   // bytes in the part
 	most     int     // lanes
 	readOn   bool    // answers that go on are not given up: they are read on to the next gap, however far
+	dying    bool    // the URL may be dead by now, or is soon: what runs may be all that is ever answered
 	refused  bool    // a request was
 	hurt     bool    // a lane has failed since the last look
 	anew     bool    // everything, as the object changed
@@ -286,7 +287,7 @@ func (w *wide) measure(now time.Time, lanes int) {
 	share := w.pieces.free() / int64(lanes)
 	if needs := float64(w.pieces.left()) / max(r.own, 1); !w.dies.IsZero() &&
 		w.dies.Sub(now).Seconds() < 2*needs+dyingMargin.Seconds() {
-		w.length, w.readOn = max(share, leastPiece), true
+		w.length, w.readOn, w.dying = max(share, leastPiece), true, true
 		return
 	}
 	w.length = min(int64(w.each*pieceTime.Seconds()), max(share, int64(w.each*pieceLeast.Seconds())))
@@ -329,7 +330,7 @@ func (w *wide) close(l *lane) {
 // can be held until after its URL has died. Where there is none, one is asked for,
 // once.
 func (w *wide) hold() {
-	w.readOn = true
+	w.readOn, w.dying = true, true
 	keep := w.lanes[0]
 	for _, l := range w.lanes {
 		if l.limit == w.f.mark.Total && l.piece.done == w.pieces.front() {

@@ -510,7 +510,7 @@ func TestWhateverHappensToItsConnectionsTheBytesAreTheObjects(t *testing.T) {
 func TestAnAnswerThatRunsBringsWhatOthersOnlyAskedFor(t *testing.T) {
 	const total = 8 << 20
 	for _, answered := range []bool{false, true} {
-		w := &wide{pieces: divide(0, total, nil), length: leastPiece, readOn: true}
+		w := &wide{pieces: divide(0, total, nil), length: leastPiece, readOn: true, dying: true}
 		running, asking := &lane{w: w, limit: total}, &lane{w: w}
 		running.piece, asking.piece = w.pieces.take(leastPiece), w.pieces.take(2*leastPiece)
 		w.lanes = []*lane{running, asking}
