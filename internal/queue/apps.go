@@ -81,7 +81,7 @@ func (t *txn) dropApp() error {
 	prefix, known := []byte(keyApp), 0
 	var oldest []byte
 	first := int64(math.MaxInt64)
-	c := t.bucket(bMeta).Cursor()
+	c := t.cursor(bMeta)
 	for k, v := c.Seek(prefix); bytes.HasPrefix(k, prefix); k, v = c.Next() {
 		a, err := decodeApp(v)
 		if err != nil {

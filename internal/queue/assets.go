@@ -52,7 +52,7 @@ func (q *Queue) VerifiedAssets(ctx context.Context, cursor string, limit int) (p
 
 func (q *Queue) page(ctx context.Context, index bucket, cursor string, limit int, assetOf func([]byte) []byte) (page []run.Asset, next string, err error) {
 	err = q.view(ctx, func(t *txn) error {
-		c := t.bucket(index).Cursor()
+		c := t.cursor(index)
 		for k, _ := c.Seek([]byte(cursor)); k != nil; k, _ = c.Next() {
 			if len(page) >= limit {
 				next = string(k)

@@ -53,7 +53,7 @@ func (q *Queue) Backup(ctx context.Context, path string) (c Copy, err error) {
 	if err := q.writeCopy(ctx, temp); err != nil {
 		return c, err
 	}
-	if err := stamp(temp, began); err != nil {
+	if err := q.stamp(temp, began); err != nil {
 		return c, err
 	}
 	if c, err = Verify(temp); err != nil {
@@ -121,7 +121,7 @@ func (u until) Write(p []byte) (int, error) {
 
 // stamp notes in a copy when it was begun, and makes it durable. In the copy and
 // not in its name or mtime, which change on its way.
-func stamp(path string, at time.Time) (err error) {
+func (q *Queue) stamp(path string, at time.Time) (err error) {
 	defer guard(path, &err)()
 	db, err := bolt.Open(path, 0o600, &bolt.Options{Timeout: time.Second, FreelistType: bolt.FreelistMapType})
 	if err != nil {
@@ -129,11 +129,11 @@ func stamp(path string, at time.Time) (err error) {
 	}
 	db.AllocSize = os.Getpagesize() // it does not grow any more
 	err = db.Update(func(tx *bolt.Tx) error {
-		b := tx.Bucket(bMeta.name())
-		if b == nil {
-			return damaged(path, fmt.Sprintf("no queue of assetd: it has no %q", bMeta.name()))
+		t := q.txn(tx)
+		if err := t.sound(t.readCounts()); err != nil {
+			return inFile(path, err)
 		}
-		return b.Put([]byte(keyCopied), encodeService(time.Duration(at.UnixNano())))
+		return errors.Join(t.put(bMeta, []byte(keyCopied), encodeService(time.Duration(at.UnixNano()))), t.writeCounts())
 	})
 	return errors.Join(err, db.Close(), syncFile(path))
 }
@@ -172,7 +172,7 @@ func Verify(path string) (c Copy, err error) {
 	}
 	c = Copy{Path: path, ID: q.id, Size: used(q.db)}
 	err = q.db.View(func(tx *bolt.Tx) error {
-		t := &txn{tx: tx}
+		t := q.txn(tx)
 		c.Runs = t.bucket(bRuns).Stats().KeyN
 		if value := t.get(bMeta, []byte(keyCopied)); value != nil {
 			at, err := decodeService(value)
@@ -186,27 +186,28 @@ func Verify(path string) (c Copy, err error) {
 	return c, err
 }
 
-// readAll reads every run and every asset.
+// readAll holds every entry against its checksum, and reads every run and every asset.
 func (q *Queue) readAll() error {
 	err := q.db.View(func(tx *bolt.Tx) error {
-		t := &txn{tx: tx}
-		if err := t.readCounts(); err != nil {
+		t := q.txn(tx)
+		if err := t.sums(); err != nil {
 			return err
 		}
-		err := t.bucket(bRuns).ForEach(func(k, v []byte) error {
-			_, err := decodeRun(k, v)
-			return err
-		})
-		if err != nil {
-			return err
+		for _, bucket := range []struct {
+			b    bucket
+			read func(k, v []byte) error
+		}{
+			{bRuns, func(k, v []byte) error { _, err := decodeRun(k, v); return err }},
+			{bAssets, func(k, v []byte) error { _, err := decodeAsset(k, v); return err }},
+		} {
+			c := t.cursor(bucket.b)
+			for k, v := c.First(); k != nil; k, v = c.Next() {
+				if err := bucket.read(k, v); err != nil {
+					return err
+				}
+			}
 		}
-		return t.bucket(bAssets).ForEach(func(k, v []byte) error {
-			_, err := decodeAsset(k, v)
-			return err
-		})
+		return t.sound(nil)
 	})
-	if damage := (*DamageError)(nil); errors.As(err, &damage) {
-		damage.File = q.Path()
-	}
-	return err
+	return inFile(q.Path(), err)
 }

@@ -244,7 +244,8 @@ func TestACopyWithARecordThatCannotBeReadIsNone(t *testing.T) {
 		t.Fatal(err)
 	}
 	err = errors.Join(db.Update(func(tx *bolt.Tx) error {
-		return tx.Bucket(bAssets.name()).Put([]byte("run-001/images/0"), []byte("garbage"))
+		key := []byte("run-001/images/0")
+		return tx.Bucket(bAssets.name()).Put(key, seal(bAssets, key, []byte("garbage")))
 	}), db.Close())
 	if err != nil {
 		t.Fatal(err)

@@ -22,10 +22,11 @@ func inconsistency(q *Queue) error {
 		}
 		return errors.Join(
 			t.readCounts(),
-			t.bucket(bRuns).ForEach(a.run),
-			t.bucket(bAssets).ForEach(a.asset),
+			t.each(bRuns, a.run),
+			t.each(bAssets, a.asset),
 			outboxed(t),
 			a.balance(t),
+			t.sums(),
 		)
 	})
 }
@@ -33,17 +34,23 @@ func inconsistency(q *Queue) error {
 // outboxed sees that every notice can be read, is small, and has a place that was
 // given.
 func outboxed(t *txn) error {
-	b := t.bucket(bOutbox)
-	if b == nil { // an earlier version's file
-		return nil
-	}
-	return b.ForEach(func(k, v []byte) error {
+	return t.each(bOutbox, func(k, v []byte) error {
 		n, err := decodeNotice(k, v)
-		if err == nil && (n.Seq == 0 || n.Seq > b.Sequence() || len(v) > 2<<10 || n.Kind == "") {
-			err = fmt.Errorf("notice %+v: %d bytes, the last place given is %d", n, len(v), b.Sequence())
+		if err == nil && (n.Seq == 0 || n.Seq > uint64(t.counts.notices) || len(v) > 2<<10 || n.Kind == "") {
+			err = fmt.Errorf("notice %+v: %d bytes, the last place given is %d", n, len(v), t.counts.notices)
 		}
 		return err
 	})
+}
+
+func (t *txn) each(b bucket, do func(k, v []byte) error) error {
+	c := t.cursor(b)
+	for k, v := c.First(); k != nil; k, v = c.Next() {
+		if err := do(k, v); err != nil {
+			return err
+		}
+	}
+	return t.sound(nil)
 }
 
 // audit is what the records say the rest of the file must be.
@@ -126,12 +133,12 @@ func (a *audit) balance(t *txn) error {
 			return fmt.Errorf("run %q counts what is not there: %+v", id, r.Run)
 		}
 	}
-	if a.counts != t.counts {
-		return fmt.Errorf("counts %v, in truth %v", t.counts, a.counts)
+	if a.counts.states != t.counts.states {
+		return fmt.Errorf("counts %v, in truth %v", t.counts.states, a.counts.states)
 	}
 	for _, b := range []bucket{bDue, bReady, bDeadline, bVerified, bNames, bDirs, bHistory} {
 		got := map[string]string{}
-		_ = t.bucket(b).ForEach(func(k, v []byte) error {
+		_ = t.each(b, func(k, v []byte) error {
 			got[string(k)] = string(v)
 			return nil
 		})

@@ -22,7 +22,10 @@ const (
 	wireBytes    = 1
 )
 
-var errCodec = errors.New("record cannot be read")
+var (
+	errCodec    = errors.New("record cannot be read")
+	errChecksum = errors.New("its checksum does not fit: some of its bits have changed on the disk or in memory")
+)
 
 type encoder struct{ b []byte }
 

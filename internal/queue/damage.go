@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"errors"
 	"fmt"
 	"runtime"
 )
@@ -36,4 +37,12 @@ func damaged(file string, fault any) error {
 		d.Finding = "its pages do not fit together (" + d.Finding + ")"
 	}
 	return d
+}
+
+// inFile names the file in an error that is a *DamageError.
+func inFile(path string, err error) error {
+	if damage := (*DamageError)(nil); errors.As(err, &damage) {
+		damage.File = path
+	}
+	return err
 }

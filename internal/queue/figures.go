@@ -46,7 +46,7 @@ func (q *Queue) Figures(ctx context.Context) (f Figures, err error) {
 			return err
 		}
 		f.Size, f.Free = t.tx.Size(), free(q.db)
-		if k, _ := t.bucket(bDue).Cursor().First(); k != nil {
+		if k, _ := t.cursor(bDue).First(); k != nil {
 			ms, _, ok := untimed(k)
 			if !ok {
 				return broken("due entry", k, errCodec)
@@ -68,7 +68,7 @@ func (t *txn) outbox() (n int, first time.Time, err error) {
 	if t.bucket(bOutbox) == nil { // an earlier version's file, open for reading only
 		return 0, first, nil
 	}
-	c := t.bucket(bOutbox).Cursor()
+	c := t.cursor(bOutbox)
 	for k, v := c.First(); k != nil && n < outboxLook; k, v = c.Next() {
 		if n++; n > 1 {
 			continue
@@ -84,7 +84,7 @@ func (t *txn) outbox() (n int, first time.Time, err error) {
 
 // nearest is the waiting asset whose known death comes first.
 func (t *txn) nearest() (run.Asset, error) {
-	c := t.bucket(bDeadline).Cursor()
+	c := t.cursor(bDeadline)
 	k, _ := c.First()
 	for n := 0; k != nil && n < nearestLook; n++ {
 		_, key, ok := untimed(k)
@@ -148,7 +148,7 @@ func (o *oldest) rests() bool {
 }
 
 func (o *oldest) step(t *txn) error {
-	c := t.bucket(bRuns).Cursor()
+	c := t.cursor(bRuns)
 	k, v := c.First()
 	if o.after != nil {
 		if k, v = c.Seek(o.after); bytes.Equal(k, o.after) {

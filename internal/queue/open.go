@@ -17,10 +17,7 @@ import (
 	bolterrors "go.etcd.io/bbolt/errors"
 )
 
-const (
-	schema      = "assetd/queue/1"
-	defaultWait = 5 * time.Second
-)
+const defaultWait = 5 * time.Second
 
 // Path is the file of a state directory's queue.
 func Path(dir string) string { return dbPath(dir) }
@@ -108,20 +105,7 @@ func (q *Queue) create() error {
 	return q.replace(func(db *bolt.DB) error {
 		var id [16]byte
 		_, _ = rand.Read(id[:]) // never fails
-		return db.Update(func(tx *bolt.Tx) error {
-			for b := range buckets {
-				if _, err := tx.CreateBucket(b.name()); err != nil {
-					return err
-				}
-			}
-			t := &txn{tx: tx}
-			return errors.Join(
-				t.put(bMeta, []byte(keySchema), []byte(schema)),
-				t.put(bMeta, []byte(keyID), []byte(hex.EncodeToString(id[:]))),
-				t.put(bMeta, []byte(keyService), encodeService(0)),
-				t.writeCounts(),
-			)
-		})
+		return initialize(db, id[:])
 	})
 }
 
@@ -172,29 +156,13 @@ func (q *Queue) openFile(badHead bool) (err error) {
 	if err := q.acquit(); err != nil || q.options.ReadOnly {
 		return err
 	}
-	if err := q.extend(); err != nil {
-		return err
+	if !q.sealed {
+		return q.migrate()
 	}
 	if q.mostlyFree() {
 		return q.compact()
 	}
 	return nil
-}
-
-// extend makes what a file of an earlier version lacks.
-func (q *Queue) extend() error {
-	lacks := false
-	err := q.db.View(func(tx *bolt.Tx) error {
-		lacks = tx.Bucket(bOutbox.name()) == nil
-		return nil
-	})
-	if err != nil || !lacks {
-		return err
-	}
-	return q.db.Update(func(tx *bolt.Tx) error {
-		_, err := tx.CreateBucket(bOutbox.name())
-		return err
-	})
 }
 
 func (q *Queue) openDB() error {
@@ -242,12 +210,17 @@ func (q *Queue) check(thorough bool) error {
 				return damaged(q.Path(), fmt.Sprintf("no queue of assetd: it has no %q", b.name()))
 			}
 		}
-		t := &txn{tx: tx}
-		if found := string(t.get(bMeta, []byte(keySchema))); found != schema {
+		found := string(tx.Bucket(bMeta.name()).Get([]byte(keySchema)))
+		if found != schema && found != schemaUnsealed {
 			return fmt.Errorf("%s has the schema %.40q, this assetd knows %q: use the assetd that wrote it", q.Path(), found, schema)
 		}
+		q.sealed = found == schema
+		t := q.txn(tx)
 		q.id = string(t.get(bMeta, []byte(keyID)))
 		service, err := decodeService(t.get(bMeta, []byte(keyService)))
+		if err := t.sound(nil); err != nil {
+			return inFile(q.Path(), err)
+		}
 		if err != nil || q.id == "" {
 			return damaged(q.Path(), "its ID or its clock cannot be read")
 		}
@@ -255,7 +228,10 @@ func (q *Queue) check(thorough bool) error {
 		if !thorough {
 			return nil
 		}
-		return q.pages(tx)
+		if err := q.pages(tx); err != nil {
+			return err
+		}
+		return inFile(q.Path(), t.sums())
 	})
 }
 

@@ -129,13 +129,13 @@ func TestANewerSchemaIsLeftAlone(t *testing.T) {
 		t.Fatal(err)
 	}
 	err = db.Update(func(tx *bolt.Tx) error {
-		return tx.Bucket(bMeta.name()).Put([]byte(keySchema), []byte("assetd/queue/2"))
+		return tx.Bucket(bMeta.name()).Put([]byte(keySchema), []byte("assetd/queue/3"))
 	})
 	if err = errors.Join(err, db.Close()); err != nil {
 		t.Fatal(err)
 	}
 	_, err = Open(dir, Options{})
-	if damage := (*DamageError)(nil); err == nil || errors.As(err, &damage) || !strings.Contains(err.Error(), "assetd/queue/2") {
+	if damage := (*DamageError)(nil); err == nil || errors.As(err, &damage) || !strings.Contains(err.Error(), "assetd/queue/3") {
 		t.Errorf("%v", err)
 	}
 }

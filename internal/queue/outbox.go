@@ -61,7 +61,7 @@ func (q *Queue) Post(ctx context.Context, n run.Notice) error {
 // end.
 func (q *Queue) Standing(ctx context.Context) (kinds []run.NoticeKind, err error) {
 	err = q.view(ctx, func(t *txn) error {
-		c := t.bucket(bMeta).Cursor()
+		c := t.cursor(bMeta)
 		for k, _ := c.Seek([]byte(keyStands)); bytes.HasPrefix(k, []byte(keyStands)); k, _ = c.Next() {
 			kinds = append(kinds, run.NoticeKind(k[len(keyStands):]))
 		}
@@ -79,11 +79,8 @@ func (t *txn) post(to run.Hooks, n run.Notice) error {
 	if to == 0 {
 		return nil
 	}
-	seq, err := t.bucket(bOutbox).NextSequence() // kept with the bucket: no number comes twice
-	if err != nil {
-		return err
-	}
-	return t.put(bOutbox, seqKey(seq), encodeNotice(to, bounded(n)))
+	t.counts.notices++
+	return t.put(bOutbox, seqKey(uint64(t.counts.notices)), encodeNotice(to, bounded(n)))
 }
 
 // bounded is the notice without secrets, and small.
@@ -135,7 +132,7 @@ func (q *Queue) Outbox(ctx context.Context, hook run.Hooks, after uint64, limit 
 			if t.bucket(bOutbox) == nil { // an earlier version's file, open for reading only
 				return nil
 			}
-			c := t.bucket(bOutbox).Cursor()
+			c := t.cursor(bOutbox)
 			k, v := c.Seek(seqKey(after + 1))
 			for seen := 0; k != nil && len(found) < limit; k, v = c.Next() {
 				if seen++; seen > outboxStep {

@@ -8,27 +8,12 @@ import (
 	"testing"
 	"time"
 
-	bolt "go.etcd.io/bbolt"
-
 	"github.com/assetd/assetd/internal/run"
 )
 
-// withoutOutbox makes a queue's file what an earlier version made.
-func withoutOutbox(t *testing.T, dir string) {
-	t.Helper()
-	db, err := bolt.Open(dbPath(dir), 0, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	err = db.Update(func(tx *bolt.Tx) error { return tx.DeleteBucket(bOutbox.name()) })
-	if err := errors.Join(err, db.Close()); err != nil {
-		t.Fatal(err)
-	}
-}
-
 func TestAFileOfAnEarlierVersionGetsItsOutbox(t *testing.T) {
 	dir := filled(t)
-	withoutOutbox(t, dir)
+	unsealed(t, dir, false)
 	ro := opened(t, dir, Options{ReadOnly: true})
 	if found, err := ro.Outbox(t.Context(), run.URLHook, 0, 9); err != nil || len(found) != 0 {
 		t.Errorf("read only: %v, %v", found, err)
@@ -55,15 +40,10 @@ func TestAFileOfAnEarlierVersionIsMadeAnew(t *testing.T) {
 	if err := errors.Join(roomy(t.Context(), q, "kept"), q.Close()); err != nil {
 		t.Fatal(err)
 	}
-	withoutOutbox(t, dir)
-	anew := 0
-	opened(t, dir, Options{CompactFrom: fewFree, Tell: func(e run.Event) {
-		if e.Kind == run.QueueCompacted {
-			anew++
-		}
-	}})
-	if anew != 1 {
-		t.Errorf("made anew %d times", anew)
+	unsealed(t, dir, false)
+	q = opened(t, dir, Options{CompactFrom: fewFree})
+	if free := must(q.Stats(t.Context()))(t).Free; free > fewFree {
+		t.Errorf("%d bytes are free", free)
 	}
 }
 

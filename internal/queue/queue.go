@@ -86,6 +86,7 @@ type Queue struct {
 	copying    sync.Mutex   // held while a copy is made; the file is not made anew then
 	swap       sync.RWMutex // guards db and file, which the writer alone replaces
 	db         *bolt.DB
+	sealed     bool      // its values have checksums
 	file       *os.File  // bbolt's own, to let go of a file that bbolt cannot close any more
 	shrinkFrom time.Time // the writer's: not before
 
@@ -226,9 +227,14 @@ func (q *Queue) view(ctx context.Context, read func(*txn) error) (err error) {
 	}()
 	q.swap.RLock()
 	defer q.swap.RUnlock()
-	err = q.db.View(func(tx *bolt.Tx) error { return read(&txn{tx: tx}) })
+	err = q.db.View(func(tx *bolt.Tx) error {
+		t := q.txn(tx)
+		return t.sound(read(t))
+	})
 	return q.judge(err)
 }
+
+func (q *Queue) txn(tx *bolt.Tx) *txn { return &txn{tx: tx, sealed: q.sealed} }
 
 // judge makes a record that cannot be read the end of the queue, and a closed
 // file ErrClosed.

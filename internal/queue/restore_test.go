@@ -137,7 +137,8 @@ func TestAQueueThatDiedOfARecordIsDamagedAtTheNextOpen(t *testing.T) {
 		t.Fatal(err)
 	}
 	err = errors.Join(db.Update(func(tx *bolt.Tx) error {
-		return tx.Bucket(bRuns.name()).Put([]byte("run-001"), []byte("garbage"))
+		key := []byte("run-001") // what a defect wrote, not the disk: its checksum fits
+		return tx.Bucket(bRuns.name()).Put(key, seal(bRuns, key, []byte("garbage")))
 	}), db.Close())
 	if err != nil {
 		t.Fatal(err)

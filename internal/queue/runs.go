@@ -128,7 +128,7 @@ func size(labels map[string]string) (n int) {
 // before the others, and when the first of the rest is due: zero where none is.
 func (q *Queue) Due(ctx context.Context, now time.Time, limit int) (due []run.Run, next time.Time, err error) {
 	err = q.view(ctx, func(t *txn) error {
-		c := t.bucket(bDue).Cursor()
+		c := t.cursor(bDue)
 		for k, _ := c.First(); k != nil; k, _ = c.Next() {
 			ms, id, ok := untimed(k)
 			if !ok {
@@ -189,7 +189,7 @@ func (q *Queue) List(ctx context.Context, state run.State, after run.ID, limit i
 	for more := true; more; {
 		err := q.view(ctx, func(t *txn) error {
 			more = false
-			c := t.bucket(bRuns).Cursor()
+			c := t.cursor(bRuns)
 			k, v := c.Seek([]byte(after))
 			if string(k) == string(after) {
 				k, v = c.Next()

@@ -19,22 +19,40 @@ type txn struct {
 	buckets [buckets]*bolt.Bucket
 	undo    []change // what the operation at hand has changed, for taking it back
 	counts  counts
-	dirty   bool // some operation changed something
+	dirty   bool  // some operation changed something
+	sealed  bool  // values have checksums
+	damage  error // a value that its checksum does not fit
 }
 
 type change struct {
 	in  bucket
 	key []byte
-	was []byte // nil: it was not there
+	was []byte // as it is stored; nil: it was not there
 }
 
-// counts are the runs by state, then the assets by state, kept incrementally.
-type counts [9]int64
+// counts are what the queue holds, kept incrementally.
+type counts struct {
+	states  [9]int64       // the runs by state, then the assets by state
+	entries [buckets]int64 // of each bucket, without the schema
+	notices int64          // the place of the last notice; none comes twice
+}
 
-func (c *counts) run(s run.State) *int64 { return &c[slices.Index(runStates(), s)] }
+func (c *counts) run(s run.State) *int64 { return &c.states[slices.Index(runStates(), s)] }
 
 func (c *counts) asset(s run.AssetState) *int64 {
-	return &c[len(runStates())+slices.Index(assetStates(), s)]
+	return &c.states[len(runStates())+slices.Index(assetStates(), s)]
+}
+
+// all are the numbers in the order in which they are stored.
+func (c *counts) all() []*int64 {
+	all := make([]*int64, 0, len(c.states)+len(c.entries)+1)
+	for i := range c.states {
+		all = append(all, &c.states[i])
+	}
+	for i := range c.entries {
+		all = append(all, &c.entries[i])
+	}
+	return append(all, &c.notices)
 }
 
 func (t *txn) bucket(b bucket) *bolt.Bucket {
@@ -48,24 +66,29 @@ func (t *txn) bucket(b bucket) *bolt.Bucket {
 }
 
 // get is the value, valid while the transaction is; nil: none.
-func (t *txn) get(b bucket, key []byte) []byte { return t.bucket(b).Get(key) }
+func (t *txn) get(b bucket, key []byte) []byte { return t.open(b, key, t.bucket(b).Get(key)) }
 
-// put writes a value, which must not be empty and not be changed afterwards.
+// put writes a value, which must not be changed afterwards.
 func (t *txn) put(b bucket, key, value []byte) error {
-	was := t.get(b, key)
-	if bytes.Equal(was, value) {
+	was := t.bucket(b).Get(key)
+	sealed := seal(b, key, value)
+	if bytes.Equal(was, sealed) {
 		return nil
 	}
 	t.undo = append(t.undo, change{b, key, was})
-	return t.bucket(b).Put(key, value)
+	if was == nil {
+		t.counts.entries[b]++
+	}
+	return t.bucket(b).Put(key, sealed)
 }
 
 func (t *txn) del(b bucket, key []byte) error {
-	was := t.get(b, key)
+	was := t.bucket(b).Get(key)
 	if was == nil {
 		return nil
 	}
 	t.undo = append(t.undo, change{b, key, was})
+	t.counts.entries[b]--
 	return t.bucket(b).Delete(key)
 }
 
@@ -113,22 +136,29 @@ func (t *txn) do(operation func(*txn) error) error {
 
 // readCounts reads the counts; writeCounts writes them, once a transaction.
 func (t *txn) readCounts() error {
-	value := t.get(bMeta, []byte(keyCounts))
-	if len(value) != 1+8*len(t.counts) {
+	value, all := t.get(bMeta, []byte(keyCounts)), t.counts.all()
+	if !t.sealed {
+		all = all[:len(t.counts.states)]
+	}
+	if len(value) != 1+8*len(all) {
 		return broken("entry", []byte(keyCounts), errCodec)
 	}
-	for i := range t.counts {
-		t.counts[i] = int64(binary.BigEndian.Uint64(value[1+8*i:]))
+	for i, n := range all {
+		*n = int64(binary.BigEndian.Uint64(value[1+8*i:]))
 	}
 	return nil
 }
 
 func (t *txn) writeCounts() error {
-	value := []byte{codecVersion}
-	for _, n := range t.counts {
-		value = binary.BigEndian.AppendUint64(value, uint64(n))
+	key := []byte(keyCounts)
+	if t.bucket(bMeta).Get(key) == nil {
+		t.counts.entries[bMeta]++ // itself
 	}
-	return t.put(bMeta, []byte(keyCounts), value)
+	value := []byte{codecVersion}
+	for _, n := range t.counts.all() {
+		value = binary.BigEndian.AppendUint64(value, uint64(*n))
+	}
+	return t.bucket(bMeta).Put(key, seal(bMeta, key, value))
 }
 
 // run reads a run; run.ErrUnknown where there is none.
@@ -154,7 +184,7 @@ func (t *txn) asset(key run.Key) (run.Asset, error) {
 func (t *txn) assets(id run.ID) ([]run.Asset, error) {
 	var all []run.Asset
 	prefix := assetsOf(id)
-	c := t.bucket(bAssets).Cursor()
+	c := t.cursor(bAssets)
 	for k, v := c.Seek(prefix); bytes.HasPrefix(k, prefix); k, v = c.Next() {
 		a, err := decodeAsset(k, v)
 		if err != nil {

@@ -119,12 +119,12 @@ func (q *Queue) apply(batch []*operation) (err error) {
 	begun, onDisk := time.Now(), diskTime(q.db)
 	err = q.db.Update(func(tx *bolt.Tx) error {
 		id = tx.ID()
-		t := &txn{tx: tx}
-		if err := t.readCounts(); err != nil {
+		t := q.txn(tx)
+		if err := t.sound(t.readCounts()); err != nil {
 			return q.judge(err)
 		}
 		for _, o := range batch {
-			if o.err = q.judge(t.do(o.do)); q.Err() != nil {
+			if o.err = q.judge(t.sound(t.do(o.do))); q.Err() != nil {
 				return q.Err()
 			}
 		}

@@ -368,7 +368,7 @@ func TestAPanicInATransactionEndsTheQueue(t *testing.T) {
 	}
 	again := opened(t, q.dir, Options{})
 	_ = again.db.View(func(tx *bolt.Tx) error {
-		if (&txn{tx: tx}).get(bMeta, []byte("never")) != nil {
+		if again.txn(tx).get(bMeta, []byte("never")) != nil {
 			t.Error("half an operation stands")
 		}
 		return nil
