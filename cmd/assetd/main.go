@@ -9,6 +9,8 @@ import (
 	"os/signal"
 	"syscall"
 	"time"
+
+	"github.com/assetd/assetd/internal/signals"
 )
 
 func main() {
@@ -26,16 +28,15 @@ func start() int {
 	signal.Ignore(syscall.SIGPIPE)
 	ctx, cancel := context.WithCancelCause(context.Background())
 	defer cancel(nil)
-	signals := make(chan os.Signal, 2)
-	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
+	stop := signals.Stop()
 	go func() {
-		sig := <-signals
+		sig := <-stop
 		cancel(interrupted{sig})
 		time.Sleep(oneSignal)
-		for len(signals) > 0 {
-			<-signals
+		for len(stop) > 0 {
+			<-stop
 		}
-		<-signals
+		<-stop
 		os.Exit(exitInterrupted)
 	}()
 	return execute(ctx, os.Args[1:], system{

@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/assetd/assetd/internal/config"
+	"github.com/assetd/assetd/internal/signals"
 )
 
 // app is what all commands share: the process they run in and the flags that all
@@ -38,6 +39,10 @@ func execute(ctx context.Context, args []string, sys system) int {
 	return exitCode(ctx, err)
 }
 
+// readsAgain annotates the command for which SIGHUP means to read the configuration
+// again.
+const readsAgain = "reads-again"
+
 func newRoot(a *app, out io.Writer) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "assetd",
@@ -49,6 +54,11 @@ See it work without a key: assetd demo`,
 		Example:       example("ASSETD_API_KEY=… assetd get omps2OH829", "assetd run", "assetd add omps2OH829"),
 		Version:       versionText(),
 		SilenceErrors: true, SilenceUsage: true,
+		PersistentPreRun: func(cmd *cobra.Command, _ []string) {
+			if _, reads := cmd.Annotations[readsAgain]; !reads {
+				signals.DefaultHangup() // the terminal was closed
+			}
+		},
 		Args: cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 0 {

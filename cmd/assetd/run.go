@@ -5,9 +5,7 @@ import (
 	"errors"
 	"io"
 	"os"
-	"os/signal"
 	"sync/atomic"
-	"syscall"
 
 	"github.com/spf13/cobra"
 	"go.uber.org/zap"
@@ -16,6 +14,7 @@ import (
 
 	"github.com/assetd/assetd/internal/config"
 	"github.com/assetd/assetd/internal/daemon"
+	"github.com/assetd/assetd/internal/signals"
 )
 
 func (a *app) runCommand() *cobra.Command {
@@ -29,6 +28,8 @@ and the key again.`,
 		Example: example("ASSETD_API_KEY=… assetd run", "assetd run --config /etc/assetd/assetd.yaml --set log.level=debug"),
 		Args:    cobra.NoArgs,
 		RunE:    func(cmd *cobra.Command, _ []string) error { return a.run(cmd.Context()) },
+
+		Annotations: map[string]string{readsAgain: ""},
 	}
 }
 
@@ -51,11 +52,11 @@ func (a *app) run(ctx context.Context) error {
 		log.Error("assetd does not start", zap.Error(err))
 		return codedError{exitConfig, nil} // the log has said it
 	}
-	hangup := make(chan os.Signal, 1)
-	signal.Notify(hangup, syscall.SIGHUP)
-	defer signal.Stop(hangup)
+	if ctx.Err() != nil {
+		return nil // stopped before it began
+	}
 	err = daemon.Run(ctx, daemon.Options{
-		Config: c, Key: key, Secrets: secrets, Log: log.Logger, Version: versionText(), Built: built(), Reload: hangup, Relog: log.configure,
+		Config: c, Key: key, Secrets: secrets, Log: log.Logger, Version: versionText(), Built: built(), Reload: signals.Hangup(), Relog: log.configure,
 		Load: func() (*config.Config, string, error) {
 			c, warnings, err := a.read()
 			log.warn(warnings)

@@ -32,6 +32,7 @@ var table = map[string][]string{
 	"internal/notify":    {},
 	"internal/server":    {"internal/dropfile"},
 	"internal/config":    {},
+	"internal/signals":   {},
 	"internal/simulator": {},
 	"internal/bench":     {"internal/simulator"},
 
