@@ -22,12 +22,13 @@ type app struct {
 	system
 	configFile string
 	set        []string
+	warned     map[string]bool // each warning is printed once
 }
 
 // execute runs the command line and returns the exit code.
 func execute(ctx context.Context, args []string, sys system) int {
 	out := &printer{w: sys.stdout} // cobra does not look whether a help text could be written
-	root := newRoot(&app{system: sys}, out)
+	root := newRoot(&app{system: sys, warned: map[string]bool{}}, out)
 	root.SetArgs(args)
 	err := cmp.Or(root.ExecuteContext(ctx), out.err)
 	if errors.Is(err, syscall.EPIPE) {
@@ -39,9 +40,8 @@ func execute(ctx context.Context, args []string, sys system) int {
 	return exitCode(ctx, err)
 }
 
-// readsAgain annotates the command for which SIGHUP means to read the configuration
-// again.
-const readsAgain = "reads-again"
+// isDaemon annotates the command that runs the daemon.
+const isDaemon = "daemon"
 
 func newRoot(a *app, out io.Writer) *cobra.Command {
 	root := &cobra.Command{
@@ -55,8 +55,12 @@ See it work without a key: assetd demo`,
 		Version:       versionText(),
 		SilenceErrors: true, SilenceUsage: true,
 		PersistentPreRun: func(cmd *cobra.Command, _ []string) {
-			if _, reads := cmd.Annotations[readsAgain]; !reads {
-				signals.DefaultHangup() // the terminal was closed
+			if _, daemon := cmd.Annotations[isDaemon]; daemon {
+				return // its warnings are log lines, and SIGHUP reads the configuration again
+			}
+			signals.DefaultHangup() // the terminal was closed
+			if !strings.HasPrefix(cmd.Name(), cobra.ShellCompRequestCmd) {
+				a.warn(config.UnknownVariables(a.environ()))
 			}
 		},
 		Args: cobra.ArbitraryArgs,
@@ -133,7 +137,10 @@ func (a *app) loadAndWarn() (*config.Config, error) {
 
 func (a *app) warn(warnings []config.Warning) {
 	for _, w := range warnings {
-		fmt.Fprintf(a.stderr, "assetd: warning: %s\n", w)
+		if text := w.String(); !a.warned[text] {
+			a.warned[text] = true
+			fmt.Fprintf(a.stderr, "assetd: warning: %s\n", text)
+		}
 	}
 }
 

@@ -29,7 +29,7 @@ and the key again.`,
 		Args:    cobra.NoArgs,
 		RunE:    func(cmd *cobra.Command, _ []string) error { return a.run(cmd.Context()) },
 
-		Annotations: map[string]string{readsAgain: ""},
+		Annotations: map[string]string{isDaemon: ""},
 	}
 }
 

@@ -18,6 +18,9 @@ import (
 // SystemFile is where a machine's configuration stands.
 const SystemFile = "/etc/assetd/assetd.yaml"
 
+// fileVariable is the environment variable that names the configuration file.
+const fileVariable = "ASSETD_CONFIG"
+
 // maxFile bounds a configuration file, in bytes.
 const maxFile = 1 << 20
 
@@ -25,7 +28,7 @@ const maxFile = 1 << 20
 // one was named, it must exist.
 func places(named string, env environment) (paths []string, must bool) {
 	if named == "" {
-		named = env["ASSETD_CONFIG"]
+		named = env[fileVariable]
 	}
 	if named != "" {
 		return []string{named}, true

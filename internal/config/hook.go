@@ -73,8 +73,7 @@ func (c *Config) unwiseHook() []Warning {
 	return warnings
 }
 
-// hookVariable reports whether a variable is one that hook.command gets, and so
-// what it calls: assetd itself, for one.
+// hookVariable reports whether a variable is one that hook.command gets.
 func hookVariable(name string) bool {
 	switch name = strings.TrimPrefix(name, envPrefix); name {
 	case "EVENT", "IDEMPOTENCY_KEY", "TEXT", "RUN_ID", "APP_ID", "STATE", "DIR", "MANIFEST", "ASSET_KIND", "ASSET_ID":

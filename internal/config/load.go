@@ -2,9 +2,7 @@ package config
 
 import (
 	"errors"
-	"maps"
 	"path/filepath"
-	"slices"
 	"strings"
 
 	kmaps "github.com/knadh/koanf/maps"
@@ -33,6 +31,7 @@ func Load(o Options) (*Config, []Warning, error) {
 		l.layer(func() { l.fileLayer(file, data) })
 	}
 	l.layer(func() { l.environmentLayer(env) })
+	l.warnings = append(l.warnings, unknownVariables(env)...)
 	l.layer(func() { l.setLayer(o.Set) })
 	l.layer(func() { l.derive(env, o.UID) })
 
@@ -139,61 +138,6 @@ func (l *loader) unknown(where, name string, v value) {
 		mend = "did you mean " + meant + "?"
 	}
 	l.problem(Problem{Where: where, Key: name, Value: strange(name, v), What: "is not a key", Mend: mend})
-}
-
-const envPrefix = "ASSETD_"
-
-func upper(name string) string { return strings.ToUpper(strings.ReplaceAll(name, ".", "_")) }
-
-// environment is the process's environment by name.
-type environment map[string]string
-
-func newEnvironment(environ []string) environment {
-	env := environment{}
-	for _, line := range environ {
-		name, text, _ := strings.Cut(line, "=")
-		env[name] = text
-	}
-	return env
-}
-
-// xdg is a directory of the XDG base directory specification, which says that
-// relative ones are to be ignored; empty where there is none.
-func (e environment) xdg(name, below string) string {
-	if dir := e[name]; filepath.IsAbs(dir) {
-		return dir
-	}
-	if home := e["HOME"]; filepath.IsAbs(home) {
-		return filepath.Join(home, below)
-	}
-	return ""
-}
-
-// environmentLayer is what the variables of the keys set; others with our prefix
-// are warned of.
-func (l *loader) environmentLayer(env environment) {
-	left := maps.Clone(env)
-	var names []string
-	for _, k := range l.order {
-		names = append(names, k.envName())
-		if text, ok := env[k.envName()]; ok {
-			l.set(k, value{text: text}, "environment "+k.envName())
-			delete(left, k.envName())
-		}
-	}
-	for _, other := range []string{"ASSETD_CONFIG", "ASSETD_API_KEY", "ASSETD_TEST_FULL"} {
-		delete(left, other)
-	}
-	for _, name := range slices.Sorted(maps.Keys(left)) {
-		if !strings.HasPrefix(name, envPrefix) || hookVariable(name) {
-			continue
-		}
-		text := "is not a variable that assetd knows and has no effect"
-		if meant := suggest(name, names); meant != "" {
-			text += "; did you mean " + meant + "?"
-		}
-		l.warnings = append(l.warnings, Warning{Key: "environment " + name, Text: text})
-	}
 }
 
 // setLayer is what --set says.
