@@ -12,12 +12,28 @@ func TestCase_E14_EveryCommandWarnsOfAMistypedVariableOnce(t *testing.T) {
 	t.Parallel()
 	dir := shortDir(t)
 	commands := [][]string{
-		{"run"}, {"get", "-o", filepath.Join(dir, "get"), "good000001"}, {"add", "good000001"},
-		{"list"}, {"list", "--json"}, {"show", "good000001"}, {"show", "--json", "good000001"},
-		{"retry", "good000001"}, {"retry", "--all", "--json"}, {"remove", "good000001"},
-		{"verify"}, {"verify", "--json"}, {"check", "--offline"}, {"check", "--adopt-volume"},
-		{"backup", filepath.Join(dir, "copy")}, {"restore", filepath.Join(dir, "none")},
-		{"config"}, {"health"}, {"version"}, {"man", filepath.Join(dir, "man")}, {"completion", "bash"}, {"help"},
+		{"run"},
+		{"get", "-o", filepath.Join(dir, "get"), "good000001"},
+		{"add", "good000001"},
+		{"list"},
+		{"list", "--json"},
+		{"show", "good000001"},
+		{"show", "--json", "good000001"},
+		{"retry", "good000001"},
+		{"retry", "--all", "--json"},
+		{"remove", "good000001"},
+		{"verify"},
+		{"verify", "--json"},
+		{"check", "--offline"},
+		{"check", "--adopt-volume"},
+		{"backup", filepath.Join(dir, "copy")},
+		{"restore", filepath.Join(dir, "none")},
+		{"config"},
+		{"health"},
+		{"version"},
+		{"man", filepath.Join(dir, "man")},
+		{"completion", "bash"},
+		{"help"},
 	}
 	tried := map[string]bool{"demo": true} // its daemon is one of the others
 	for _, args := range commands {
