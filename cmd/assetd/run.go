@@ -78,7 +78,7 @@ func (a *app) run(ctx context.Context) error {
 func secretsOf(c *config.Config) (daemon.Secrets, error) {
 	token, err1 := c.Server.Token()
 	add, err2 := c.Server.AddToken()
-	webhook, err3 := c.Webhook.Secret()
+	webhook, err3 := c.Webhook.Keys()
 	return daemon.Secrets{Token: token, AddToken: add, Webhook: webhook}, errors.Join(err1, err2, err3)
 }
 

@@ -12,10 +12,6 @@ func (h Hook) Argv() []string {
 	return words
 }
 
-// Secret reads what signs that which is sent to hook.url (Standard Webhooks); empty where no file is
-// set. The error names the file and the mend; it never holds the secret.
-func (h Hook) Secret() (string, error) { return signingSecret("hook.secret_file", h.SecretFile) }
-
 // words takes a command line apart. It knows '…', in which all stands for itself,
 // "…" and \, which takes from a quote, a space or a backslash what it means.
 func words(line string) (all []string, err error) {

@@ -17,7 +17,7 @@ func (k *checker) secrets() {
 	}{
 		{"server.token_file", c.Server.TokenFile, c.Server.Token},
 		{"server.add_token_file", c.Server.AddTokenFile, c.Server.AddToken},
-		{"webhook.secret_file", c.Webhook.SecretFile, c.Webhook.Secret},
+		{"webhook.secret_file", c.Webhook.SecretFile, func() (string, error) { _, err := c.Webhook.Keys(); return "", err }},
 		{"hook.secret_file", c.Hook.SecretFile, c.Hook.Secret},
 	} {
 		_, err := s.read()

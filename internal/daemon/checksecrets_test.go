@@ -18,7 +18,7 @@ func TestCheckNamesWhatTheDaemonWouldNotStartWith(t *testing.T) {
 	for about, text := range map[string]string{
 		"server.token_file":     "can be guessed",
 		"server.add_token_file": "no such file",
-		"webhook.secret_file":   "holds no secret",
+		"webhook.secret_file":   "can be guessed",
 		"hook.secret_file":      "no such file",
 		"hook.command":          "no such file",
 	} {

@@ -42,7 +42,10 @@ type Options struct {
 }
 
 // Secrets are those of the HTTP side; empty ones are not set.
-type Secrets struct{ Token, AddToken, Webhook string }
+type Secrets struct {
+	Token, AddToken string
+	Webhook         [][]byte // keys, any of which may have signed
+}
 
 // overtime is what a stop may take beyond shutdown_grace: for whole assets to get
 // their names and runs their manifests. The unit's TimeoutStopSec is longer.
@@ -135,9 +138,7 @@ func open(o Options) (*daemon, error) {
 	d.keepers()
 	d.gauges = &gauges{status: d.status, engine: d.engine, inbox: d.inbox, state: c.State.Dir}
 	metrics.Watch(d.gauges)
-	if d.server, err = d.newServer(metrics, events); err != nil {
-		return nil, errors.Join(err, q.Close())
-	}
+	d.server = d.newServer(metrics, events)
 	return d, nil
 }
 

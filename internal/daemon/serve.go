@@ -9,16 +9,15 @@ import (
 	"github.com/assetd/assetd/internal/server"
 )
 
-// newServer joins the server with what it answers from. The error is a webhook secret
-// that is none.
-func (d *daemon) newServer(metrics *server.Metrics, events *server.Events) (*server.Server, error) {
+// newServer joins the server with what it answers from.
+func (d *daemon) newServer(metrics *server.Metrics, events *server.Events) *server.Server {
 	c := d.cfg
 	return server.New(server.Deps{
 		Path: c.State.Socket(), Address: c.Server.Listen, Version: d.Version,
 		Runs: d.queue, Checks: d.status, Now: now{d.status, d.engine.pool}, Risks: d.engine.pool,
 		Care: d.care, Stock: d.care, Copies: d.backups, Metrics: metrics, Gauges: d.gauges, Events: events,
 		Tokens:  server.Tokens{All: d.Secrets.Token, Add: d.Secrets.AddToken},
-		DropDir: c.Drop.Dir, WebhookSecret: d.Secrets.Webhook, Poker: poker{d.queue, d.engine.poller.Wake},
+		DropDir: c.Drop.Dir, WebhookKeys: d.Secrets.Webhook, Poker: poker{d.queue, d.engine.poller.Wake},
 		Clock: func() time.Time { return d.engine.clock.Server(d.engine.api.Host()) }, Tell: d.tell,
 	})
 }

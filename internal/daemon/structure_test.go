@@ -54,7 +54,7 @@ var behind = map[string][]string{
 	"go.yaml.in/yaml":              {"internal/config"},
 	"github.com/prometheus":        {"internal/server"},
 	"github.com/gabriel-vasile":    {"internal/transfer"},
-	"github.com/standard-webhooks": {"internal/notify", "internal/server"},
+	"github.com/standard-webhooks": {"internal/notify"},
 	"go.uber.org/zap":              {"internal/daemon", "cmd/assetd"},
 	"github.com/spf13/cobra":       {"cmd/assetd"},
 	"github.com/vbauerster/mpb":    {"cmd/assetd"},

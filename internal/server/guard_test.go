@@ -46,7 +46,7 @@ func guarded(t *testing.T, tokens server.Tokens, more ...func(*server.Deps)) *se
 	d := server.Deps{
 		Address: "127.0.0.1:7433", Tokens: tokens, Version: "test",
 		Runs: shelf{3}, Checks: checks{}, Now: busy{}, Metrics: http.NotFoundHandler(), DropDir: t.TempDir(),
-		WebhookSecret: webhookSecret, Poker: &poked{}, Care: &nurse{}, Stock: &nurse{}, Copies: copies{},
+		WebhookKeys: [][]byte{webhookKey()}, Poker: &poked{}, Care: &nurse{}, Stock: &nurse{}, Copies: copies{},
 	}
 	for _, change := range more {
 		change(&d)

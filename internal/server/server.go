@@ -67,11 +67,11 @@ type Deps struct {
 	Gauges  Gauges       // for the status; nil: it says less
 	Events  *Events      // nil: none are told
 
-	DropDir       string           // what is handed in is written there
-	WebhookSecret string           // switches the receiver on; needs Poker
-	Poker         Poker            // has known runs polled
-	Clock         func() time.Time // nil: time.Now
-	Tell          run.Tell         // takes what goes wrong; nil: nobody does
+	DropDir     string           // what is handed in is written there
+	WebhookKeys [][]byte         // any of which may have signed a webhook; switch the receiver on; need Poker
+	Poker       Poker            // has known runs polled
+	Clock       func() time.Time // nil: time.Now
+	Tell        run.Tell         // takes what goes wrong; nil: nobody does
 }
 
 // Server serves the socket and the address. Run may be called once.
@@ -83,8 +83,8 @@ type Server struct {
 	remotes remotes
 }
 
-// New makes a server; it opens nothing yet. The error is a webhook secret that is none.
-func New(d Deps) (*Server, error) {
+// New makes a server; it opens nothing yet.
+func New(d Deps) *Server {
 	s := &Server{Deps: d, started: time.Now().UTC()}
 	if s.Clock == nil {
 		s.Clock = time.Now
@@ -93,13 +93,10 @@ func New(d Deps) (*Server, error) {
 	if d.Gauges != nil {
 		s.asked = &gauges{from: d.Gauges}
 	}
-	if d.WebhookSecret != "" {
-		var err error
-		if s.webhook, err = newReceiver(s, d.WebhookSecret); err != nil {
-			return nil, err
-		}
+	if len(d.WebhookKeys) > 0 {
+		s.webhook = &receiver{server: s, keys: d.WebhookKeys, seen: map[string]delivery{}}
 	}
-	return s, nil
+	return s
 }
 
 func (s *Server) tell(e run.Event) {

@@ -76,11 +76,7 @@ func (b busy) HeldAsset(key run.Key) string { return key.ID + " waits" }
 
 func open(t *testing.T, d server.Deps) *server.Server {
 	t.Helper()
-	s, err := server.New(d)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return s
+	return server.New(d)
 }
 
 // serve runs a server until the test ends and returns a client of it.
