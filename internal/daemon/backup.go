@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/assetd/assetd/internal/config"
+	"github.com/assetd/assetd/internal/durable"
 	"github.com/assetd/assetd/internal/queue"
 	"github.com/assetd/assetd/internal/run"
 )
@@ -101,7 +102,7 @@ func backupTrouble(dir string, err error) run.Event {
 // copyDue makes a copy if it is time, and removes what is no longer kept. The lock is
 // held.
 func (b *backups) copyDue(ctx context.Context, now time.Time) (made queue.Copy, err error) {
-	if err := makeDirSynced(b.dir); err != nil {
+	if _, err := durable.MkdirAll(b.dir, 0o700); err != nil {
 		return made, err
 	}
 	copies, err := queue.Copies(b.dir, now)
@@ -122,22 +123,6 @@ func (b *backups) copyDue(ctx context.Context, now time.Time) (made queue.Copy, 
 	return made, queue.Prune(b.dir, now, b.cfg.Keep)
 }
 
-// makeDirSynced makes a directory that survives power loss.
-func makeDirSynced(dir string) error {
-	err := os.Mkdir(dir, 0o700)
-	if errors.Is(err, fs.ErrExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	above, err := os.Open(filepath.Dir(dir))
-	if err != nil {
-		return err
-	}
-	return errors.Join(above.Sync(), above.Close())
-}
-
 // covered is when the newest good copy was begun: all that was durable then is in it.
 func (b *backups) covered() time.Time {
 	b.mu.Lock()
@@ -150,7 +135,7 @@ func (b *backups) covered() time.Time {
 func (b *backups) Copy(ctx context.Context) (*os.File, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if err := makeDirSynced(b.dir); err != nil {
+	if _, err := durable.MkdirAll(b.dir, 0o700); err != nil {
 		return nil, err
 	}
 	path := filepath.Join(b.dir, byHand)

@@ -20,6 +20,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/assetd/assetd/internal/config"
+	"github.com/assetd/assetd/internal/durable"
 	"github.com/assetd/assetd/internal/inbox"
 	"github.com/assetd/assetd/internal/queue"
 	"github.com/assetd/assetd/internal/run"
@@ -156,13 +157,15 @@ func (d *daemon) tell(e run.Event) {
 	}
 }
 
-// makeStateDir makes the state directory with mode 0750, whatever the umask.
+// makeStateDir makes the state directory with mode 0750, whatever the umask, so that
+// it survives power loss: drop files leave their directory for what is in it.
 func makeStateDir(dir string) error {
-	if info, err := os.Stat(dir); err == nil && info.IsDir() {
-		return nil
-	}
-	if err := os.MkdirAll(dir, 0o750); err != nil {
+	made, err := durable.MkdirAll(dir, 0o750)
+	if err != nil {
 		return fmt.Errorf("state.dir %s: uid %d cannot make it: %w: set data_dir or state.dir to a directory of yours", dir, os.Getuid(), err)
+	}
+	if !made {
+		return nil
 	}
 	if err := os.Chmod(dir, 0o750); err != nil { //nolint:gosec // the group reaches the socket
 		return fmt.Errorf("state.dir %s: %w", dir, err)

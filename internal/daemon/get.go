@@ -14,6 +14,7 @@ import (
 
 	"github.com/assetd/assetd/internal/config"
 	"github.com/assetd/assetd/internal/download"
+	"github.com/assetd/assetd/internal/durable"
 	"github.com/assetd/assetd/internal/queue"
 	"github.com/assetd/assetd/internal/run"
 )
@@ -73,7 +74,7 @@ type getter struct {
 
 func openGet(o GetOptions) (*getter, error) {
 	output := o.Config.Storage.Dir
-	if err := os.MkdirAll(output, 0o755); err != nil {
+	if _, err := durable.MkdirAll(output, 0o755); err != nil {
 		return nil, fmt.Errorf("output directory %s: %w", output, err)
 	}
 	g := &getter{GetOptions: o, done: make(chan struct{}), words: map[run.ID]string{}}
@@ -126,7 +127,7 @@ func openUnlessOwned(meta, state string) (*queue.Queue, error) {
 			break
 		}
 	}
-	if err := os.MkdirAll(meta, 0o755); err != nil {
+	if _, err := durable.MkdirAll(meta, 0o755); err != nil {
 		return nil, fmt.Errorf("output directory: %w", err)
 	}
 	if err := os.WriteFile(mine, []byte("assetd get works here\n"), 0o600); err != nil {

@@ -14,11 +14,12 @@ import (
 const module = "github.com/assetd/assetd/"
 
 // table is section 4 of the design: what each package may import of ours. All may
-// import run, signedurl and clock besides, but for these three themselves.
+// import run, signedurl, clock and durable besides, but for these four themselves.
 var table = map[string][]string{
 	"internal/run":       nil,
 	"internal/signedurl": nil,
 	"internal/clock":     nil,
+	"internal/durable":   nil,
 	"internal/dropfile":  {},
 	"internal/inbox":     {"internal/dropfile"},
 	"internal/queue":     {},
@@ -40,7 +41,7 @@ var table = map[string][]string{
 }
 
 // shared may be imported by all but each other.
-var shared = []string{"internal/run", "internal/signedurl", "internal/clock"}
+var shared = []string{"internal/run", "internal/signedurl", "internal/clock", "internal/durable"}
 
 // behind says which of our packages may touch a third-party one (by prefix), so
 // that each that matters is behind one of ours.
@@ -209,5 +210,26 @@ func TestEveryPackageSaysWhatItGuarantees(t *testing.T) {
 		if !ok {
 			t.Errorf("%s has no package comment worth the name", pkg)
 		}
+	}
+}
+
+// Directories are made by durable.MkdirAll, so that they survive power loss, or by a
+// package that syncs their parents itself: inbox (modes for a group), storage (batches).
+func TestCase_A24_DirectoriesAreMadeByDurableOnly(t *testing.T) {
+	exempt := []string{"internal/durable", "internal/storage", "internal/bench"}
+	for _, s := range sources(t) {
+		if s.isTest() || slices.Contains(exempt, s.pkg) {
+			continue
+		}
+		ast.Inspect(s.file, func(n ast.Node) bool {
+			call, ok := n.(*ast.SelectorExpr)
+			if !ok {
+				return true
+			}
+			if pkg, ok := call.X.(*ast.Ident); ok && pkg.Name == "os" && (call.Sel.Name == "Mkdir" || call.Sel.Name == "MkdirAll") {
+				t.Errorf("%s: os.%s does not sync the parent: use durable.MkdirAll", s.fset.Position(n.Pos()), call.Sel.Name)
+			}
+			return true
+		})
 	}
 }

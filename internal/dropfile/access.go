@@ -79,8 +79,8 @@ func owners(info fs.FileInfo) (uid, gid int, ok bool) {
 // share gives a new file to the directory's group, and one of root's to the
 // directory's owner, so that the daemon can read it also where the directory is
 // not set-group-ID. Where that is not allowed the file is as good as it can be.
-func share(f *os.File, dir string) {
-	info, err := os.Stat(dir)
+func share(f, dir *os.File) {
+	info, err := dir.Stat()
 	owner, group, ok := owners(info)
 	if err != nil || !ok {
 		return

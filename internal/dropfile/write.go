@@ -6,12 +6,15 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
+	"github.com/assetd/assetd/internal/durable"
 	"github.com/assetd/assetd/internal/run"
 )
 
@@ -35,11 +38,16 @@ func Write(dir string, ids []run.HandIn) (paths []string, err error) {
 			ext = ".jsonl"
 		}
 	}
+	d, err := durable.OpenDir(dir)
+	if err != nil {
+		return nil, fmt.Errorf("write a drop file into %s: %w", dir, Explain(dir, err))
+	}
+	defer d.Close()
 	var temps []string
 	var upTo []int // so many IDs are in the files up to this one
 	defer func() {
 		for _, temp := range temps[len(paths):] {
-			_ = os.Remove(temp) // the error at hand is the one that tells
+			_ = unix.Unlinkat(int(d.Fd()), temp, 0) // the error at hand is the one to report
 		}
 	}()
 	for done := 0; done < len(ids); {
@@ -47,24 +55,24 @@ func Write(dir string, ids []run.HandIn) (paths []string, err error) {
 		if err != nil {
 			return nil, err
 		}
-		temp := filepath.Join(dir, "."+newName()+ext+".tmp")
-		if err := writeSynced(temp, data); err != nil {
+		temp := "." + newName() + ext + ".tmp"
+		if err := writeSynced(d, temp, data); err != nil {
 			return nil, fmt.Errorf("write a drop file into %s: %w", dir, Explain(dir, err))
 		}
 		done += n
 		temps, upTo = append(temps, temp), append(upTo, done)
 	}
 	for i, temp := range temps {
-		path := filepath.Join(dir, strings.TrimSuffix(filepath.Base(temp)[1:], ".tmp"))
-		if err := os.Rename(temp, path); err != nil {
+		name := strings.TrimSuffix(temp[1:], ".tmp")
+		if err := rename(d, temp, name); err != nil {
 			if i > 0 {
 				err = fmt.Errorf("the first %d of %d were handed in, the others were not: %w", upTo[i-1], len(ids), err)
 			}
 			return paths, fmt.Errorf("write a drop file into %s: %w", dir, Explain(dir, err))
 		}
-		paths = append(paths, path)
+		paths = append(paths, filepath.Join(dir, name))
 	}
-	if err := SyncDir(dir); err != nil {
+	if err := durable.Sync(d); err != nil {
 		return paths, fmt.Errorf("write a drop file into %s: all %d were handed in, but are not known to survive a power loss: %w", dir, len(ids), err)
 	}
 	return paths, nil
@@ -116,14 +124,20 @@ func encode(ids []run.HandIn, ext string) (data []byte, n int, err error) {
 }
 
 // writeSynced makes a new file whose bytes are on the disk, or none.
-func writeSynced(path string, data []byte) error {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL|syscall.O_NOFOLLOW, 0o600)
-	if err != nil {
+func writeSynced(dir *os.File, name string, data []byte) error {
+	at, path := int(dir.Fd()), filepath.Join(dir.Name(), name)
+	var fd int
+	err := durable.Uninterrupted(func() (err error) {
+		fd, err = unix.Openat(at, name, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
 		return err
+	})
+	if err != nil {
+		return &fs.PathError{Op: "create", Path: path, Err: err}
 	}
+	f := os.NewFile(uintptr(fd), path)
 	_, err = f.Write(data)
 	if err == nil {
-		share(f, filepath.Dir(path))
+		share(f, dir)
 		err = f.Chmod(fileMode) // whatever the umask says
 	}
 	if err == nil {
@@ -133,24 +147,17 @@ func writeSynced(path string, data []byte) error {
 		err = closeErr
 	}
 	if err != nil {
-		_ = os.Remove(path)
+		_ = unix.Unlinkat(at, name, 0) // the error at hand is the one to report
 	}
 	return err
 }
 
-// SyncDir makes the names in a directory durable. File systems that cannot sync a
-// directory (CIFS before Linux 4.17, some FUSE) are let pass.
-func SyncDir(dir string) error {
-	d, err := os.Open(dir)
+// rename gives a file its final name.
+func rename(dir *os.File, name, as string) error {
+	at := int(dir.Fd())
+	err := durable.Uninterrupted(func() error { return unix.Renameat(at, name, at, as) })
 	if err != nil {
-		return err
+		return &os.LinkError{Op: "rename", Old: filepath.Join(dir.Name(), name), New: as, Err: err}
 	}
-	err = d.Sync()
-	if errors.Is(err, syscall.EINVAL) || errors.Is(err, syscall.ENOTSUP) || errors.Is(err, syscall.ENOTTY) {
-		err = nil
-	}
-	if closeErr := d.Close(); err == nil {
-		err = closeErr
-	}
-	return err
+	return nil
 }

@@ -10,7 +10,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/assetd/assetd/internal/dropfile"
+	"github.com/assetd/assetd/internal/durable"
 )
 
 // backSlack is how much older than asked for a file is put back all the same: the
@@ -67,7 +67,7 @@ func (b *PutBack) from(f, drop *folder, since time.Time) error {
 		b.Files++
 	}
 	slices.Sort(b.Left)
-	return errors.Join(dropfile.SyncDir(drop.path), dropfile.SyncDir(f.path))
+	return errors.Join(durable.Sync(drop.dir), durable.Sync(f.dir))
 }
 
 // reasons reports whether this is the file with the reasons beside a rejected one.

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/assetd/assetd/internal/dropfile"
+	"github.com/assetd/assetd/internal/durable"
 	"github.com/assetd/assetd/internal/run"
 )
 
@@ -65,7 +66,7 @@ func (f *folder) openBelow(drop *folder) {
 
 func (f *folder) openAt(at int, name string, flags int) error {
 	var fd int
-	err := uninterrupted(func() (err error) {
+	err := durable.Uninterrupted(func() (err error) {
 		fd, err = unix.Openat(at, name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC|flags, 0)
 		return err
 	})
@@ -74,7 +75,7 @@ func (f *folder) openAt(at int, name string, flags int) error {
 	}
 	f.dir = os.NewFile(uintptr(fd), f.path)
 	var st unix.Stat_t
-	if err := uninterrupted(func() error { return unix.Fstat(fd, &st) }); err != nil {
+	if err := durable.Uninterrupted(func() error { return unix.Fstat(fd, &st) }); err != nil {
 		f.close()
 		return &fs.PathError{Op: "stat", Path: f.path, Err: err}
 	}
@@ -94,7 +95,7 @@ func (f *folder) fd() int { return int(f.dir.Fd()) }
 // lstat is the stamp of what stands under the name.
 func (f *folder) lstat(name string) (stamp, error) {
 	var st unix.Stat_t
-	err := uninterrupted(func() error { return f.statAt(f.fd(), name, &st, unix.AT_SYMLINK_NOFOLLOW) })
+	err := durable.Uninterrupted(func() error { return f.statAt(f.fd(), name, &st, unix.AT_SYMLINK_NOFOLLOW) })
 	if err != nil {
 		return stamp{}, &fs.PathError{Op: "stat", Path: f.path + "/" + name, Err: err}
 	}
@@ -105,7 +106,7 @@ func (f *folder) lstat(name string) (stamp, error) {
 func (f *folder) openFile(name string) (*os.File, error) {
 	var fd int
 	path := f.path + "/" + name
-	err := uninterrupted(func() (err error) {
+	err := durable.Uninterrupted(func() (err error) {
 		fd, err = unix.Openat(f.fd(), name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 		return err
 	})
@@ -297,14 +298,4 @@ func (p *pass) ready(f *folder, name string, l *look) *item {
 		return nil
 	}
 	return &item{from: f, name: name, look: l}
-}
-
-// uninterrupted repeats a system call that a signal has cut short: on CIFS and
-// FUSE the signals of Go's own scheduler do (P4.4).
-func uninterrupted(call func() error) error {
-	for {
-		if err := call(); !errors.Is(err, unix.EINTR) {
-			return err
-		}
-	}
 }

@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/assetd/assetd/internal/durable"
 	"github.com/assetd/assetd/internal/run"
 )
 
@@ -191,7 +192,7 @@ func (f *folder) free(name string) bool {
 
 // remove removes a file; one that is not there is none.
 func (f *folder) remove(name string) error {
-	err := uninterrupted(func() error { return unix.Unlinkat(f.fd(), name, 0) })
+	err := durable.Uninterrupted(func() error { return unix.Unlinkat(f.fd(), name, 0) })
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return &fs.PathError{Op: "remove", Path: f.path + "/" + name, Err: err}
 	}
@@ -202,7 +203,7 @@ func (f *folder) remove(name string) error {
 func (f *folder) create(name string, mode uint32) (*os.File, error) {
 	var fd int
 	path := f.path + "/" + name
-	err := uninterrupted(func() (err error) {
+	err := durable.Uninterrupted(func() (err error) {
 		fd, err = unix.Openat(f.fd(), name, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
 		return err
 	})
@@ -255,7 +256,7 @@ func (f *folder) complain(name string, report []byte) (news bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	err = uninterrupted(func() error { return unix.Renameat(f.fd(), temp, f.fd(), beside) })
+	err = durable.Uninterrupted(func() error { return unix.Renameat(f.fd(), temp, f.fd(), beside) })
 	if err != nil {
 		return false, errors.Join(&os.LinkError{Op: "rename", Old: temp, New: f.path + "/" + beside, Err: err}, f.remove(temp))
 	}

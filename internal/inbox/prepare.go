@@ -10,7 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/assetd/assetd/internal/dropfile"
+	"github.com/assetd/assetd/internal/durable"
 )
 
 // The modes of the directories made here, as asked for and as they are at least,
@@ -84,7 +84,7 @@ func makeDir(path string, mode, least uint32) (made bool, err error) {
 func (f *folder) makeDir(name string, mode, least uint32) (made bool, err error) {
 	path := f.path + "/" + name
 	temp := "." + name + "." + rand.Text()[:8] + ".tmp"
-	if err := uninterrupted(func() error { return unix.Mkdirat(f.fd(), temp, mode) }); err != nil {
+	if err := durable.Uninterrupted(func() error { return unix.Mkdirat(f.fd(), temp, mode) }); err != nil {
 		return false, &fs.PathError{Op: "mkdir", Path: path, Err: err}
 	}
 	if err := f.finishDir(temp, least); err != nil {
@@ -97,7 +97,7 @@ func (f *folder) makeDir(name string, mode, least uint32) (made bool, err error)
 		}
 		return false, errors.Join(err, removed)
 	}
-	return true, dropfile.SyncDir(f.path)
+	return true, durable.Sync(f.dir)
 }
 
 // finishDir gives a new directory its owner and mode. File systems without them
@@ -116,7 +116,7 @@ func (f *folder) finishDir(name string, least uint32) error {
 		err = unix.Fchown(fd, int(above.Uid), int(above.Gid)) // before the mode, which it would change
 	}
 	for _, err := range []error{err, unix.Fchmod(fd, uint32(st.Mode)&0o7777|least)} {
-		if err != nil && !errors.Is(err, fs.ErrPermission) && !unsupported(err) {
+		if err != nil && !errors.Is(err, fs.ErrPermission) && !durable.Unsupported(err) {
 			return err
 		}
 	}
@@ -124,7 +124,7 @@ func (f *folder) finishDir(name string, least uint32) error {
 }
 
 func (f *folder) removeDir(name string) error {
-	err := uninterrupted(func() error { return unix.Unlinkat(f.fd(), name, unix.AT_REMOVEDIR) })
+	err := durable.Uninterrupted(func() error { return unix.Unlinkat(f.fd(), name, unix.AT_REMOVEDIR) })
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return &fs.PathError{Op: "remove", Path: f.path + "/" + name, Err: err}
 	}

@@ -7,6 +7,8 @@ import (
 	"os"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/assetd/assetd/internal/durable"
 )
 
 // moveFile moves a file without ever replacing another: fs.ErrExist says that
@@ -30,28 +32,24 @@ func moveFile(from *folder, name string, to *folder, as string, want stamp) erro
 // links and unlinks, which cannot replace either; where it has no links it looks
 // first.
 func rename(from *folder, name string, to *folder, as string) error {
-	err := uninterrupted(func() error { return renameNoReplace(from.fd(), name, to.fd(), as) })
-	if unsupported(err) {
-		err = uninterrupted(func() error { return unix.Linkat(from.fd(), name, to.fd(), as, 0) })
+	err := durable.RenameNoReplace(from.fd(), name, to.fd(), as)
+	if durable.Unsupported(err) {
+		err = durable.Uninterrupted(func() error { return unix.Linkat(from.fd(), name, to.fd(), as, 0) })
 		if err == nil {
 			return removeMoved(from, name, to, as)
 		}
 	}
-	if unsupported(err) || errors.Is(err, unix.EPERM) || errors.Is(err, unix.EMLINK) {
+	if durable.Unsupported(err) || errors.Is(err, unix.EPERM) || errors.Is(err, unix.EMLINK) {
 		if !to.free(as) {
 			err = unix.EEXIST
 		} else {
-			err = uninterrupted(func() error { return unix.Renameat(from.fd(), name, to.fd(), as) })
+			err = durable.Uninterrupted(func() error { return unix.Renameat(from.fd(), name, to.fd(), as) })
 		}
 	}
 	if err != nil {
 		return &os.LinkError{Op: "rename", Old: from.path + "/" + name, New: to.path + "/" + as, Err: err}
 	}
 	return nil
-}
-
-func unsupported(err error) bool {
-	return errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOSYS) || errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.ENOTSUP)
 }
 
 // copyFile copies a file to another device, with mode and mtime, and removes it

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/assetd/assetd/internal/dropfile"
+	"github.com/assetd/assetd/internal/durable"
 	"github.com/assetd/assetd/internal/run"
 )
 
@@ -115,7 +116,7 @@ func (p *pass) load(it *item) (err error) {
 	data := make([]byte, 0, min(it.look.size, dropfile.MaxSize)+1)
 	for range 2 { // two looks that agree, with the reading between them
 		var st unix.Stat_t
-		if err := uninterrupted(func() error { return unix.Fstat(int(f.Fd()), &st) }); err != nil {
+		if err := durable.Uninterrupted(func() error { return unix.Fstat(int(f.Fd()), &st) }); err != nil {
 			return &fs.PathError{Op: "stat", Path: it.path(), Err: err}
 		}
 		if !stampOf(&st).same(it.look.stamp) {
@@ -236,7 +237,7 @@ func (p *pass) finish(group []*item) {
 		it.result = dropfile.Result{}
 	}
 	for f := range touched {
-		if err := dropfile.SyncDir(f.path); err != nil {
+		if err := durable.Sync(f.dir); err != nil {
 			p.unsynced.is(p, err, run.Event{Kind: run.DropTrouble, File: f.path, Note: "it cannot be synced; the run IDs are safe in the queue"})
 		}
 	}

@@ -15,6 +15,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/assetd/assetd/internal/durable"
 	"github.com/assetd/assetd/internal/run"
 )
 
@@ -204,7 +205,7 @@ func (s *answers) save(id run.ID, fresh run.Answer) error {
 func (s *answers) write(id run.ID, a run.Answer) (size int64, err error) {
 	f, err := os.CreateTemp(s.dir, ".*.tmp") // 0600
 	if errors.Is(err, fs.ErrNotExist) {
-		if err = os.Mkdir(s.dir, 0o700); err == nil || errors.Is(err, fs.ErrExist) {
+		if _, err = durable.MkdirAll(s.dir, 0o700); err == nil {
 			f, err = os.CreateTemp(s.dir, ".*.tmp")
 		}
 	}

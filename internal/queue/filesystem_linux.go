@@ -1,10 +1,11 @@
 package queue
 
 import (
-	"errors"
 	"fmt"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/assetd/assetd/internal/durable"
 )
 
 // Suitable judges the file system that a directory lies on: bbolt needs locks
@@ -13,12 +14,7 @@ import (
 // container.
 func Suitable(dir string) (warning string, err error) {
 	var s unix.Statfs_t
-	for {
-		if err = unix.Statfs(dir, &s); !errors.Is(err, unix.EINTR) {
-			break
-		}
-	}
-	if err != nil {
+	if err := durable.Uninterrupted(func() error { return unix.Statfs(dir, &s) }); err != nil {
 		return "", fmt.Errorf("statfs %s: %w", dir, err)
 	}
 	return judgeType(dir, int64(s.Type))

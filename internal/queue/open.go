@@ -15,9 +15,14 @@ import (
 
 	bolt "go.etcd.io/bbolt"
 	bolterrors "go.etcd.io/bbolt/errors"
+
+	"github.com/assetd/assetd/internal/durable"
 )
 
-const defaultWait = 5 * time.Second
+const (
+	defaultWait = 5 * time.Second
+	dirMode     = 0o750
+)
 
 // Path is the file of a state directory's queue.
 func Path(dir string) string { return dbPath(dir) }
@@ -55,7 +60,7 @@ func Open(dir string, options Options) (*Queue, error) {
 
 func (q *Queue) open() error {
 	if !q.options.ReadOnly {
-		if err := makeDir(q.dir); err != nil {
+		if _, err := durable.MkdirAll(q.dir, dirMode); err != nil {
 			return err
 		}
 	}
@@ -107,21 +112,6 @@ func (q *Queue) create() error {
 		_, _ = rand.Read(id[:]) // never fails
 		return initialize(db, id[:])
 	})
-}
-
-// makeDir makes a directory that survives power loss, and those above it.
-func makeDir(dir string) error {
-	if _, err := os.Stat(dir); !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	parent := filepath.Dir(dir)
-	if err := makeDir(parent); err != nil {
-		return err
-	}
-	if err := os.Mkdir(dir, 0o750); err != nil && !errors.Is(err, fs.ErrExist) {
-		return err
-	}
-	return syncFile(parent)
 }
 
 // syncFile makes a file, or a directory's entries, durable.

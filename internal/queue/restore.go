@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/assetd/assetd/internal/durable"
 )
 
 // Why a queue's file was moved aside; it is part of the name that it gets.
@@ -28,7 +30,7 @@ const restoreWait = time.Second
 // was there. It fails with ErrLocked where anybody has the queue open. Whatever
 // fails leaves the present file as it is.
 func Restore(dir, from, why string, before func(Copy) error) (c Copy, aside string, err error) {
-	if err := makeDir(dir); err != nil {
+	if _, err := durable.MkdirAll(dir, dirMode); err != nil {
 		return c, "", explain(err, dir)
 	}
 	lock, err := lockDir(dir, false, restoreWait)

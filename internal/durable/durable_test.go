@@ -1,0 +1,180 @@
+package durable
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
+)
+
+// recorded is the real calls, with a note of each; those of fail fail.
+func recorded(root string, fail string, failure error) (system, *[]string) {
+	var calls []string
+	note := func(call, path string) error {
+		rel, _ := filepath.Rel(root, path)
+		calls = append(calls, call+" "+rel)
+		if calls[len(calls)-1] == fail {
+			return &fs.PathError{Op: call, Path: path, Err: failure}
+		}
+		return nil
+	}
+	return system{
+		mkdir: func(path string, mode fs.FileMode) error {
+			if err := note("mkdir", path); err != nil {
+				return err
+			}
+			return os.Mkdir(path, mode)
+		},
+		sync: func(dir string) error {
+			if err := note("sync", dir); err != nil {
+				return err
+			}
+			return SyncDir(dir)
+		},
+	}, &calls
+}
+
+func TestCase_A24_MkdirAllSyncsTheParentOfEachNewDirectory(t *testing.T) {
+	for name, c := range map[string]struct {
+		there, path string
+		want        []string
+		made        bool
+	}{
+		"three new ones":   {"", "a/b/c", []string{"mkdir a", "sync .", "mkdir a/b", "sync a", "mkdir a/b/c", "sync a/b"}, true},
+		"one new one":      {"a/b", "a/b/c", []string{"mkdir a/b/c", "sync a/b"}, true},
+		"none":             {"a/b/c", "a/b/c", nil, false},
+		"written unclean":  {"a", "a//b/../b/", []string{"mkdir a/b", "sync a"}, true},
+		"the root of all":  {"", ".", nil, false},
+		"above what there": {"a/b/c", "a/b", nil, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			root := t.TempDir()
+			if err := os.MkdirAll(filepath.Join(root, c.there), 0o755); err != nil {
+				t.Fatal(err)
+			}
+			s, calls := recorded(root, "", nil)
+			made, err := s.mkdirAll(filepath.Clean(root+"/"+c.path), 0o750)
+			if err != nil || made != c.made {
+				t.Errorf("made %v, error %v", made, err)
+			}
+			if diff := cmp.Diff(c.want, *calls); diff != "" {
+				t.Error(diff)
+			}
+			if info, err := os.Stat(root + "/" + c.path); err != nil || !info.IsDir() {
+				t.Errorf("%s: %v", c.path, err)
+			}
+		})
+	}
+}
+
+func TestCase_A24_MkdirAllNamesWhatFailsAndGoesNoFurther(t *testing.T) {
+	for _, failing := range []string{"mkdir a", "sync .", "mkdir a/b", "sync a"} {
+		t.Run(failing, func(t *testing.T) {
+			root := t.TempDir()
+			s, calls := recorded(root, failing, unix.EIO)
+			_, err := s.mkdirAll(filepath.Join(root, "a/b"), 0o750)
+			var at *fs.PathError
+			if !errors.Is(err, unix.EIO) || !errors.As(err, &at) || at.Path != filepath.Join(root, strings.Fields(failing)[1]) {
+				t.Errorf("error %v", err)
+			}
+			if last := (*calls)[len(*calls)-1]; last != failing {
+				t.Errorf("went on to %s", last)
+			}
+		})
+	}
+	root := t.TempDir()
+	for name, make := range map[string]func(path string) error{
+		"file": func(path string) error { return os.WriteFile(path, nil, 0o600) },
+		"link": func(path string) error { return os.Symlink("nowhere", path) },
+	} {
+		path := filepath.Join(root, name)
+		if err := make(path); err != nil {
+			t.Fatal(err)
+		}
+		for _, dir := range []string{path, path + "/below"} {
+			if _, err := MkdirAll(dir, 0o750); err == nil || !strings.Contains(err.Error(), path) {
+				t.Errorf("%s: error %v", dir, err)
+			}
+		}
+	}
+}
+
+func TestMkdirAll_SyncsADirectoryThatAnotherMadeMeanwhile(t *testing.T) {
+	root := t.TempDir()
+	s, calls := recorded(root, "", nil)
+	mkdir := s.mkdir
+	s.mkdir = func(path string, mode fs.FileMode) error {
+		if err := os.Mkdir(path, mode); err != nil {
+			return err
+		}
+		return mkdir(path, mode)
+	}
+	made, err := s.mkdirAll(filepath.Join(root, "a"), 0o750)
+	if diff := cmp.Diff([]string{"mkdir a", "sync ."}, *calls); diff != "" || made || err != nil {
+		t.Errorf("made %v, error %v, %s", made, err, diff)
+	}
+}
+
+func TestCase_G3_OpenDirDoesNotWaitForAFIFO(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "fifo")
+	if err := unix.Mkfifo(path, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() { done <- SyncDir(path) }()
+	select {
+	case err := <-done:
+		if !errors.Is(err, unix.ENOTDIR) {
+			t.Errorf("error %v", err)
+		}
+	case <-time.After(10 * time.Second):
+		t.Fatal("waits for a writer")
+	}
+}
+
+func TestRenameNoReplace_KeepsWhatIsThere(t *testing.T) {
+	dir, err := OpenDir(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dir.Close()
+	for _, name := range []string{"a", "b"} {
+		if err := os.WriteFile(filepath.Join(dir.Name(), name), []byte(name), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	fd := int(dir.Fd())
+	if err := RenameNoReplace(fd, "a", fd, "b"); !errors.Is(err, fs.ErrExist) {
+		if Unsupported(err) {
+			t.Skip("this file system has no RENAME_NOREPLACE")
+		}
+		t.Errorf("error %v", err)
+	}
+	if text, err := os.ReadFile(filepath.Join(dir.Name(), "b")); string(text) != "b" || err != nil {
+		t.Errorf("b holds %q, error %v", text, err)
+	}
+	if err := RenameNoReplace(fd, "a", fd, "c"); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestUninterrupted_RepeatsOnlyWhatASignalInterrupted(t *testing.T) {
+	for _, want := range []error{nil, unix.EIO, unix.EAGAIN} {
+		n := 0
+		err := Uninterrupted(func() error {
+			if n++; n < 4 {
+				return &fs.PathError{Op: "stat", Path: "x", Err: unix.EINTR}
+			}
+			return want
+		})
+		if n != 4 || !errors.Is(err, want) {
+			t.Errorf("%d calls, error %v, want %v", n, err, want)
+		}
+	}
+}
