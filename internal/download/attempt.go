@@ -79,7 +79,7 @@ func (w *attempt) run(ctx context.Context) {
 	if !w.open(ctx) {
 		return
 	}
-	req := transfer.Request{Key: w.key, URL: url, Width: w.asset.Width, Height: w.asset.Height, Valve: &w.own.valve, Turn: w.turn}
+	req := transfer.Request{Key: w.key, URL: url, Width: w.asset.Width, Height: w.asset.Height, Valve: &w.own.valve, Plain: w.plain(), Turn: w.turn}
 	w.p.Tell(run.Event{Kind: run.AssetStarted, Asset: w.key, Host: w.flight.host})
 	res, err := w.p.Fetcher.Fetch(ctx, req, w.part, w.progress())
 	w.outlived(ctx)

@@ -35,6 +35,7 @@ func (w *attempt) failed(ctx context.Context, f *transfer.Failure, sum string) {
 		aside = w.quarantine()
 	}
 	m := w.moment(f)
+	w.learnForm(f, m)
 	w.cutAtDeath(ctx, f, m)
 	hostWait := w.heed(f, m)
 	tried := trial(f, sum, m.service)

@@ -212,6 +212,7 @@ type caseNotes struct {
 	total, had  int64 // bytes it has, and those of them that are in its part; 0: not known
 	parted      bool  // a part of it was kept, and may still be there
 	quarantined bool
+	form        requestForm
 	lastTry     bool // the one before a loss by time
 	rescue      *rescue
 }

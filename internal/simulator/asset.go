@@ -35,6 +35,8 @@ type asset struct {
 	from, to      int // listings
 	file          string
 	url           *string
+	urlForm       func(string) string
+	inline        bool
 	signing       *Signing
 	faults        []*Armed
 	lost          *bool

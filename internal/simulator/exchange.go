@@ -48,6 +48,7 @@ type exchange struct {
 type wire struct {
 	framing framing
 	excess  int64    // Content-Length less the true one
+	twice   bool     // Content-Length is a list of two equal values
 	lines   []string // header lines as they are, besides the others
 	ends    ending
 	at      int64 // after so many bytes of the body it ends so
@@ -76,7 +77,7 @@ const (
 
 // odd reports whether net/http would not send it so.
 func (w wire) odd() bool {
-	return w.framing == closing || w.excess != 0 || len(w.lines) > 0 || w.ends != whole
+	return w.framing == closing || w.excess != 0 || w.twice || len(w.lines) > 0 || w.ends != whole
 }
 
 func newExchange(s *Sim, r *http.Request) *exchange {

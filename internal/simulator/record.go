@@ -109,6 +109,7 @@ func (s *Sim) leak(x *exchange) string {
 	for name, values := range x.r.Header {
 		for _, v := range values {
 			switch {
+			case name == "Cookie" && x.asset != nil && v == gateCookie+"="+x.gate(): // its own
 			case name == "Referer" || name == "Cookie" || name == "Authorization":
 				found = append(found, name)
 			case s.key != "" && strings.Contains(v, s.key) && (x.rec.Server == CDN || name != keyHeader):

@@ -162,7 +162,11 @@ func (x *exchange) write(conn net.Conn, n int64) error {
 func (x *exchange) head() []byte {
 	switch x.wire.framing {
 	case sized:
-		x.header.Set("Content-Length", strconv.FormatInt(x.n+x.wire.excess, 10))
+		length := strconv.FormatInt(x.n+x.wire.excess, 10)
+		if x.wire.twice {
+			length += ", " + length
+		}
+		x.header.Set("Content-Length", length)
 	case chunked:
 		x.header.Set("Transfer-Encoding", "chunked")
 	}

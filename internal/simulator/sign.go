@@ -70,8 +70,11 @@ func (g *Signing) expiry(now time.Time) time.Time {
 
 // sign is the asset's URL as the next answer lists it. The caller holds s.mu.
 func (s *Sim) sign(a *asset) string {
-	if a.url != nil {
+	switch {
+	case a.url != nil:
 		return *a.url
+	case a.inline:
+		return a.dataURL()
 	}
 	now := s.cdnTime()
 	a.answers++
@@ -83,7 +86,11 @@ func (s *Sim) sign(a *asset) string {
 		g.Renewal == RenewNear && a.expiry.Sub(now) < max(g.Near, 1):
 		a.expiry = g.expiry(now)
 	}
-	return s.cdnURL + a.path + "?" + s.query(a, a.expiry)
+	url := s.cdnURL + a.path + "?" + s.query(a, a.expiry)
+	if a.urlForm != nil {
+		url = a.urlForm(url)
+	}
+	return url
 }
 
 // query is what the CDN wants to see, to the byte.

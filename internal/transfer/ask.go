@@ -40,6 +40,8 @@ type answer struct {
 	at       target
 	conn     net.Conn // that it comes over; nil: of no interest, there is no valve
 	received time.Time
+	ranged   bool            // it was asked for with Range
+	resumed  bool            // and with If-Range, to go on with what is there
 	ctx      context.Context // ends with close; its cause tells why it ended early
 	cancel   context.CancelCauseFunc
 }
@@ -135,7 +137,7 @@ func (f *fetch) send(ctx context.Context, at target, q query) (*answer, error) {
 		password, _ := at.user.Password()
 		req.SetBasicAuth(at.user.Username(), password) // the URL's own, for this hop alone
 	}
-	a := &answer{at: at}
+	a := &answer{at: at, ranged: !q.all, resumed: !q.all && q.from > 0}
 	a.ctx, a.cancel = context.WithCancelCause(ctx)
 	if f.req.Valve != nil {
 		a.ctx = httptrace.WithClientTrace(a.ctx, &httptrace.ClientTrace{GotConn: func(got httptrace.GotConnInfo) { a.conn = got.Conn }})

@@ -41,6 +41,8 @@ type Failure struct {
 	RetryAfter time.Duration // as the server asked, at least 0 and at most MaxRetryAfter; 0: it did not
 	Host       string        // who answered or was asked, after redirects: host[:port], lower case
 	Date       time.Time     // that host's clock when it answered; zero where it said none or a cache answered
+	Ranged     bool          // the request that was answered so carried Range
+	Resumed    bool          // and If-Range, to go on with the part
 	Err        error
 }
 
@@ -112,6 +114,7 @@ func (a *answer) refusal() *Failure {
 func (a *answer) failed(class Class, err error) *Failure {
 	f := &Failure{
 		Class: class, Status: a.resp.StatusCode, Host: a.at.host, Date: serverDate(a.resp.Header),
+		Ranged: a.ranged, Resumed: a.resumed,
 		Err: fmt.Errorf("%s: %w", a.at.source(), err),
 	}
 	now := f.Date

@@ -37,9 +37,11 @@ type fetch struct {
 	sums     *sums
 	media    media
 	judged   bool        // media is known, from the head
-	header   http.Header // of the last answer, as the next two
+	header   http.Header // of the last answer, as all that follow up to resumed
 	status   int
 	host     string
+	ranged   bool // it was asked for with Range
+	resumed  bool // and to go on with the part
 	whole    run.Whole
 }
 
@@ -57,6 +59,7 @@ func (f *fetch) run(ctx context.Context) error {
 			return err
 		}
 		f.header, f.host, f.status = a.resp.Header, a.at.host, a.resp.StatusCode
+		f.ranged, f.resumed = a.ranged, a.resumed
 		if q, err = f.take(ctx, a, *q); err != nil {
 			var known *Failure
 			if !errors.As(err, &known) {
@@ -71,12 +74,12 @@ func (f *fetch) run(ctx context.Context) error {
 // start looks at what the part holds: nil is a part that has everything already.
 func (f *fetch) start() (*query, error) {
 	have, mark := f.part.Have()
-	if have <= 0 || mark.ETag == "" || mark.Total <= 0 || have > mark.Total {
-		return &query{}, nil
+	if have <= 0 || mark.ETag == "" || mark.Total <= 0 || have > mark.Total || f.req.Plain && have < mark.Total {
+		return &query{all: f.req.Plain}, nil
 	}
 	f.have, f.mark = have, mark
 	if err := f.judge(); err != nil || f.media.refused != "" {
-		return &query{}, nil // unreadable, or judged before: what comes now may be better
+		return &query{all: f.req.Plain}, nil // unreadable, or judged before: what comes now may be better
 	}
 	f.sums = newSums(nil, false)
 	f.progress(have, mark.Total)
@@ -112,6 +115,10 @@ func (f *fetch) take(ctx context.Context, a *answer, q query) (*query, error) {
 		}
 		f.proven = size >= 0 || len(a.resp.TransferEncoding) > 0 // chunked: its end is told
 		return nil, f.copy(ctx, a, size)
+	case http.StatusPreconditionFailed:
+		if q.from > 0 {
+			return f.unfit(a, q, "412") // it knows no If-Range: the same request would get the same answer
+		}
 	case http.StatusRequestedRangeNotSatisfiable:
 		if !q.all {
 			return f.unfit(a, q, "416") // an empty object, or one that shrank: looked at without Range
@@ -256,7 +263,7 @@ func (f *fetch) notMedia() error {
 // answered is a failure found in a body that was read.
 func (f *fetch) answered(class Class, err error) *Failure {
 	return &Failure{
-		Class: class, Status: f.status, Host: f.host, Date: serverDate(f.header),
+		Class: class, Status: f.status, Host: f.host, Date: serverDate(f.header), Ranged: f.ranged, Resumed: f.resumed,
 		Err: fmt.Errorf("%s: %w", signedurl.Source(f.req.URL), err),
 	}
 }

@@ -90,6 +90,7 @@ type Request struct {
 	Width  *int    // pixels, as the API has it; nil: not told
 	Height *int
 	Valve  *Valve // holds the transfer open at a trickle; nil: it is never held
+	Plain  bool   // ask without Range, and so for the whole object from its first byte on
 
 	// Turn waits until the URL's host may be asked once more for this asset; its error
 	// is that of the context, which ends the wait. It comes before each request to that

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
@@ -50,19 +51,19 @@ type wide struct {
 	mu       sync.Mutex
 	pieces   *division
 	lanes    []*lane
-	stepping bool    // this is the transfer that tries steps
-	each     float64 // bytes a second that a lane brings
-	length   int64   // of the pieces that are given out
-	written  int64   // bytes in the part
-	most     int     // lanes
-	readOn   bool    // answers that go on are not given up: they are read on to the next gap, however far
-	dying    bool    // the URL may be dead by now, or is soon: what runs may be all that is ever answered
-	refused  bool    // a request was
-	hurt     bool    // a lane has failed since the last look
-	anew     bool    // everything, as the object changed
-	again    bool    // the rest, over one connection
-	err      error   // of the lane that failed last
-	fatal    error   // of the part, or of our rules
+	stepping bool     // this is the transfer that tries steps
+	each     float64  // bytes a second that a lane brings
+	length   int64    // of the pieces that are given out
+	written  int64    // bytes in the part
+	most     int      // lanes
+	readOn   bool     // answers that go on are not given up: they are read on to the next gap, however far
+	dying    bool     // the URL may be dead by now, or is soon: what runs may be all that is ever answered
+	refused  bool     // a request was
+	hurt     bool     // a lane has failed since the last look
+	anew     bool     // everything, as the object changed
+	again    bool     // the rest, over one connection
+	err      *Failure // of the lane that failed last
+	fatal    error    // of the part, or of our rules
 	panicked any
 }
 
@@ -429,6 +430,8 @@ func (w *wide) outcome() (*query, error) {
 		return &query{}, nil
 	case w.again:
 		return &query{from: f.have, etag: f.mark.ETag}, nil
+	case w.err != nil && w.err.Status == http.StatusPreconditionFailed:
+		return &query{all: true}, nil
 	case w.err != nil:
 		return nil, w.err
 	}
