@@ -21,9 +21,9 @@ func (a *app) retryCommand() *cobra.Command {
 		Use:   "retry RUN-ID... | --all",
 		Short: "try what was lost or given up once more",
 		Long: `Tries settled runs once more: the API is asked again, what was lost is fetched, and so
-is what verify found damaged or missing; a damaged file is first moved to
-.assetd/quarantine below storage.dir. What is stored whole stays, and all counts start
-anew. With --all that is done to every settled run with lost or damaged assets, or that
+is what verify found damaged or missing, or what is missing or has another size now; a
+damaged file is first moved to .assetd/quarantine below storage.dir. What is stored
+whole stays, and all counts start again. With --all that is done to every settled run with lost or damaged assets, or that
 failed or was given up. Works with and without a running daemon.`,
 		Example: example("assetd retry omps2OH829", "assetd retry --all", "assetd retry --all --json | jq -r .run_id"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -108,7 +108,7 @@ func mendable(r server.Run) bool {
 func retried(r server.Retried) string {
 	switch {
 	case !r.Tried && r.State.Settled():
-		return "is stored whole: there is nothing to try again"
+		return "is stored, every file is there with its size: there is nothing to try again (assetd verify reads the files)"
 	case !r.Tried:
 		return fmt.Sprintf("is %s: it is being tried anyway", r.State)
 	}

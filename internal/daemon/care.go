@@ -12,6 +12,7 @@ import (
 	"syscall"
 
 	"github.com/assetd/assetd/internal/config"
+	"github.com/assetd/assetd/internal/manifest"
 	"github.com/assetd/assetd/internal/queue"
 	"github.com/assetd/assetd/internal/run"
 	"github.com/assetd/assetd/internal/server"
@@ -86,11 +87,12 @@ func (c *Care) lock(id run.ID) *sync.Mutex {
 	return &c.locks[h.Sum32()%uint32(len(c.locks))]
 }
 
-// Retry tries a settled run once more. What verify marked is put into quarantine
-// first, so that its name is free when it comes anew: where the volume is offline
-// such a run stays as it is, with its marks, and the error is run.ErrVolumeOffline.
-// A run that is open is tried anyway, and one that is stored whole has nothing to
-// try: both are left as they are.
+// Retry tries a settled run once more. It looks at the run's files first: what is
+// missing or has another size is marked, as verify does it. What is marked is put into
+// quarantine, so that its name is free when it is fetched again: where the volume is
+// offline such a run stays as it is, with its marks, and the error is
+// run.ErrVolumeOffline. A run that is open is tried anyway, and one that is stored
+// whole has nothing to try: both are left as they are.
 func (c *Care) Retry(ctx context.Context, id run.ID) (done run.Retried, err error) {
 	lock := c.lock(id)
 	lock.Lock()
@@ -98,7 +100,13 @@ func (c *Care) Retry(ctx context.Context, id run.ID) (done run.Retried, err erro
 	if done.Run, err = c.queue.Get(ctx, id); err != nil {
 		return done, err
 	}
-	if r := done.Run; !r.State.Settled() || r.State == run.StoredRun && !r.Repairable() {
+	if !done.Run.State.Settled() {
+		return done, nil
+	}
+	if done.Run, err = c.look(ctx, done.Run); err != nil {
+		return done, err
+	}
+	if r := done.Run; r.State == run.StoredRun && !r.Repairable() {
 		return done, nil
 	}
 	// From here on it is finished: who asked may be gone.
@@ -122,14 +130,76 @@ func (c *Care) Retry(ctx context.Context, id run.ID) (done run.Retried, err erro
 	return done, nil
 }
 
+// look marks what is missing of a settled run, or has another size than was stored, and
+// returns the run as it is then. An offline volume is no error where it keeps nothing
+// from being tried.
+func (c *Care) look(ctx context.Context, r run.Run) (run.Run, error) {
+	err := c.volume.Check() // does not hang
+	if err == nil {
+		var found []run.Finding
+		if found, err = c.missing(ctx, r); err == nil && len(found) > 0 {
+			err = c.queue.Mark(ctx, r.ID, r.Revision, found)
+		}
+	}
+	switch {
+	case errors.Is(err, run.ErrVolumeOffline) && r.Marked == 0 && (r.State != run.StoredRun || r.Repairable()):
+		return r, nil
+	case err != nil && r.Marked > 0:
+		return r, fmt.Errorf("run %s has damaged files, which have to be moved first: it stays as it is: %w", r.ID, err)
+	case err != nil:
+		return r, fmt.Errorf("run %s: its files cannot be looked at, so it stays as it is: %w", r.ID, err)
+	}
+	return c.queue.Get(ctx, r.ID)
+}
+
+// missing is what is not as it was stored, by name and size.
+func (c *Care) missing(ctx context.Context, r run.Run) (found []run.Finding, err error) {
+	if r.Dir == "" {
+		return nil, nil
+	}
+	assets, err := c.queue.Assets(ctx, r.ID)
+	if err != nil {
+		return nil, err
+	}
+	names := []string{manifest.File}
+	if r.Stored > 0 {
+		names = append(names, manifest.SumsFile)
+	}
+	records := len(names)
+	for _, a := range assets {
+		if a.State == run.AssetStored {
+			names = append(names, a.Stored.File)
+		}
+	}
+	sizes, err := c.volume.Sizes(ctx, r.Dir, names)
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range names[:records] {
+		if _, there := sizes[name]; !there && r.BadRecord == "" {
+			found = append(found, run.Finding{Key: run.Key{Run: r.ID}, Damage: name + " is missing"})
+		}
+	}
+	for _, a := range assets {
+		if a.State != run.AssetStored || a.Marked {
+			continue
+		}
+		size, there := sizes[a.Stored.File]
+		switch {
+		case !there:
+			found = append(found, run.Finding{Key: a.Key, Damage: fmt.Sprintf("%s: the file is not there", ResultMissing)})
+		case size != a.Stored.Size:
+			found = append(found, run.Finding{Key: a.Key, Damage: fmt.Sprintf("%s: %d bytes, %d were stored", ResultDamaged, size, a.Stored.Size)})
+		}
+	}
+	return found, nil
+}
+
 // putAside moves the run's damaged files into quarantine. It may have been done
 // before, in part, by a call that did not come to its end.
 func (c *Care) putAside(ctx context.Context, r run.Run) (map[run.Key]string, error) {
 	if r.Marked == 0 {
 		return nil, nil
-	}
-	if err := c.volume.Check(); err != nil { // does not hang
-		return nil, fmt.Errorf("run %s has damaged files, which have to be moved first: it stays as it is: %w", r.ID, err)
 	}
 	assets, err := c.queue.Assets(ctx, r.ID)
 	if err != nil {
