@@ -139,9 +139,8 @@ func (f *fetch) send(ctx context.Context, at target, q query) (*answer, error) {
 	}
 	a := &answer{at: at, ranged: !q.all, resumed: !q.all && q.from > 0}
 	a.ctx, a.cancel = context.WithCancelCause(ctx)
-	if f.req.Valve != nil {
-		a.ctx = httptrace.WithClientTrace(a.ctx, &httptrace.ClientTrace{GotConn: func(got httptrace.GotConnInfo) { a.conn = got.Conn }})
-	}
+	var came progress
+	a.ctx = httptrace.WithClientTrace(a.ctx, came.trace(a, &f.req))
 	limit := time.AfterFunc(answerTimeout, func() {
 		a.cancel(&stallError{fmt.Sprintf("no answer came within %s", answerTimeout)})
 	})
@@ -152,13 +151,13 @@ func (f *fetch) send(ctx context.Context, at target, q query) (*answer, error) {
 	limit.Stop()
 	if err != nil {
 		defer a.cancel(nil)
-		class := unreadable(err, Network)
+		class := Network
 		var stalled *stallError
 		if errors.As(context.Cause(a.ctx), &stalled) {
 			class, err = Stall, stalled
 		}
 		// Not wrapped: an error of the network may quote the URL, or all that came.
-		return nil, &Failure{Class: class, Host: at.host, Err: fmt.Errorf("%s: %s", at.source(), clean(err.Error()))}
+		return nil, &Failure{Class: class, Phase: came.phase(), Host: at.host, Err: fmt.Errorf("%s: %s", at.source(), clean(err.Error()))}
 	}
 	f.c.clk.Observe(at.host, sent, a.received, a.resp.Header)
 	return a, nil

@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/http/httptrace"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/assetd/assetd/internal/run"
@@ -33,11 +35,23 @@ const (
 	Canceled     Class = "canceled"         // wraps the context's cause
 )
 
+// Phase is how far a request came that brought no response.
+type Phase uint8
+
+// The phases.
+const (
+	NoPhase    Phase = iota // there was no request, a response came, or it is not known
+	Connecting              // to a connection: DNS, an address that is not public, connect, TLS, proxy
+	Awaiting                // over a connection, and not a byte came back
+	Header                  // what came back is no HTTP response, or ends within its header
+)
+
 // Failure is a transfer that brought no whole part. It is safe to print: it holds
 // no query, fragment or userinfo of a URL.
 type Failure struct {
 	Class      Class
 	Status     int           // HTTP status; 0 where none came
+	Phase      Phase         // how far the request came where no status did
 	RetryAfter time.Duration // as the server asked, at least 0 and at most MaxRetryAfter; 0: it did not
 	Host       string        // who answered or was asked, after redirects: host[:port], lower case
 	Date       time.Time     // that host's clock when it answered; zero where it said none or a cache answered
@@ -148,6 +162,38 @@ func classify(err error) Class {
 		return Stall
 	}
 	return Network
+}
+
+// progress is how far a request came. The transport's goroutines write it.
+type progress struct{ connected, begun atomic.Bool }
+
+// trace notes the progress of the answer's request.
+func (p *progress) trace(a *answer, req *Request) *httptrace.ClientTrace {
+	return &httptrace.ClientTrace{
+		GotConn: func(got httptrace.GotConnInfo) {
+			p.connected.Store(true)
+			if req.Valve != nil {
+				a.conn = got.Conn
+			}
+		},
+		WroteRequest: func(done httptrace.WroteRequestInfo) {
+			if done.Err == nil && req.Sent != nil {
+				req.Sent()
+			}
+		},
+		GotFirstResponseByte: func() { p.begun.Store(true) },
+	}
+}
+
+// phase is the one that a request ended in before its response was there.
+func (p *progress) phase() Phase {
+	switch {
+	case !p.connected.Load():
+		return Connecting
+	case p.begun.Load():
+		return Header
+	}
+	return Awaiting
 }
 
 // failure is the *Failure that err is told as.

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -63,6 +64,43 @@ func TestSenselessAnswersAreFailuresOfTheNetwork(t *testing.T) { // N05
 		if part.resets != 0 || len(f.Error()) > 1000 {
 			t.Errorf("%s: %d resets, a message of %d bytes", name, part.resets, len(f.Error()))
 		}
+	}
+}
+
+func TestCase_A20_PhaseTellsAMalformedResponseFromNone(t *testing.T) {
+	for response, phase := range map[string]Phase{
+		"": Awaiting,
+		"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\nabcd":       Header,
+		"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\nabcd":                           Header,
+		"HTTP/1.1 200 OK\r\nContent-Length: abc\r\n\r\nabcd":                          Header,
+		"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked, bogus\r\n\r\n0\r\n\r\n": Header,
+		"HTTP/1.1 200 OK\r\nX-A: " + strings.Repeat("a", 1<<20) + "\r\n\r\n":          Header,
+		"HTTP/1.1 200 OK\r\n: no name\r\n\r\n":                                        Header,
+		"HTTP/1.1 200 OK\r\nX-Half":                                                   Header,
+		"HTTP/1.1 2000 OK\r\n\r\n":                                                    Header,
+		"SSH-2.0-OpenSSH_9.0\r\n":                                                     Header,
+		"\x15\x03\x01\x00\x02\x02\x28":                                                Header,
+		"H":                                                                           Header,
+	} {
+		c := newClient(t, Config{})
+		f := failed(t, c, raw(t, c, response), &memPart{}, Network)
+		if f.Phase != phase || f.Status != 0 {
+			t.Errorf("%.40q: phase %d, want %d (%v)", response, f.Phase, phase, f)
+		}
+	}
+}
+
+func TestSentIsCalledOnceTheRequestIsOnItsWay(t *testing.T) {
+	c := newClient(t, Config{})
+	var sent atomic.Int32
+	req := request(serve(t, content(`"v1"`, picture(100, 1))))
+	req.Sent = func() { sent.Add(1) }
+	if _, err := c.Fetch(t.Context(), req, &memPart{}, nil); err != nil || sent.Load() != 1 {
+		t.Errorf("sent %d times, %v", sent.Load(), err)
+	}
+	req.URL = "http://127.0.0.1:1/a.png"
+	if _, err := c.Fetch(t.Context(), req, &memPart{}, nil); err == nil || sent.Load() != 1 {
+		t.Errorf("without a connection: sent %d times, %v", sent.Load(), err)
 	}
 }
 

@@ -139,21 +139,22 @@ func refusedNetwork(ip netip.Addr) error {
 // dial connects, and judges each address when the name is resolved and the
 // socket about to connect: an earlier look falls to a name that resolves
 // differently the second time. Where only some of a name's addresses are refused
-// the others are tried, and what comes of them decides.
+// the others are tried, and what comes of them decides. Its error is one of the
+// network, never of the rules: what a name resolves to may be another address the
+// next time. An address that is written in the URL is for check.
 func (c *Client) dial(ctx context.Context, network, addr string) (net.Conn, error) {
 	dialer := c.dialer
 	if c.proxied {
 		return dialer.DialContext(ctx, network, addr) // the only address asked for is the proxy's
 	}
 	allowed := c.cfg.Load().AllowNetworks
-	var refused, tried atomic.Int32 // two address families are tried side by side
+	var tried atomic.Int32 // two address families are tried side by side
 	dialer.ControlContext = func(_ context.Context, _, address string, _ syscall.RawConn) error {
 		to, err := netip.ParseAddrPort(address)
 		if err != nil {
 			return err
 		}
 		if !reachable(to.Addr(), allowed) {
-			refused.Add(1)
 			return refusedNetwork(to.Addr())
 		}
 		tried.Add(1)
@@ -161,8 +162,11 @@ func (c *Client) dial(ctx context.Context, network, addr string) (net.Conn, erro
 	}
 	conn, err := dialer.DialContext(ctx, network, addr)
 	var rule *ruleError
-	if errors.As(err, &rule) && tried.Load() > 0 {
+	switch {
+	case !errors.As(err, &rule):
+		return conn, err
+	case tried.Load() > 0:
 		return nil, fmt.Errorf("dial %s: %d of its addresses cannot be reached, and %s", addr, tried.Load(), rule.reason)
 	}
-	return conn, err
+	return nil, fmt.Errorf("dial %s: %s", addr, rule.reason)
 }

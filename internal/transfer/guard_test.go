@@ -90,7 +90,7 @@ func TestAddressesThatAreNotPublicAreRefusedAtOnce(t *testing.T) {
 	c := newClient(t, Config{AllowNetworks: []netip.Prefix{netip.MustParsePrefix("10.99.0.0/16")}})
 	for _, host := range []string{
 		"127.0.0.1", "[::ffff:127.0.0.1]", "[::1]", "0.0.0.0", "[::]", "2130706433", "0x7f000001", "127.1",
-		"169.254.169.254", "[64:ff9b::127.0.0.1]", "localhost", "10.0.0.1", "[fe80::1%25lo]",
+		"169.254.169.254", "[64:ff9b::127.0.0.1]", "10.0.0.1", "[fe80::1%25lo]",
 	} {
 		f := failed(t, c, "http://"+host+":"+port+"/a.png?"+secret, &memPart{}, Rule)
 		if !strings.Contains(f.Error(), "not a public address") {
@@ -156,10 +156,40 @@ func TestNameThatResolvesDifferentlyTheSecondTimeIsRefused(t *testing.T) {
 	c.dialer.Resolver = resolver(t, []string{"127.0.0.1"}, []string{"127.0.0.2"})
 	url := "http://cdn.test:" + port + "/a.png?" + secret
 	fetched(t, c, url, &memPart{})
-	failed(t, c, url, &memPart{}, Rule)
+	failed(t, c, url, &memPart{}, Network)
 	if n := reached.Load(); n != 1 {
 		t.Fatalf("%d requests reached the server, want the first alone", n)
 	}
+}
+
+// Only what is written in the URL is final: a name may resolve to another address the
+// next time.
+func TestCase_A11_NameWithAnAddressThatIsNotPublicIsAFailureOfTheNetwork(t *testing.T) {
+	port, reached := aServer(t)
+	for _, address := range []string{
+		"198.18.0.7", "0.0.0.0", "192.168.1.1", "10.0.0.1", "172.16.0.1", "169.254.169.254", "100.64.0.1", "192.0.2.1", "224.0.0.1", "255.255.255.255", "127.0.0.2",
+	} {
+		c := newClient(t, Config{AllowNetworks: onlyOne})
+		c.dialer.Resolver = resolver(t, []string{address}, []string{address, "10.9.9.9"}, []string{"127.0.0.1"})
+		url := "http://cdn.test:" + port + "/a.png?" + secret
+		before := reached.Load()
+		for range 2 {
+			f := failed(t, c, url, &memPart{}, Network)
+			if f.Phase != Connecting || !strings.Contains(f.Error(), "is not a public address") || !strings.Contains(f.Error(), "allow_networks") {
+				t.Errorf("%s: phase %d, %v", address, f.Phase, f)
+			}
+		}
+		if n := reached.Load() - before; n != 0 {
+			t.Fatalf("%s: %d requests reached the server", address, n)
+		}
+		fetched(t, c, url, &memPart{})
+		final := failed(t, c, "http://"+address+":"+port+"/a.png?"+secret, &memPart{}, Rule)
+		if final.Phase != NoPhase {
+			t.Errorf("%s: phase %d of a request that was not made", address, final.Phase)
+		}
+	}
+	c := newClient(t, Config{AllowNetworks: []netip.Prefix{}})
+	failed(t, c, "http://localhost:"+port+"/a.png?"+secret, &memPart{}, Network) // a name, too
 }
 
 func TestPublicAddressOfAMixedNameIsUsed(t *testing.T) {

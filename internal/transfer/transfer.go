@@ -96,6 +96,10 @@ type Request struct {
 	// is that of the context, which ends the wait. It comes before each request to that
 	// host but the first, from several goroutines at once. nil: at any time.
 	Turn func(ctx context.Context) error
+
+	// Sent is called when a request is on its way over a connection, so that from now
+	// on its response is waited for; from other goroutines. nil: nobody wants to know.
+	Sent func()
 }
 
 // Result is a part that is whole.
