@@ -46,19 +46,21 @@ var shared = []string{"internal/run", "internal/signedurl", "internal/clock", "i
 // behind says which of our packages may touch a third-party one (by prefix), so
 // that each that matters is behind one of ours.
 var behind = map[string][]string{
-	"go.etcd.io/bbolt":             {"internal/queue"},
-	"github.com/go-co-op/gocron":   {"internal/daemon"},
-	"github.com/fsnotify/fsnotify": {"internal/inbox"},
-	"github.com/coreos/go-systemd": {"internal/daemon"},
-	"github.com/knadh/koanf":       {"internal/config"},
-	"github.com/goccy/go-yaml":     {"internal/config"},
-	"go.yaml.in/yaml":              {"internal/config"},
-	"github.com/prometheus":        {"internal/server"},
-	"github.com/gabriel-vasile":    {"internal/transfer"},
-	"github.com/standard-webhooks": {"internal/notify"},
-	"go.uber.org/zap":              {"internal/daemon", "cmd/assetd"},
-	"github.com/spf13/cobra":       {"cmd/assetd"},
-	"github.com/vbauerster/mpb":    {"cmd/assetd"},
+	"go.etcd.io/bbolt":              {"internal/queue"},
+	"github.com/go-co-op/gocron":    {"internal/daemon"},
+	"github.com/fsnotify/fsnotify":  {"internal/inbox"},
+	"github.com/coreos/go-systemd":  {"internal/daemon"},
+	"github.com/knadh/koanf":        {"internal/config"},
+	"github.com/goccy/go-yaml":      {"internal/config"},
+	"go.yaml.in/yaml":               {"internal/config"},
+	"github.com/prometheus":         {"internal/server"},
+	"github.com/gabriel-vasile":     {"internal/transfer"},
+	"github.com/klauspost/compress": {"internal/transfer"},
+	"github.com/andybalholm/brotli": {"internal/transfer"},
+	"github.com/standard-webhooks":  {"internal/notify"},
+	"go.uber.org/zap":               {"internal/daemon", "cmd/assetd"},
+	"github.com/spf13/cobra":        {"cmd/assetd"},
+	"github.com/vbauerster/mpb":     {"cmd/assetd"},
 }
 
 type source struct {

@@ -4,8 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
+	"strings"
 	"sync/atomic"
 
 	"github.com/assetd/assetd/internal/run"
@@ -37,6 +37,9 @@ type fetch struct {
 	sums     *sums
 	media    media
 	judged   bool        // media is known, from the head
+	unpack   bool        // what comes is compressed, whatever its header says
+	layers   []string    // encodings that were decoded, outermost first
+	unfound  []string    // encodings that the header names and the bytes do not have
 	header   http.Header // of the last answer, as all that follow up to resumed
 	status   int
 	host     string
@@ -50,9 +53,18 @@ type fetch struct {
 // after that to nothing further, so that this ends.
 func (f *fetch) run(ctx context.Context) error {
 	q, err := f.start()
-	if err != nil {
-		return err
+	if err == nil {
+		err = f.fill(ctx, q)
 	}
+	if errors.Is(err, errPacked) {
+		f.unpack = true
+		err = f.fill(ctx, &query{all: true})
+	}
+	return err
+}
+
+// fill asks, beginning with that, until the part is whole, and judges it.
+func (f *fetch) fill(ctx context.Context, q *query) error {
 	for q != nil {
 		a, err := f.ask(ctx, *q)
 		if err != nil {
@@ -79,7 +91,7 @@ func (f *fetch) start() (*query, error) {
 	}
 	f.have, f.mark = have, mark
 	if err := f.judge(); err != nil || f.media.refused != "" {
-		return &query{all: f.req.Plain}, nil // unreadable, or judged before: what comes now may be better
+		return &query{all: f.req.Plain}, nil // unreadable, compressed, or judged before: what comes now may be better
 	}
 	f.sums = newSums(nil, false)
 	f.progress(have, mark.Total)
@@ -110,6 +122,9 @@ func (f *fetch) take(ctx context.Context, a *answer, q query) (*query, error) {
 			size = told.total
 		}
 		defer a.close()
+		if done, err := f.takeEncoded(ctx, a, q, size); done || err != nil {
+			return nil, err
+		}
 		if err := f.begin(a, size, size); err != nil {
 			return nil, err
 		}
@@ -163,6 +178,16 @@ func (f *fetch) unfit(a *answer, q query, why string) (*query, error) {
 
 // takeRange reads a 206 that fits, and asks for the rest where it is a piece.
 func (f *fetch) takeRange(ctx context.Context, a *answer, q query, told contentRange) (*query, error) {
+	if q.from == 0 {
+		done, err := f.takeEncoded(ctx, a, q, a.resp.ContentLength)
+		switch {
+		case errors.Is(err, errPacked): // a range of what is encoded, or something encoded that is called a range
+			return f.unfit(a, q, "a range with Content-Encoding "+quote(a.resp.Header.Get("Content-Encoding")))
+		case done || err != nil:
+			a.close()
+			return nil, err
+		}
+	}
 	defer a.close()
 	if q.from == 0 {
 		if err := f.begin(a, told.total, told.length()); err != nil {
@@ -208,6 +233,14 @@ func (f *fetch) finish(ctx context.Context) error {
 	if err := f.judge(); err != nil {
 		return err
 	}
+	f.media.settle(f.header.Get("Content-Type"), f.req.URL)
+	f.media.refine(f.part, f.have)
+	if f.layers == nil {
+		f.unfound = codings(f.header)
+	}
+	if len(f.unfound) > 0 && f.media.refused == "" && !f.plainly() {
+		f.media.refused = fmt.Sprintf("the body is said to be encoded (%s) and cannot be decoded", quote(strings.Join(f.unfound, ", ")))
+	}
 	if f.media.refused != "" {
 		return f.notMedia()
 	}
@@ -234,12 +267,11 @@ func (f *fetch) result() Result {
 // describe makes the record of the whole part.
 func (f *fetch) describe() {
 	contentType := f.header.Get("Content-Type")
-	f.media.refine(f.part, f.have)
 	f.whole = run.Whole{
 		Key: f.req.Key, Size: f.have, SHA256: f.sums.sha256(),
 		Ext:         f.media.extension(contentType, f.req.URL),
 		ContentType: f.media.mime,
-		Warnings:    f.media.warnings(f.req, f.header),
+		Warnings:    append(f.encodingWarnings(), f.media.warnings(f.req, f.header)...),
 		At:          f.c.clk.Now(),
 	}
 }
@@ -251,8 +283,11 @@ func (f *fetch) judge() error {
 	if got, err := f.part.ReadAt(head, 0); int64(got) < n {
 		return partError(fmt.Errorf("the part's head cannot be read back: %w", err))
 	}
-	f.media = judge(head, encoding(f.header), func() io.Reader { return io.NewSectionReader(f.part, 0, f.have) })
+	f.media = judge(head, f.part, f.have)
 	f.judged = true
+	if f.media.packed {
+		return f.stillPacked()
+	}
 	return nil
 }
 

@@ -21,6 +21,7 @@ func (f *fetch) begin(a *answer, total, length int64) error {
 		return err
 	}
 	f.have, f.room, f.judged = 0, 0, false
+	f.layers, f.unfound = nil, nil
 	f.mark = run.PartMark{Total: total}
 	f.sums = newSums(a.resp.Header, length == total)
 	f.progress(0, total)

@@ -2,14 +2,11 @@ package transfer
 
 import (
 	"bytes"
-	"compress/gzip"
-	"compress/zlib"
 	"encoding/xml"
 	"fmt"
 	"io"
 	"mime"
 	"net/http"
-	"path"
 	"strings"
 
 	"github.com/gabriel-vasile/mimetype"
@@ -29,6 +26,9 @@ type media struct {
 	ext     string // with its dot; empty: none known
 	kind    run.Kind
 	either  bool   // a container that holds audio as well as video
+	text    bool   // text, or an image written as text
+	sure    bool   // by more than four bytes
+	packed  bool   // compressed, and can be decoded
 	refused string // why it is not media; empty: it is, or may be
 	width   int    // pixels; 0: not known
 	height  int
@@ -36,12 +36,11 @@ type media struct {
 	found *mimetype.MIME
 }
 
-// judge says what a body is that starts with head. Not media is what is empty or
-// text: HTML, JSON, XML but for SVG, plain text. encoded is the Content-Encoding
-// that came though identity was asked for: such a body is kept as sent, but an
-// error page does not become media by being packed. from gives the body's start
-// for a longer look.
-func judge(head []byte, encoded string, from func() io.Reader) (m media) {
+// judge says what a body is that starts with head. Not media is what is empty, what
+// is text (HTML, JSON, XML but for SVG, plain text) in whatever Unicode encoding,
+// and what is compressed: an error page does not become media by being packed, and
+// nobody sees what it is. part holds the body as far as it has come.
+func judge(head []byte, part io.ReaderAt, size int64) (m media) {
 	defer func() {
 		if p := recover(); p != nil { // the formats' readers meet hostile bytes
 			m = media{mime: "application/octet-stream"}
@@ -50,20 +49,30 @@ func judge(head []byte, encoded string, from func() io.Reader) (m media) {
 	if len(head) == 0 {
 		return media{mime: "application/x-empty", refused: "the body is empty"}
 	}
-	m = named(mimetype.Detect(head))
-	if text(m.found) {
-		if m.found.Is("image/svg+xml") {
-			return m
+	m = identify(head, part, size)
+	wide := wideText(head)
+	if m.text && m.found.Is("image/svg+xml") {
+		return m
+	}
+	if m.text || wide != nil && !m.sure {
+		start := make([]byte, min(size, rootBytes))
+		n, _ := part.ReadAt(start, 0)
+		if start = start[:n]; wide != nil {
+			start = wide.decode(start)
+			m.mime = "text/plain in " + wide.name
 		}
-		if rootIsSVG(from()) {
+		if rootIsSVG(start) {
 			return named(mimetype.Lookup("image/svg+xml"))
 		}
 		m.refused = "the body is " + m.mime
 		return m
 	}
-	if inner := unpack(head, encoded); len(inner) > 0 {
-		if packed := mimetype.Detect(inner); text(packed) && !packed.Is("image/svg+xml") {
-			m.refused = fmt.Sprintf("the body is %s, packed as %s", base(packed.String()), encoded)
+	if _, m.packed = outermost(head, nil); m.packed {
+		return m
+	}
+	for _, s := range sealed {
+		if bytes.HasPrefix(head, []byte(s.magic)) && !m.sure {
+			m.refused = "the body is compressed as " + s.name + " and cannot be decoded"
 		}
 	}
 	return m
@@ -71,19 +80,25 @@ func judge(head []byte, encoded string, from func() io.Reader) (m media) {
 
 func named(found *mimetype.MIME) media {
 	m := media{mime: base(found.String()), ext: found.Extension(), found: found}
-	top, sub, _ := strings.Cut(m.mime, "/")
-	switch {
-	case top == "image":
-		m.kind = run.Images
-	case top == "video":
-		m.kind = run.Videos
-	case top == "audio", sub == "ogg":
-		m.kind = run.Audios
-	}
+	m.kind, m.text = kindOf(m.mime), text(found)
 	for _, container := range []string{"video/mp4", "video/webm", "video/matroska", "application/ogg", "video/x-ms-asf", "video/3gpp", "video/3gpp2", "video/quicktime"} {
 		m.either = m.either || found.Is(container)
 	}
 	return m
+}
+
+// kindOf is the kind that a media type is of; empty: none.
+func kindOf(mime string) run.Kind {
+	top, sub, _ := strings.Cut(mime, "/")
+	switch {
+	case top == "image":
+		return run.Images
+	case top == "video":
+		return run.Videos
+	case top == "audio", sub == "ogg":
+		return run.Audios
+	}
+	return ""
 }
 
 // base is a media type without its parameters.
@@ -92,7 +107,7 @@ func base(s string) string {
 	return strings.TrimSpace(s)
 }
 
-// text reports whether the type is text and no image written as text.
+// text reports whether the type is text or an image written as XML.
 func text(m *mimetype.MIME) bool {
 	if m.Is("application/vnd.apple.mpegurl") {
 		return true // a playlist: it names media elsewhere
@@ -108,10 +123,14 @@ func text(m *mimetype.MIME) bool {
 	return false
 }
 
-// rootIsSVG reports whether a text is XML whose root element is svg, behind
-// whatever declaration and comments.
-func rootIsSVG(r io.Reader) bool {
-	d := xml.NewDecoder(io.LimitReader(r, rootBytes))
+// rootIsSVG reports whether a text is XML whose root element is svg, under whatever
+// prefix, after declaration, document type and comments.
+func rootIsSVG(text []byte) bool {
+	text = bytes.TrimLeft(text, "\ufeff \t\r\n")
+	if bytes.HasPrefix(text, []byte("<?xml")) { // whatever version and encoding it names
+		_, text, _ = bytes.Cut(text, []byte("?>"))
+	}
+	d := xml.NewDecoder(bytes.NewReader(text))
 	d.Strict = false
 	d.CharsetReader = func(_ string, in io.Reader) (io.Reader, error) { return in, nil }
 	for {
@@ -123,30 +142,11 @@ func rootIsSVG(r io.Reader) bool {
 		case xml.StartElement:
 			return token.Name.Local == "svg"
 		case xml.CharData:
-			if len(bytes.Trim(token, "\ufeff \t\r\n")) > 0 {
+			if len(bytes.TrimSpace(token)) > 0 {
 				return false // text that has an element in it somewhere
 			}
 		}
 	}
-}
-
-// unpack gives the first bytes of a packed body, as far as this packing is known.
-func unpack(head []byte, encoded string) []byte {
-	var r io.Reader
-	var err error
-	switch encoded {
-	case "gzip", "x-gzip":
-		r, err = gzip.NewReader(bytes.NewReader(head))
-	case "deflate":
-		r, err = zlib.NewReader(bytes.NewReader(head))
-	default:
-		return nil
-	}
-	if err != nil {
-		return nil
-	}
-	inner, _ := io.ReadAll(io.LimitReader(r, headSize)) // the head ends in mid-stream
-	return inner
 }
 
 // extension is from what the bytes are, else from the content type, else from
@@ -158,23 +158,12 @@ func (m media) extension(contentType, rawURL string) string {
 	if told := mimetype.Lookup(contentType); told != nil && told.Extension() != "" && !text(told) {
 		return told.Extension()
 	}
-	t, err := parseTarget(rawURL)
-	if err != nil {
-		return ""
-	}
-	ext := strings.ToLower(path.Ext(t.path))
-	if len(ext) < 2 || len(ext) > 9 || strings.Trim(ext[1:], "abcdefghijklmnopqrstuvwxyz0123456789") != "" {
-		return ""
-	}
-	return ext
+	return urlExtension(rawURL)
 }
 
 // warnings are what is odd about a body that is kept all the same.
 func (m media) warnings(req Request, h http.Header) []string {
 	var w []string
-	if encoded := encoding(h); encoded != "" {
-		w = append(w, "sent with Content-Encoding "+quote(encoded)+" though none was asked for, stored as sent")
-	}
 	switch {
 	case m.mime == "application/octet-stream":
 		w = append(w, "of no format that is known")
@@ -188,30 +177,6 @@ func (m media) warnings(req Request, h http.Header) []string {
 		w = append(w, fmt.Sprintf("is %dx%d pixels, announced as %sx%s", m.width, m.height, pixels(req.Width), pixels(req.Height)))
 	}
 	return w
-}
-
-// contradicts reports whether a content type says something else than the bytes.
-// One that says nothing in particular contradicts nothing.
-func (m media) contradicts(told string) bool {
-	if m.found == nil || m.mime == "application/octet-stream" {
-		return false
-	}
-	top, sub, _ := strings.Cut(told, "/")
-	if (top == "application" || top == "binary") && (strings.HasPrefix(sub, "octet-stream") || strings.HasPrefix(sub, "x-") || strings.HasPrefix(sub, "force-")) {
-		return false
-	}
-	for found := m.found; found != nil; found = found.Parent() {
-		if found.Is(told) {
-			return false
-		}
-	}
-	known := mimetype.Lookup(told)
-	for ; known != nil; known = known.Parent() { // a finer word for the same, as apng for png
-		if known.Is(m.mime) {
-			return false
-		}
-	}
-	return told != "image/jpg" && told != m.mime
 }
 
 // otherSize reports whether width or height differ from the announced ones. A

@@ -2,8 +2,6 @@ package transfer
 
 import (
 	"bytes"
-	"compress/gzip"
-	"compress/zlib"
 	"encoding/binary"
 	"fmt"
 	"image"
@@ -195,7 +193,7 @@ func TestUnknownFormatTakesItsExtensionFromElsewhere(t *testing.T) {
 		{"", "/.hidden/a", ""},
 		{"", "/a.b/../", ""},
 	} {
-		m := judge(blob, "", nil)
+		m := judge(blob, bytes.NewReader(blob), int64(len(blob)))
 		if got := m.extension(tc[0], "https://cdn.test"+tc[1]); got != tc[2] {
 			t.Errorf("%s as %q: %q, want %q", tc[1], tc[0], got, tc[2])
 		}
@@ -254,46 +252,6 @@ func TestWarningsSayWhatIsOdd(t *testing.T) {
 			t.Errorf("%s: %q, want %q", name, r.Warnings, tc.want)
 		}
 	}
-}
-
-func TestEncodedBodyIsStoredAsSentWithAWarning(t *testing.T) { // N16
-	png := pixelsPNG(8, 8)
-	packed := packGzip(png)
-	for name, body := range map[string][]byte{"gzip": packed, "br": packed, "deflate": packZlib(png)} {
-		part := &memPart{}
-		r := fetched(t, newClient(t, Config{}), serve(t, with("Content-Encoding", name, serveBytes("image/png", body))), part)
-		mustBe(t, r, part, body)
-		if !strings.Contains(strings.Join(r.Warnings, "|"), name) || !r.Proven {
-			t.Errorf("%s: %+v", name, r)
-		}
-	}
-	part := &memPart{}
-	if r := fetched(t, newClient(t, Config{}), serve(t, with("Content-Encoding", "identity", serveBytes("image/png", png))), part); len(r.Warnings) != 0 {
-		t.Errorf("identity: %q", r.Warnings)
-	}
-}
-
-func TestPackedErrorPageIsNotMedia(t *testing.T) { // N16
-	page := []byte("<html><body>" + strings.Repeat("no ", 100_000) + "</body></html>")
-	for name, body := range map[string][]byte{"gzip": packGzip(page), "x-gzip": packGzip(page), "deflate": packZlib(page)} {
-		failed(t, newClient(t, Config{}), serve(t, with("Content-Encoding", name, serveBytes("image/png", body))), &memPart{}, NotMedia)
-	}
-}
-
-func packGzip(b []byte) []byte {
-	var out bytes.Buffer
-	w := gzip.NewWriter(&out)
-	_, _ = w.Write(b)
-	_ = w.Close()
-	return out.Bytes()
-}
-
-func packZlib(b []byte) []byte {
-	var out bytes.Buffer
-	w := zlib.NewWriter(&out)
-	_, _ = w.Write(b)
-	_ = w.Close()
-	return out.Bytes()
 }
 
 func TestContainersTellWhetherTheyAreWhole(t *testing.T) {
@@ -358,7 +316,9 @@ func FuzzMedia(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, b []byte, encoding, contentType string) {
 		r := bytes.NewReader(b)
-		m := judge(b[:min(len(b), headSize)], encoding, func() io.Reader { return io.NewSectionReader(r, 0, int64(len(b))) })
+		m := judge(b[:min(len(b), headSize)], r, int64(len(b)))
+		outermost(b[:min(len(b), headSize)], []string{encoding})
+		m.settle(contentType, "https://cdn.test/"+contentType)
 		if m.refused == "" {
 			m.refine(r, int64(len(b)))
 		}

@@ -39,7 +39,7 @@ type want struct {
 // was not asked for leaves it open what they cover, and they are passed over.
 func newSums(h http.Header, everything bool) *sums {
 	s := &sums{hashes: map[string]hash.Hash{"sha-256": sha256.New()}}
-	if encoding(h) != "" {
+	if len(codings(h)) > 0 {
 		return s
 	}
 	s.dictionary(h, "Repr-Digest")
@@ -139,13 +139,4 @@ func (s *sums) check() error {
 		}
 	}
 	return nil
-}
-
-// encoding is the Content-Encoding where there is one.
-func encoding(h http.Header) string {
-	value := strings.ToLower(strings.TrimSpace(strings.Join(h.Values("Content-Encoding"), ",")))
-	if value == "identity" {
-		return ""
-	}
-	return value
 }

@@ -140,6 +140,7 @@ type Client struct {
 	buffers   sync.Pool
 	moved     atomic.Int64 // bytes that came in over all connections
 	extra     extras
+	decoders  chan struct{} // a slot for each body that is decoded
 }
 
 // buffer is the memory of one transfer.
@@ -152,8 +153,8 @@ type buffer struct {
 func New(cfg Config, clk Clock) (*Client, error) {
 	c := &Client{
 		clk: clk, proxied: cfg.Proxy != nil,
-		dialer:  net.Dialer{Timeout: dialTimeout},
-		pace:    pace{rate.NewLimiter(rate.Inf, 0)},
+		dialer: net.Dialer{Timeout: dialTimeout},
+		pace:   pace{rate.NewLimiter(rate.Inf, 0)}, decoders: make(chan struct{}, decoders),
 		buffers: sync.Pool{New: func() any { return new(buffer) }},
 	}
 	c.connect = c.dial

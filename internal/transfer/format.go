@@ -1,0 +1,327 @@
+package transfer
+
+import (
+	"bytes"
+	"encoding/binary"
+	"io"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/gabriel-vasile/mimetype"
+
+	"github.com/assetd/assetd/internal/run"
+)
+
+// signed lists the formats whose signature has more than four bytes, or is followed by
+// something that mimetype holds against it. All others are sure only where confirm
+// finds what must come next.
+var signed = map[string]bool{
+	"image/png": true, "image/apng": true, "image/gif": true, "image/webp": true, "image/svg+xml": true, "image/jp2": true,
+	"image/jpx": true, "image/jpm": true, "image/jxs": true, "image/x-xcf": true, "image/vnd.radiance": true, "image/bmp": true,
+	"image/vnd.djvu": true, "image/x-xpixmap": true, "image/avif": true, "image/heic": true, "image/heic-sequence": true,
+	"image/heif": true, "image/heif-sequence": true, "image/x-canon-cr3": true,
+	"video/mp4": true, "video/quicktime": true, "video/x-m4v": true, "video/3gpp": true, "video/3gpp2": true, "video/mj2": true,
+	"video/webm": true, "video/matroska": true, "video/x-msvideo": true, "video/x-ms-asf": true, "video/ogg": true,
+	"audio/mp4": true, "audio/wav": true, "audio/flac": true, "audio/ogg": true, "application/ogg": true, "audio/aiff": true,
+	"audio/ape": true, "audio/qcelp": true, "audio/x-unknown": true, "application/pdf": true, "application/postscript": true,
+}
+
+// unsigned are the formats that nothing or too little says by the bytes alone, and the
+// extensions they have. A content type or a URL that names one of them is believed
+// where no signature speaks against it.
+var unsigned = map[string][]string{
+	"image/x-tga":  {".tga", ".icb", ".vda", ".vst"},
+	"image/x-icon": {".ico", ".cur"},
+	"image/x-pcx":  {".pcx"},
+	"image/tiff":   {".tiff", ".tif"},
+	"audio/mpeg":   {".mp3", ".mp2", ".mpga"},
+	"audio/aac":    {".aac", ".adts"},
+	"audio/basic":  {".au", ".snd"},
+	"audio/ac3":    {".ac3"},
+	"audio/l16":    {".pcm"},
+	"video/mp2t":   {".ts", ".m2ts", ".mts"},
+	"video/mpeg":   {".mpeg", ".mpg"},
+}
+
+// identify names the format of a body that starts with head. part, of so many bytes, is
+// where what head does not show is looked for; nil: nowhere.
+func identify(head []byte, part io.ReaderAt, size int64) media {
+	if rest, at, ok := afterID3(head, part, size); ok {
+		return tagged(rest, at, size)
+	}
+	if m, ok := isoMedia(head); ok {
+		return m
+	}
+	if len(head) >= 12 && (string(head[:4]) == "RF64" || string(head[:4]) == "BW64") && string(head[8:12]) == "WAVE" {
+		m := named(mimetype.Lookup("audio/wav")) // EBU Tech 3306: WAV beyond 4 GiB
+		m.sure = true
+		return m
+	}
+	m := named(mimetype.Detect(head))
+	m.text = text(m.found)
+	if adts(head) && !m.text {
+		m = named(mimetype.Lookup("audio/aac"))
+	}
+	m.sure = signed[m.mime] || !m.text && confirm(m.mime, head)
+	if !m.sure && !m.text && printable(head) {
+		return media{mime: "text/plain", ext: ".txt", text: true, found: mimetype.Lookup("text/plain")}
+	}
+	if !m.sure && !m.text && tga(head, part, size) {
+		return media{mime: "image/x-tga", ext: ".tga", kind: run.Images, sure: true}
+	}
+	return m
+}
+
+// printable reports whether no byte is one that text never has: a word that begins like
+// a format's short signature is still a word.
+func printable(head []byte) bool {
+	for _, b := range head {
+		if b < ' ' && !bytes.ContainsRune([]byte("\t\n\f\r\x1b"), rune(b)) {
+			return false
+		}
+	}
+	return true
+}
+
+// afterID3 skips the ID3v2 tags (id3.org, ID3v2.4.0-structure, section 3) that come
+// before some audio files, and gives what follows: nothing where that is not there yet.
+func afterID3(head []byte, part io.ReaderAt, size int64) (rest []byte, at int64, ok bool) {
+	rest = head
+	for range 16 {
+		n, tag := id3(rest)
+		if !tag {
+			break
+		}
+		at, ok = at+n, true
+		if rest, ok = skipTo(head, part, at, size), true; len(rest) == 0 {
+			return nil, at, true
+		}
+	}
+	if !ok {
+		return nil, 0, false
+	}
+	if padding := len(rest) - len(bytes.TrimLeft(rest, "\x00")); padding < len(rest) {
+		rest, at = rest[padding:], at+int64(padding) // more than the tag says, as some writers leave
+	}
+	return rest, at, true
+}
+
+// id3 is the length of the tag that p starts with, footer included.
+func id3(p []byte) (int64, bool) {
+	if len(p) < 10 || string(p[:3]) != "ID3" || p[3] < 2 || p[3] > 4 || p[4] == 0xff || (p[6]|p[7]|p[8]|p[9])&0x80 != 0 {
+		return 0, false
+	}
+	n := int64(10) + int64(p[6])<<21 + int64(p[7])<<14 + int64(p[8])<<7 + int64(p[9])
+	if p[3] == 4 && p[5]&0x10 != 0 {
+		n += 10
+	}
+	return n, true
+}
+
+// skipTo gives bytes of the body from a place on, as many as a head has.
+func skipTo(head []byte, part io.ReaderAt, at, size int64) []byte {
+	if part == nil {
+		if at >= int64(len(head)) {
+			return nil
+		}
+		return head[at:]
+	}
+	p := make([]byte, max(min(headSize, size-at), 0))
+	n, _ := part.ReadAt(p, at)
+	return p[:n]
+}
+
+// tagged is what stands behind ID3 tags: the audio that follows, or MP3, whose tag it is.
+func tagged(rest []byte, at, size int64) media {
+	mp3 := named(mimetype.Lookup("audio/mpeg"))
+	mp3.sure = true
+	if len(rest) == 0 {
+		return mp3
+	}
+	m := identify(rest, nil, 0)
+	switch {
+	case m.text:
+		return m
+	case m.mime == "application/octet-stream", m.kind != run.Audios && !m.either, !m.sure && m.mime != "audio/mpeg" && m.mime != "audio/aac" && !signedAudio(rest):
+		return mp3
+	}
+	m.sure = true
+	return m
+}
+
+// signedAudio reports whether a short signature is that of audio, which is enough
+// behind a tag of audio.
+func signedAudio(p []byte) bool {
+	for _, magic := range []string{"MPCK", "MP+", "wvpk", "TTA1", "DSD ", "OFR ", "#!AMR", ".snd", "MAC "} {
+		if bytes.HasPrefix(p, []byte(magic)) {
+			return true
+		}
+	}
+	return false
+}
+
+// confirm reports whether what follows a short signature is what must follow it.
+func confirm(mime string, head []byte) bool {
+	switch mime {
+	case "image/jpeg":
+		return jpegStart(head)
+	case "image/tiff":
+		return tiffStart(head)
+	case "image/x-icon":
+		return iconStart(head)
+	case "audio/mpeg":
+		n, ok := mpegFrame(head)
+		if !ok || n > len(head)-4 {
+			return false
+		}
+		_, ok = mpegFrame(head[n:])
+		return ok
+	case "audio/aac":
+		n, ok := adtsFrame(head)
+		return ok && n <= len(head)-7 && adts(head[n:])
+	case "image/vnd.adobe.photoshop":
+		return len(head) > 12 && (head[5] == 1 || head[5] == 2) && len(bytes.Trim(head[6:12], "\x00")) == 0
+	case "audio/midi":
+		return len(head) > 8 && string(head[4:8]) == "\x00\x00\x00\x06"
+	case "image/x-icns":
+		return len(head) > 16 && bytes.HasPrefix(head, []byte("icns\x00"))
+	case "image/x-portable-bitmap", "image/x-portable-graymap", "image/x-portable-pixmap":
+		return netpbmStart(head)
+	case "image/x-portable-arbitrarymap":
+		return true // mimetype reads its header
+	case "image/jxl":
+		return bytes.HasPrefix(head, []byte("\x00\x00\x00\x0cJXL "))
+	}
+	return false
+}
+
+// jpegStart reports whether a marker segment of a JPEG comes after the first (ITU T.81,
+// annex B).
+func jpegStart(head []byte) bool {
+	return len(head) >= 6 && (head[3] >= 0xc0 && head[3] != 0xff) && binary.BigEndian.Uint16(head[4:]) >= 2
+}
+
+// netpbmStart reports whether a width comes after the letters, and comments.
+func netpbmStart(head []byte) bool {
+	for line := range bytes.Lines(head[min(3, len(head)):]) {
+		if line = bytes.TrimSpace(line); len(line) > 0 && line[0] != '#' {
+			return line[0] >= '0' && line[0] <= '9'
+		}
+	}
+	return false
+}
+
+// tiffStart reports whether the first directory is where one can be (TIFF 6.0, section 2).
+func tiffStart(head []byte) bool {
+	if len(head) < 8 {
+		return false
+	}
+	var order binary.ByteOrder = binary.LittleEndian
+	if head[0] == 'M' {
+		order = binary.BigEndian
+	}
+	at := int64(order.Uint32(head[4:]))
+	if at < 8 || at%2 != 0 {
+		return false
+	}
+	if at+14 > int64(len(head)) {
+		return true
+	}
+	entries, kind := order.Uint16(head[at:]), order.Uint16(head[at+4:])
+	return entries > 0 && entries < 4096 && kind > 0 && kind <= 18
+}
+
+// iconStart reports whether the entries of an icon's directory point behind it.
+func iconStart(head []byte) bool {
+	if len(head) < 22 {
+		return false
+	}
+	n := int64(binary.LittleEndian.Uint16(head[4:]))
+	if n == 0 || n > 256 {
+		return false
+	}
+	for i := range n {
+		at := 6 + 16*i
+		if at+16 > int64(len(head)) {
+			break
+		}
+		bytes, off := binary.LittleEndian.Uint32(head[at+8:]), int64(binary.LittleEndian.Uint32(head[at+12:]))
+		if head[at+3] != 0 || bytes < 40 || off < 6+16*n {
+			return false
+		}
+	}
+	return true
+}
+
+// tga reports whether the header is that of a TGA (Truevision TGA 2.0, appendix) and the
+// size, or the footer, agrees with it.
+func tga(head []byte, part io.ReaderAt, size int64) bool {
+	if len(head) < 18 || part == nil {
+		return false
+	}
+	kind, bits := head[2], int64(head[16])
+	width, height := int64(binary.LittleEndian.Uint16(head[12:])), int64(binary.LittleEndian.Uint16(head[14:]))
+	if head[1] > 1 || !slices.Contains([]byte{1, 2, 3, 9, 10, 11}, kind) || !slices.Contains([]int64{8, 15, 16, 24, 32}, bits) || width == 0 || height == 0 {
+		return false
+	}
+	var footer [26]byte
+	if n, _ := part.ReadAt(footer[:], size-int64(len(footer))); size > 44 && n == len(footer) && string(footer[8:]) == "TRUEVISION-XFILE.\x00" {
+		return true
+	}
+	colours := int64(head[1]) * int64(binary.LittleEndian.Uint16(head[5:])) * ((int64(head[7]) + 7) / 8)
+	return kind <= 3 && size == 18+int64(head[0])+colours+width*height*((bits+7)/8)
+}
+
+// settle lets content type and URL name the format where the bytes have too little of a
+// signature: four bytes are soon met by chance. What they name must be such a format, too:
+// a PNG has a signature, so what has none is no PNG, whoever says so.
+func (m *media) settle(contentType, rawURL string) {
+	if m.sure || m.text || m.refused != "" {
+		return
+	}
+	told, ext := canonical(contentType), urlExtension(rawURL)
+	exts, ok := unsigned[told]
+	if !ok && !generic(told) {
+		m.believe(told, ext)
+		return
+	}
+	for t, all := range unsigned {
+		if !ok && slices.Contains(all, ext) {
+			told, exts, ok = t, all, true
+		}
+	}
+	if !ok || told == m.mime {
+		return
+	}
+	if !slices.Contains(exts, ext) {
+		ext = exts[0]
+	}
+	m.rename(told, ext)
+}
+
+// believe takes a content type of a picture, film or sound that nobody here knows, where
+// the URL ends in something else than the bytes' extension, too.
+func (m *media) believe(told, ext string) {
+	top, _, _ := strings.Cut(told, "/")
+	if mimetype.Lookup(told) == nil && ext != "" && ext != m.ext && (top == "image" || top == "audio" || top == "video") && !strings.HasSuffix(told, "*") {
+		m.rename(told, ext)
+	}
+}
+
+func (m *media) rename(mime, ext string) {
+	*m = media{mime: mime, ext: ext, kind: kindOf(mime), found: mimetype.Lookup(mime)}
+}
+
+// urlExtension is that of the URL's path, empty where it has none that can be one.
+func urlExtension(rawURL string) string {
+	t, err := parseTarget(rawURL)
+	if err != nil {
+		return ""
+	}
+	ext := strings.ToLower(path.Ext(t.path))
+	if len(ext) < 2 || len(ext) > 9 || strings.Trim(ext[1:], "abcdefghijklmnopqrstuvwxyz0123456789") != "" {
+		return ""
+	}
+	return ext
+}
