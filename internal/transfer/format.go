@@ -58,8 +58,12 @@ func identify(head []byte, part io.ReaderAt, size int64) media {
 		m.sure = true
 		return m
 	}
+	if len(head) >= 8 && string(head[:4]) == "fLaC" && head[4]&0x7f == 0 && string(head[5:8]) == "\x00\x00\x22" {
+		m := named(mimetype.Lookup("audio/flac")) // also one whose first block of metadata is its last
+		m.sure = true
+		return m
+	}
 	m := named(mimetype.Detect(head))
-	m.text = text(m.found)
 	if adts(head) && !m.text {
 		m = named(mimetype.Lookup("audio/aac"))
 	}

@@ -51,9 +51,6 @@ func judge(head []byte, part io.ReaderAt, size int64) (m media) {
 	}
 	m = identify(head, part, size)
 	wide := wideText(head)
-	if m.text && m.found.Is("image/svg+xml") {
-		return m
-	}
 	if m.text || wide != nil && !m.sure {
 		start := make([]byte, min(size, rootBytes))
 		n, _ := part.ReadAt(start, 0)
@@ -61,8 +58,11 @@ func judge(head []byte, part io.ReaderAt, size int64) (m media) {
 			start = wide.decode(start)
 			m.mime = "text/plain in " + wide.name
 		}
-		if rootIsSVG(start) {
-			return named(mimetype.Lookup("image/svg+xml"))
+		svg, told := rootIsSVG(start)
+		if svg || !told && m.found.Is("image/svg+xml") {
+			m = named(mimetype.Lookup("image/svg+xml"))
+			m.sure = true
+			return m
 		}
 		m.refused = "the body is " + m.mime
 		return m
@@ -124,8 +124,9 @@ func text(m *mimetype.MIME) bool {
 }
 
 // rootIsSVG reports whether a text is XML whose root element is svg, under whatever
-// prefix, after declaration, document type and comments.
-func rootIsSVG(text []byte) bool {
+// prefix, after declaration, document type and comments. told: there is a root, or text
+// in its place; else what begins the document could not be read, or not to its end.
+func rootIsSVG(text []byte) (svg, told bool) {
 	text = bytes.TrimLeft(text, "\ufeff \t\r\n")
 	if bytes.HasPrefix(text, []byte("<?xml")) { // whatever version and encoding it names
 		_, text, _ = bytes.Cut(text, []byte("?>"))
@@ -136,14 +137,14 @@ func rootIsSVG(text []byte) bool {
 	for {
 		token, err := d.RawToken()
 		if err != nil {
-			return false
+			return false, false
 		}
 		switch token := token.(type) {
 		case xml.StartElement:
-			return token.Name.Local == "svg"
+			return token.Name.Local == "svg", true
 		case xml.CharData:
 			if len(bytes.TrimSpace(token)) > 0 {
-				return false // text that has an element in it somewhere
+				return false, true // text that has an element in it somewhere
 			}
 		}
 	}
