@@ -169,6 +169,11 @@ func TestVerifyStopsAtCtrlCAndSaysWhatItFound(t *testing.T) {
 	if !errors.As(err, &exit) || exit.ExitCode() != exitInterrupted || !strings.Contains(stderr.String(), "what was found until then is marked") {
 		t.Errorf("%v, %s", err, &stderr)
 	}
+	for series, want := range map[string]float64{"assetd_damaged_files": 3, "assetd_damaged_runs": 3} { // case E7
+		if got, there := r.metric(series); !there || got != want {
+			t.Errorf("%s is %v (there: %v), want %v", series, got, there, want)
+		}
+	}
 	if out, _, code := r.output("retry", "--all"); code != 0 || strings.Count(out, "1 damaged or missing file") != 3 {
 		t.Errorf("exit %d: %s", code, out)
 	}

@@ -32,7 +32,7 @@ type listing struct {
 
 func (a *app) listCommand() *cobra.Command {
 	var l listing
-	var labels []string
+	var only, labels []string
 	var since string
 	cmd := &cobra.Command{
 		Use:   "list",
@@ -41,9 +41,14 @@ func (a *app) listCommand() *cobra.Command {
 for which every given flag holds. --at-risk takes a running daemon: those are runs of
 which an asset may not be there before its URL dies.`,
 		Example: example("assetd list", "assetd list --state partial --since 24h", "assetd list --at-risk --sort dies",
+			"assetd list --state partial,failed", "assetd list --damaged",
 			"assetd list --label shot=12 --sort handed-in --reverse --limit 20", "assetd list --json | jq -r 'select(.lost > 0).run_id'"),
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
+			if l.filter.States, err = server.ParseStates(only); err != nil {
+				return withCode(exitUsage, "--state: %w (see assetd list --help)", err)
+			}
+			l.filter.Apps = server.ParseList(l.filter.Apps)
 			if l.filter.Labels, err = server.ParseLabels(labels); err != nil {
 				return withCode(exitUsage, "--label: %w (see assetd list --help)", err)
 			}
@@ -54,11 +59,12 @@ which an asset may not be there before its URL dies.`,
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar((*string)(&l.filter.State), "state", "", "only runs in this `state`: "+strings.Join(states(), ", "))
-	f.StringVar(&l.filter.App, "app", "", "only runs of the app with this `ID`")
-	f.StringArrayVar(&labels, "label", nil, "only runs with this label, as `NAME=VALUE`; may be repeated")
+	f.StringArrayVar(&only, "state", nil, "only runs in this `STATE`: "+strings.Join(states(), ", ")+"; may be repeated or hold commas")
+	f.StringArrayVar(&l.filter.Apps, "app", nil, "only runs of the app with this `ID`; may be repeated or hold commas")
+	f.StringArrayVar(&labels, "label", nil, "only runs with this label, as `NAME=VALUE`; may be repeated: each name must fit, with one of its values")
 	f.StringVar(&since, "since", "", "only runs handed in since `TIME`: a date, a date and a time, or how long ago, like 90m or 7d")
 	f.BoolVar(&l.filter.AtRisk, "at-risk", false, "only runs of which an asset may not be there before its URL dies")
+	f.BoolVar(&l.filter.Damaged, "damaged", false, "only runs of which verify found a file damaged or missing")
 	f.StringVar(&l.sort, "sort", orderID, "in the order of `KEY`: "+strings.Join(orders(), ", "))
 	f.BoolVar(&l.reverse, "reverse", false, "the last one first")
 	f.IntVar(&l.limit, "limit", 0, "the first `N` alone; 0: all")
@@ -81,8 +87,6 @@ func states() []string {
 // check names what cannot be asked for.
 func (l listing) check() error {
 	switch {
-	case l.filter.State != "" && !l.filter.State.Valid():
-		return withCode(exitUsage, "--state %.40q is none of %s (see assetd list --help)", l.filter.State, strings.Join(states(), ", "))
 	case !slices.Contains(orders(), l.sort):
 		return withCode(exitUsage, "--sort %.40q is none of %s (see assetd list --help)", l.sort, strings.Join(orders(), ", "))
 	case l.limit < 0:
@@ -158,6 +162,8 @@ func note(r server.Run) string {
 		return r.GaveUp
 	case len(r.HeldUp) > 0:
 		return strings.Join(r.HeldUp, "; ")
+	case r.Damaged > 0 || r.BadRecord != "":
+		return damage(r) + ": assetd retry " + string(r.RunID)
 	case r.AtRisk > 0:
 		return english.Plural(r.AtRisk, "asset", "") + " at risk"
 	case r.ErrorMessage != "":
@@ -167,6 +173,18 @@ func note(r server.Run) string {
 	default:
 		return r.LastError
 	}
+}
+
+// damage says what verify found of a run's files; empty where they are whole.
+func damage(r server.Run) string {
+	var found []string
+	if r.Damaged > 0 {
+		found = append(found, english.Plural(r.Damaged, "file", "")+" damaged or missing")
+	}
+	if r.BadRecord != "" {
+		found = append(found, r.BadRecord)
+	}
+	return strings.Join(found, ", ")
 }
 
 // eachRun calls f with each run that passes the filter and whose ID comes after the
@@ -185,7 +203,7 @@ func eachRun(ctx context.Context, c *config.Config, filter server.Filter, after 
 	}
 	defer q.Close()
 	for {
-		runs, err := q.List(ctx, filter.State, after, 1000)
+		runs, err := q.List(ctx, filter.State(), after, 1000)
 		if err != nil || len(runs) == 0 {
 			return err
 		}

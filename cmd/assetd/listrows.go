@@ -45,7 +45,7 @@ func newTableRows(w io.Writer, width int, now time.Time) *tableRows {
 }
 
 func (t *tableRows) head() {
-	fmt.Fprintln(t.table, "RUN\tSTATE\tAPI\tSTORED\tLOST\tSIZE\tHANDED IN\tDIES\tNOTE")
+	fmt.Fprintln(t.table, "RUN\tSTATE\tAPI\tSTORED\tLOST\tDAMAGED\tSIZE\tHANDED IN\tDIES\tNOTE")
 }
 
 func (t *tableRows) row(r server.Run) error {
@@ -60,8 +60,8 @@ func (t *tableRows) row(r server.Run) error {
 	if r.DiesAt != nil {
 		dies = until(*r.DiesAt, t.now)
 	}
-	fmt.Fprintf(t.table, "%s\t%s\t%s\t%d/%d\t%d\t%s\t%s\t%s\t%s\n", r.RunID, r.State, dash(clean(string(r.Status))),
-		r.Stored, r.Assets, r.Lost, humanize.IBytes(uint64(r.Bytes)), handedIn, dies, clean(note(r)))
+	fmt.Fprintf(t.table, "%s\t%s\t%s\t%d/%d\t%d\t%d\t%s\t%s\t%s\t%s\n", r.RunID, r.State, dash(clean(string(r.Status))),
+		r.Stored, r.Assets, r.Lost, damaged(r), humanize.IBytes(uint64(r.Bytes)), handedIn, dies, clean(note(r)))
 	if t.n++; t.n%rowsAligned == 0 {
 		return t.table.Flush()
 	}
@@ -73,6 +73,14 @@ func (t *tableRows) end() error {
 		t.head()
 	}
 	return t.table.Flush()
+}
+
+// damaged is how many files of a run are damaged or missing, its own record one of them.
+func damaged(r server.Run) int {
+	if r.BadRecord != "" {
+		return r.Damaged + 1
+	}
+	return r.Damaged
 }
 
 // until says in a few characters how far a moment is away.

@@ -101,6 +101,7 @@ func (a *app) printRun(r server.Run) error {
 	row("settled", local(r.SettledAt))
 	row("directory", r.Dir)
 	row("assets", fmt.Sprintf("%d, %d stored (%s), %d lost", r.Assets, r.Stored, humanize.IBytes(uint64(r.Bytes)), r.Lost))
+	row("damaged", damage(r))
 	row("polls", fmt.Sprint(r.Polls))
 	if r.AtRisk > 0 {
 		row("at risk", fmt.Sprintf("%s may not be there before their URLs die", english.Plural(r.AtRisk, "asset", "")))
@@ -108,7 +109,7 @@ func (a *app) printRun(r server.Run) error {
 	for _, why := range r.HeldUp {
 		row("held up", why)
 	}
-	r.HeldUp, r.AtRisk = nil, 0
+	r.HeldUp, r.AtRisk, r.Damaged, r.BadRecord = nil, 0, 0, "" // have rows of their own
 	row("note", note(r))
 	if len(r.AssetList) > 0 {
 		fmt.Fprintln(table, "\nASSET\tSTATE\tSIZE\tURL DIES\tTRIES\tFILE OR LAST ERROR")

@@ -177,7 +177,7 @@ func (c *Care) missing(ctx context.Context, r run.Run) (found []run.Finding, err
 	}
 	for _, name := range names[:records] {
 		if _, there := sizes[name]; !there && r.BadRecord == "" {
-			found = append(found, run.Finding{Key: run.Key{Run: r.ID}, Damage: name + " is missing"})
+			found = append(found, run.Finding{Key: run.Key{Run: r.ID}, Damage: fmt.Sprintf("%s: %s is missing", ResultMissing, name)})
 		}
 	}
 	for _, a := range assets {

@@ -94,7 +94,7 @@ var errSeen = errors.New("seen enough")
 func (k *checker) daemonsHosts(ctx context.Context) (roots []string, err error) {
 	client := server.NewClient(k.cfg.State.Socket())
 	looked := 0
-	err = client.Runs(ctx, server.Filter{State: run.Downloading}, "", func(r server.Run) error {
+	err = client.Runs(ctx, server.Filter{States: []run.State{run.Downloading}}, "", func(r server.Run) error {
 		whole, err := client.Run(ctx, r.RunID)
 		if err != nil {
 			return err

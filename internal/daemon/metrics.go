@@ -92,7 +92,7 @@ func (g *gauges) Queued(ctx context.Context) (server.Queued, error) {
 
 // queued is the figures as from now.
 func queued(f queue.Figures, now time.Time) server.Queued {
-	q := server.Queued{Runs: f.Runs, Assets: f.Assets, Size: f.Size, Free: f.Free}
+	q := server.Queued{Runs: f.Runs, Assets: f.Assets, Size: f.Size, Free: f.Free, DamagedFiles: f.DamagedFiles, DamagedRuns: f.DamagedRuns}
 	if !f.Due.IsZero() {
 		q.Late = max(now.Sub(f.Due), 0)
 	}

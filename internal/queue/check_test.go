@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
+	"time"
 
 	"github.com/assetd/assetd/internal/run"
 )
@@ -16,7 +18,7 @@ import (
 // the records and compares.
 func inconsistency(q *Queue) error {
 	return q.view(context.Background(), func(t *txn) error {
-		a := &audit{open: map[run.ID]*record{}}
+		a := &audit{open: map[run.ID]*record{}, damaged: map[run.ID]int{}}
 		for b := range a.want {
 			a.want[b] = map[string]string{}
 		}
@@ -58,6 +60,8 @@ type audit struct {
 	want   [buckets]map[string]string
 	counts counts
 	open   map[run.ID]*record // what a run counts less the assets seen
+
+	damaged map[run.ID]int // files of a run
 }
 
 func (a *audit) claim(b bucket, key []byte, value string) error {
@@ -84,6 +88,9 @@ func (a *audit) run(k, v []byte) error {
 	}
 	*a.counts.run(r.State)++
 	a.open[r.ID] = &r
+	if n := damagedFiles(&r); n > 0 {
+		a.damaged[r.ID] = n
+	}
 	return errors.Join(
 		a.claim(bDue, dueKey(&r), string(present())),
 		a.claim(bReady, readyKey(&r), string(present())),
@@ -135,6 +142,19 @@ func (a *audit) balance(t *txn) error {
 	}
 	if a.counts.states != t.counts.states {
 		return fmt.Errorf("counts %v, in truth %v", t.counts.states, a.counts.states)
+	}
+	got, want := map[string]string{}, map[string]string{}
+	for id, r := range a.damaged {
+		want[keyDamaged+string(id)] = string(encodeService(time.Duration(r)))
+	}
+	_ = t.each(bMeta, func(k, v []byte) error {
+		if strings.HasPrefix(string(k), keyDamaged) {
+			got[string(k)] = string(v)
+		}
+		return nil
+	})
+	if !maps.Equal(got, want) {
+		return fmt.Errorf("damaged runs: %q, want %q", got, want)
 	}
 	for _, b := range []bucket{bDue, bReady, bDeadline, bVerified, bNames, bDirs, bHistory} {
 		got := map[string]string{}

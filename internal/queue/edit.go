@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/assetd/assetd/internal/run"
 	"github.com/assetd/assetd/internal/signedurl"
@@ -70,7 +71,32 @@ func (t *txn) reindexRun(was, is *record) error {
 		t.move(bReady, readyKey(was), readyKey(is), present()),
 		t.move(bHistory, historyKey(was), historyKey(is), present()),
 		t.move(bDirs, dirKey(was), dirKey(is), idOf(was, is)),
+		t.noteDamage(was, is),
 	)
+}
+
+// damagedFiles is how many files of a run are damaged or missing, its own record one of them.
+func damagedFiles(r *record) (n int) {
+	switch {
+	case r == nil:
+		return 0
+	case r.BadRecord != "":
+		n = 1
+	}
+	return n + r.Marked
+}
+
+// noteDamage keeps the index of damaged runs.
+func (t *txn) noteDamage(was, is *record) error {
+	from, to := damagedFiles(was), damagedFiles(is)
+	if from == to {
+		return nil
+	}
+	key := []byte(keyDamaged + string(idOf(was, is)))
+	if to == 0 {
+		return t.del(bMeta, key)
+	}
+	return t.put(bMeta, key, encodeService(time.Duration(to)))
 }
 
 func dueKey(r *record) []byte {

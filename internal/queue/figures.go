@@ -29,7 +29,14 @@ type Figures struct {
 	// when the first of them happened; zero: there is none.
 	Outbox int
 	First  time.Time
+	// DamagedFiles are the stored files that verify found damaged or missing, a run's
+	// manifest.json and SHA256SUMS together counted as one, and DamagedRuns the runs
+	// they are of, damagedLook at most.
+	DamagedFiles, DamagedRuns int
 }
+
+// damagedLook is how many damaged runs are counted.
+const damagedLook = 100_000
 
 // outboxLook is how many notices are counted.
 const outboxLook = 10_000
@@ -57,10 +64,27 @@ func (q *Queue) Figures(ctx context.Context) (f Figures, err error) {
 			return err
 		}
 		f.Oldest = q.oldest.among(t)
+		if f.DamagedFiles, f.DamagedRuns, err = t.damaged(); err != nil {
+			return err
+		}
 		f.Outbox, f.First, err = t.outbox()
 		return err
 	})
 	return f, err
+}
+
+// damaged counts the damaged files, and the runs that have some.
+func (t *txn) damaged() (files, runs int, err error) {
+	c := t.cursor(bMeta)
+	for k, v := c.Seek([]byte(keyDamaged)); bytes.HasPrefix(k, []byte(keyDamaged)) && runs < damagedLook; k, v = c.Next() {
+		n, err := decodeService(v)
+		if err != nil {
+			return 0, 0, broken("damaged run", k, err)
+		}
+		files += int(n)
+		runs++
+	}
+	return files, runs, nil
 }
 
 // outbox counts the notices, and says when the first one happened.

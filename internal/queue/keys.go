@@ -16,7 +16,7 @@ type bucket int
 // What stands in the file. Times in keys are unix milliseconds, 8 bytes big
 // endian, so that the next one due is always the first key.
 const (
-	bMeta     bucket = iota // schema, id, counts, service, copied, volume/<dir>, proof/<fingerprint>, app/<name>, cuts/<host>, removed/<run>, clear/<hash>, stands/<trouble>
+	bMeta     bucket = iota // schema, id, counts, service, copied, volume/<dir>, proof/<fingerprint>, app/<name>, cuts/<host>, removed/<run>, clear/<hash>, stands/<trouble>, damaged/<run>
 	bRuns                   // <run> → record
 	bAssets                 // <run>/<kind>/<id> → asset
 	bDue                    // <time><run>: runs to poll
@@ -49,6 +49,7 @@ const (
 	keyRemoved = "removed/" // followed by the run
 	keyClear   = "clear/"   // followed by the asset's run.Key.Hash
 	keyStands  = "stands/"  // followed by the trouble others were told of and not yet of its end
+	keyDamaged = "damaged/" // followed by the run: how many of its files verify found damaged or missing
 	keyCopied  = "copied"   // in a copy: when it was begun
 )
 

@@ -99,6 +99,15 @@ func sealBucket(to *bolt.DB, old *txn, b bucket, counts *counts) error {
 				if err := t.put(b, bytes.Clone(k), bytes.Clone(v)); err != nil {
 					return err
 				}
+				if b == bRuns {
+					r, err := decodeRun(k, v)
+					if err == nil {
+						err = t.noteDamage(nil, &r)
+					}
+					if err != nil {
+						return err
+					}
+				}
 			}
 			*counts = t.counts
 			return t.writeCounts()

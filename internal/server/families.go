@@ -36,6 +36,8 @@ func queueFamilies() []family {
 		{name: "nearest_deadline_seconds", help: "Time until the first waiting asset should be there: the death of its URL less download.margin. Negative: it should have been. Missing where none waits whose death is known.", read: fromQueue(func(q Queued) []sample { return lasts(q.Deadline) })},
 		{name: "outbox_depth", help: "Notices that the hooks have not taken yet; more than 10000 are not counted.", read: fromQueue(func(q Queued) []sample { return one(float64(q.Outbox)) })},
 		{name: "outbox_oldest_age_seconds", help: "Age of the notice that has waited longest for the hooks. Missing where none waits.", read: fromQueue(func(q Queued) []sample { return lasts(q.First) })},
+		{name: "damaged_files", help: "Stored files that verify found damaged or missing and retry has not fetched again yet; a run's manifest.json and SHA256SUMS together count as one.", read: fromQueue(func(q Queued) []sample { return one(float64(q.DamagedFiles)) })},
+		{name: "damaged_runs", help: "Runs that these files are of; more than 100000 are not counted.", read: fromQueue(func(q Queued) []sample { return one(float64(q.DamagedRuns)) })},
 		{name: "queue_file_bytes", help: "Size of the queue's file in use, free pages included.", read: fromQueue(func(q Queued) []sample { return one(float64(q.Size)) })},
 		{name: "queue_file_free_bytes", help: "Free pages in the queue's file. It is made smaller when they are most of it.", read: fromQueue(func(q Queued) []sample { return one(float64(q.Free)) })},
 	}

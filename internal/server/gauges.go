@@ -29,6 +29,8 @@ type Queued struct {
 	Late   time.Duration  // for how long the first run to be polled has been due
 	Outbox int            // notices that hooks have not taken yet
 	First  *time.Duration // age of the first of them; nil: none
+
+	DamagedFiles, DamagedRuns int // what verify found, and retry has not fetched again yet
 	// Deadline is when the asset that waits and dies first should be there, from now;
 	// negative: it should have been; nil: none waits whose death is known.
 	Deadline *time.Duration

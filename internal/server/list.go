@@ -60,7 +60,7 @@ type lister func(ctx context.Context, state run.State, after run.ID, limit int) 
 func (s *Server) page(ctx context.Context, from lister, f Filter, after run.ID, limit int, risks map[run.ID]atRisk) (Page, error) {
 	page := Page{Runs: make([]Run, 0, limit)}
 	for looked := 0; ; {
-		found, err := from(ctx, f.State, after, pageSize)
+		found, err := from(ctx, f.State(), after, pageSize)
 		if err != nil || len(found) == 0 {
 			return page, err
 		}

@@ -36,7 +36,7 @@ func full() *readings {
 			return server.Queued{
 				Runs:   map[run.State]int{run.Waiting: 3, run.Downloading: 2, run.StoredRun: 9},
 				Assets: map[run.AssetState]int{run.AssetWaiting: 10, run.AssetStored: 20},
-				Oldest: &age, Outbox: 2, First: &age, Deadline: &slack, Size: 4096, Late: time.Second,
+				Oldest: &age, Outbox: 2, First: &age, DamagedFiles: 5, DamagedRuns: 3, Deadline: &slack, Size: 4096, Late: time.Second,
 			}, nil
 		},
 		working: server.Working{Running: 4, Held: 1, Link: 1000, Drain: &age, Slack: &slack, Budget: 9.5, Tokens: 50},
@@ -76,7 +76,7 @@ func TestMetricsTellHowThingsStand(t *testing.T) {
 	_, lines := scrape(t, m)
 	holds(t, lines, `assetd_queue_up 1`, `assetd_runs{state="waiting"} 3`, `assetd_runs{state="failed"} 0`, `assetd_queue_depth 5`,
 		`assetd_assets{state="waiting"} 5`, `assetd_assets{state="downloading"} 5`, `assetd_assets{state="stored"} 20`,
-		`assetd_oldest_open_run_age_seconds 3600`, `assetd_nearest_deadline_seconds -60`, `assetd_poll_lag_seconds 1`, `assetd_outbox_depth 2`, `assetd_outbox_oldest_age_seconds 3600`,
+		`assetd_oldest_open_run_age_seconds 3600`, `assetd_nearest_deadline_seconds -60`, `assetd_poll_lag_seconds 1`, `assetd_outbox_depth 2`, `assetd_damaged_files 5`, `assetd_damaged_runs 3`, `assetd_outbox_oldest_age_seconds 3600`,
 		`assetd_transfers_open 4`, `assetd_transfers_held 1`, `assetd_drain_seconds 3600`, `assetd_drain_slack_seconds -60`,
 		`assetd_api_up 1`, `assetd_api_key_accepted 0`, `assetd_storage_free_bytes 70`, `assetd_state_free_bytes 80`, `assetd_storage_min_free_bytes 7`,
 		`assetd_rejected_drop_files 2`, `assetd_clock_skew_seconds -60`, `assetd_api_budget_requests_per_second 9.5`)

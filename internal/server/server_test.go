@@ -121,14 +121,14 @@ func TestListGoesThroughAllPages(t *testing.T) {
 		t.Errorf("%d runs, %v, want 2500", count, err)
 	}
 	count = 0
-	if err := client.Runs(t.Context(), server.Filter{State: run.StoredRun}, "", func(server.Run) error { count++; return nil }); err != nil || count != 1250 {
+	if err := client.Runs(t.Context(), server.Filter{States: []run.State{run.StoredRun}}, "", func(server.Run) error { count++; return nil }); err != nil || count != 1250 {
 		t.Errorf("%d stored runs, %v, want 1250", count, err)
 	}
 }
 
 func TestListNamesAWrongState(t *testing.T) {
 	client, _ := serve(t, shelf{1}, checks{})
-	err := client.Runs(t.Context(), server.Filter{State: "done"}, "", func(server.Run) error { return nil })
+	err := client.Runs(t.Context(), server.Filter{States: []run.State{"done"}}, "", func(server.Run) error { return nil })
 	if err == nil || !strings.Contains(err.Error(), `"done" is none of waiting`) {
 		t.Errorf("error %v", err)
 	}
@@ -347,14 +347,14 @@ func TestAListIsFilteredByAllThatIsGiven(t *testing.T) {
 		first  run.ID
 	}{
 		"all":            {server.Filter{}, n, "run000000"},
-		"a state":        {server.Filter{State: run.Downloading}, 45, "run000000"},
-		"an app":         {server.Filter{App: "app"}, n, "run000000"},
-		"another app":    {server.Filter{App: "other"}, 0, ""},
-		"a label":        {server.Filter{Labels: map[string]string{"even": "false"}}, n / 2, "run000001"},
-		"another label":  {server.Filter{Labels: map[string]string{"odd": "true"}}, 0, ""},
+		"a state":        {server.Filter{States: []run.State{run.Downloading}}, 45, "run000000"},
+		"an app":         {server.Filter{Apps: []string{"app"}}, n, "run000000"},
+		"another app":    {server.Filter{Apps: []string{"other"}}, 0, ""},
+		"a label":        {server.Filter{Labels: map[string][]string{"even": {"false"}}}, n / 2, "run000001"},
+		"another label":  {server.Filter{Labels: map[string][]string{"odd": {"true"}}}, 0, ""},
 		"since":          {server.Filter{Since: time.Unix(n-10, 0)}, 10, "run044990"},
 		"at risk":        {server.Filter{AtRisk: true}, 2, "run000007"},
-		"risk and state": {server.Filter{AtRisk: true, State: run.Downloading}, 1, "run002000"},
+		"risk and state": {server.Filter{AtRisk: true, States: []run.State{run.Downloading}}, 1, "run002000"},
 	} {
 		var got []server.Run
 		if err := client.Runs(t.Context(), c.filter, "", func(r server.Run) error { got = append(got, r); return nil }); err != nil {
@@ -393,13 +393,19 @@ func TestAListSaysWhenTheFirstURLDiesAndWhatIsAtRisk(t *testing.T) {
 func TestAListNamesWhatIsWrongWithAFilter(t *testing.T) {
 	s := open(t, server.Deps{Runs: crowd{}, Checks: checks{}, Now: busy{}})
 	for query, want := range map[string]string{
-		"state=done":      "is none of waiting",
-		"since=yesterday": "is no time like",
-		"at_risk=maybe":   "is neither true nor false",
-		"label=shot":      "is not written as NAME=VALUE",
-		"label==x":        "is not written as NAME=VALUE",
-		"limit=0":         "is not a number from 1 to 1000",
-		"stat=partial":    "is none of the parameters state, app",
+		"state=done":              "is none of waiting",
+		"since=yesterday":         "is no time like",
+		"at_risk=maybe":           "is neither true nor false",
+		"label=shot":              "is not written as NAME=VALUE",
+		"label==x":                "is not written as NAME=VALUE",
+		"limit=0":                 "is not a number from 1 to 1000",
+		"stat=partial":            "is none of the parameters state, app",
+		"damaged=some":            "damaged \\\"some\\\" is neither true nor false",
+		"state=stored&state=done": "state \\\"done\\\" is none of waiting",
+		"state=stored,done":       "state \\\"done\\\" is none of waiting",
+		"since=2026-02-25T12:00:00Z&since=2026-02-26T12:00:00Z": "since is given 2 times",
+		"limit=1&limit=2":           "limit is given 2 times",
+		"damaged=true&damaged=true": "damaged is given 2 times",
 	} {
 		if w := ask(t, s, "/api/v1/runs?"+query); w.Code != http.StatusBadRequest || !strings.Contains(w.Body.String(), want) {
 			t.Errorf("%s: %d %s", query, w.Code, w.Body)

@@ -20,6 +20,7 @@ type Status struct {
 	Transfers int   `json:"transfers"`          // at full speed
 	Held      int   `json:"held"`               // held open past the death of their URLs
 	AtRisk    int   `json:"at_risk"`            // assets that may not be there before their URLs die
+	Damaged   int   `json:"damaged"`            // stored files that verify found damaged or missing
 	Throttled int   `json:"throttled"`          // hosts that are left alone for a while
 	Received  int64 `json:"received"`           // bytes since the start
 	Link      int64 `json:"link_rate"`          // bytes a second it was seen to bring; 0: not known
@@ -57,7 +58,7 @@ func (s *Server) status(w http.ResponseWriter, _ *http.Request) {
 		return
 	}
 	if q := s.asked.queued(); q != nil {
-		v.Runs, v.Assets, v.Deadline, v.Oldest = q.Runs, q.Assets, secs(q.Deadline), secs(q.Oldest)
+		v.Runs, v.Assets, v.Damaged, v.Deadline, v.Oldest = q.Runs, q.Assets, q.DamagedFiles, secs(q.Deadline), secs(q.Oldest)
 	}
 	work := s.asked.from.Working()
 	v.Transfers, v.Held, v.AtRisk, v.Throttled = work.Running, work.Held, work.AtRisk, work.Throttled
