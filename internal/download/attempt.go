@@ -79,7 +79,7 @@ func (w *attempt) run(ctx context.Context) {
 	if !w.open(ctx) {
 		return
 	}
-	req := transfer.Request{Key: w.key, URL: url, Width: w.asset.Width, Height: w.asset.Height, Valve: &w.own.valve, Plain: w.plain(), Turn: w.turn}
+	req := transfer.Request{Key: w.key, URL: url, Width: w.asset.Width, Height: w.asset.Height, Valve: &w.own.valve, Before: w.asset.Evidence.UnprovenSum, Plain: w.plain(), Turn: w.turn}
 	w.p.Tell(run.Event{Kind: run.AssetStarted, Asset: w.key, Host: w.flight.host})
 	res, err := w.p.Fetcher.Fetch(ctx, req, w.part, w.progress())
 	w.outlived(ctx)
@@ -93,7 +93,7 @@ func (w *attempt) run(ctx context.Context) {
 	case err == nil:
 		w.unproven(ctx, res)
 	case errors.As(err, &f):
-		w.failed(ctx, f, "")
+		w.failed(ctx, f, f.SHA256)
 	default:
 		w.failed(ctx, &transfer.Failure{Class: transfer.Network, Err: err}, "")
 	}

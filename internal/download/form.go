@@ -27,6 +27,8 @@ type requestForm struct {
 // its own (throttling, an expired token) shows nothing.
 func (k *requestForm) learn(f *transfer.Failure, expired bool) {
 	switch refused := f.Status >= 300 || f.Class == transfer.NotMedia; {
+	case f.SHA256 != "":
+		k.plain = true // a second opinion that ranges have no part in
 	case f.Status == 0, throttles(f), expired && f.Status/100 == 4:
 	case f.Resumed && refused:
 		if k.refused++; f.Status == http.StatusPreconditionFailed {

@@ -102,7 +102,7 @@ type Evidence struct {
 	FinalAnew   bool      `json:"final_anew,omitempty"`   // one of them came on such a URL
 	Refusals    int       `json:"refusals,omitempty"`     // 401 and 403 on the URL at hand
 	NoLaterURL  bool      `json:"no_later_url,omitempty"` // a poll answered after death without a later URL
-	UnprovenSum string    `json:"unproven_sum,omitempty"` // SHA-256 of the last body without proof of its end
+	UnprovenSum string    `json:"unproven_sum,omitempty"` // SHA-256 of the last body without proof of its end, or that its digest contradicts
 }
 
 // Stored is what is known of an asset whose bytes are whole.

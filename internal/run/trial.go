@@ -20,7 +20,7 @@ type Trial struct {
 	Final       bool          // the answer looked final (4.4 b)
 	Refused     bool          // 401 or 403
 	Unanswered  bool          // no answer at all: network, stall, cut
-	UnprovenSum string        // SHA-256 of a body without proof of its end
+	UnprovenSum string        // SHA-256 of a body without proof of its end, or that its digest contradicts
 	Quarantine  string        // where what came was put aside; empty: nowhere now
 	Error       string        // redacted, for people
 	Service     time.Duration // the service clock
@@ -33,11 +33,11 @@ func (e Evidence) After(t Trial) Evidence {
 		e.Finals++
 		e.FinalFor = e.FinalFor.Tick(t.Service)
 		e.FinalAnew = e.FinalAnew || e.Anew
-		if t.UnprovenSum != "" {
-			e.UnprovenSum = t.UnprovenSum
-		}
 	case t.Unanswered:
 		e.FinalFor = e.FinalFor.Stop()
+	}
+	if t.UnprovenSum != "" {
+		e.UnprovenSum = t.UnprovenSum
 	}
 	if t.Refused {
 		e.Refusals++

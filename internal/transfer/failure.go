@@ -57,6 +57,7 @@ type Failure struct {
 	Date       time.Time     // that host's clock when it answered; zero where it said none or a cache answered
 	Ranged     bool          // the request that was answered so carried Range
 	Resumed    bool          // and If-Range, to go on with the part
+	SHA256     string        // in hex, of a whole body that contradicts a digest the server announced; else empty
 	Err        error
 }
 

@@ -35,6 +35,7 @@ type fetch struct {
 	received int64
 	proven   bool
 	sums     *sums
+	disputed error // the digest that the body contradicts, as the one before it did
 	media    media
 	judged   bool        // media is known, from the head
 	unpack   bool        // what comes is compressed, whatever its header says
@@ -226,10 +227,14 @@ func (f *fetch) finish(ctx context.Context) error {
 	if err != nil {
 		return f.damaged(ctx, Disk, err)
 	}
-	if err := f.sums.check(); err != nil {
-		return f.damaged(ctx, Network, err)
+	switch err := f.sums.check(); {
+	case err == nil:
+		f.proven = f.proven || len(f.sums.wants) > 0
+	case f.sums.sha256() == f.req.Before && ContainerWhole(f.part, f.have):
+		f.disputed = err
+	default:
+		return f.contradicted(ctx, err)
 	}
-	f.proven = f.proven || len(f.sums.wants) > 0
 	if err := f.judge(); err != nil {
 		return err
 	}
@@ -260,6 +265,18 @@ func (f *fetch) damaged(ctx context.Context, class Class, err error) error {
 	return f.answered(class, err)
 }
 
+// contradicted is the failure of a body whose bytes are not what the server
+// announced: damaged on the way, unless the next fetch brings the same.
+func (f *fetch) contradicted(ctx context.Context, err error) error {
+	sha256 := f.sums.sha256()
+	err = f.damaged(ctx, Network, err)
+	var failure *Failure
+	if errors.As(err, &failure) && failure.Class == Network {
+		failure.SHA256 = sha256
+	}
+	return err
+}
+
 func (f *fetch) result() Result {
 	return Result{Whole: f.whole, Kind: f.media.kind, Proven: f.proven, Received: f.received, Host: f.host}
 }
@@ -267,11 +284,15 @@ func (f *fetch) result() Result {
 // describe makes the record of the whole part.
 func (f *fetch) describe() {
 	contentType := f.header.Get("Content-Type")
+	warnings := append(f.encodingWarnings(), f.media.warnings(f.req, f.header)...)
+	if f.disputed != nil {
+		warnings = append(warnings, "fetched twice with the same bytes, which are not what the server announced: "+f.disputed.Error())
+	}
 	f.whole = run.Whole{
 		Key: f.req.Key, Size: f.have, SHA256: f.sums.sha256(),
 		Ext:         f.media.extension(contentType, f.req.URL),
 		ContentType: f.media.mime,
-		Warnings:    append(f.encodingWarnings(), f.media.warnings(f.req, f.header)...),
+		Warnings:    warnings,
 		At:          f.c.clk.Now(),
 	}
 }

@@ -36,10 +36,11 @@ type want struct {
 // need: Repr-Digest and x-goog-hash tell of the whole object; Content-Digest (RFC
 // 9530) and Content-MD5 of what this one message carries, so they count where
 // that is everything. All are of the bytes as sent, so a Content-Encoding that
-// was not asked for leaves it open what they cover, and they are passed over.
+// was not asked for leaves it open what they cover, and they are passed over; so are
+// those of another form of the object than the one that is sent.
 func newSums(h http.Header, everything bool) *sums {
 	s := &sums{hashes: map[string]hash.Hash{"sha-256": sha256.New()}}
-	if len(codings(h)) > 0 {
+	if len(codings(h)) > 0 || transformed(h) {
 		return s
 	}
 	s.dictionary(h, "Repr-Digest")
@@ -139,4 +140,18 @@ func (s *sums) check() error {
 		}
 	}
 	return nil
+}
+
+// transformed reports whether an answer says that its body is not what the server
+// stores: Google Cloud Storage unpacks what is stored as gzip and announces the
+// hashes of the gzip (https://cloud.google.com/storage/docs/transcoding), and proxies
+// change bodies (RFC 7234, section 5.5.7: warning 214).
+func transformed(h http.Header) bool {
+	for _, warning := range list(h, "Warning") {
+		if code, _, _ := strings.Cut(warning, " "); code == "214" {
+			return true
+		}
+	}
+	stored := strings.ToLower(strings.TrimSpace(h.Get("X-Goog-Stored-Content-Encoding")))
+	return stored != "" && stored != "identity" || strings.TrimSpace(h.Get("X-GUploader-Response-Body-Transformations")) != ""
 }

@@ -90,6 +90,7 @@ type Request struct {
 	Width  *int    // pixels, as the API has it; nil: not told
 	Height *int
 	Valve  *Valve // holds the transfer open at a trickle; nil: it is never held
+	Before string // SHA-256 in hex of a body that was whole but for a proof, or that its digest contradicted; empty: there was none
 	Plain  bool   // ask without Range, and so for the whole object from its first byte on
 
 	// Turn waits until the URL's host may be asked once more for this asset; its error
