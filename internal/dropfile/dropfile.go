@@ -25,16 +25,9 @@ const (
 	MaxIDs  = 100_000 // different ones
 )
 
-// The limits of labels: so many a run, and bytes of a name and a value. Since one
-// set of labels can stand for many IDs, maxLabelBytes bounds what a file's labels
-// amount to when each run has its own.
-const (
-	MaxLabels     = 64
-	MaxLabelName  = 128
-	MaxLabelValue = 1 << 10
-
-	maxLabelBytes = 64 << 20
-)
+// maxLabelBytes bounds what the labels of all runs of a file come to: one set of
+// labels can be that of many IDs. The limits of one run's labels are run's.
+const maxLabelBytes = 64 << 20
 
 const (
 	mark       = "\xef\xbb\xbf" // of UTF-8
@@ -50,6 +43,7 @@ type Result struct {
 	Duplicates int          // IDs that stood in the file once more
 	Faults     []Fault      // the first 1,000
 	Hidden     int          // faults beyond these
+	Refused    int          // of HandIns, by the queue
 	Empty      bool         // the file is empty: what it says, it says by its name
 	Unwritten  string       // why an empty file's name is no run ID, and what to do; it waits to be written
 }
@@ -180,30 +174,25 @@ func (p *parser) label(line int, taken []int, labels map[string]string) {
 		size += len(name) + len(value)
 	}
 	if p.labelBytes += size * len(taken); p.labelBytes > maxLabelBytes {
-		p.fault(line, fmt.Sprintf("the labels of all runs of the file come to more than %d bytes: these were left out", maxLabelBytes), "")
+		p.tooMuch(line, fmt.Sprintf("the labels of all runs of the file come to more than %d bytes: these were left out", maxLabelBytes))
 		return
 	}
-	left := 0
+	left, why := 0, error(nil)
 	for _, at := range taken {
 		in := &p.result.HandIns[at]
 		if in.Labels == nil {
 			in.Labels = labels
 			continue
 		}
-		both := maps.Clone(in.Labels)
-		for name, value := range labels {
-			if _, ok := both[name]; ok {
-				continue
-			}
-			if len(both) == MaxLabels {
-				left++
-				break
-			}
-			both[name] = value
+		both := maps.Clone(labels)
+		maps.Copy(both, in.Labels)
+		if err := run.CheckLabels(both); err != nil {
+			left, why = left+1, err
+			continue
 		}
 		in.Labels = both
 	}
 	if left > 0 {
-		p.fault(line, fmt.Sprintf("%d runs would have more than %d labels: the rest was left out", left, MaxLabels), "")
+		p.tooMuch(line, fmt.Sprintf("these labels were left out for %s: with those from elsewhere in the file %v", count(left, "run"), why))
 	}
 }

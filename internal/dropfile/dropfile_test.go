@@ -88,7 +88,7 @@ func TestEveryFormOfDropFileIsRead(t *testing.T) {
 		{"x.json", `{"run_id":"run1","labels":["a"]}`, "run1 !1"},
 		{"x.json", `{"run_id":"run1","labels":{"a":1,"b":null,"":"x","c":"d"}}`, "run1[c:d] !1 !1 !1"},
 		{"x.json", `{"run_id":"run1","labels":null}`, "run1"},
-		{"x.json", `{"run_id":"run1","labels":{"` + strings.Repeat("n", 129) + `":"x","a":"` + strings.Repeat("v", 1025) + `"}}`, "run1 !1 !1"},
+		{"x.json", `{"run_id":"run1","labels":{"` + strings.Repeat("n", 129) + `":"x","a":"` + strings.Repeat("v", 1025) + `"}}`, "run1 !1"},
 	} {
 		if got := brief(Parse(c.file, []byte(c.data))); got != c.want {
 			t.Errorf("%s %.60q:\n got %s\nwant %s", c.file, c.data, got, c.want)
@@ -159,21 +159,64 @@ func TestWhatLiesBeyondTheLimitsIsNamedAndTheRestTaken(t *testing.T) {
 	}
 }
 
+// Labels beyond a limit cost the labels, never the run.
+func TestCase_A14_LabelsBeyondALimitAreAFaultAndTheRunIsTakenWithoutThem(t *testing.T) {
+	set := func(labels, size int) string {
+		var all []string
+		for i := range labels {
+			all = append(all, fmt.Sprintf("%q:%q", fmt.Sprintf("name%02d", i), strings.Repeat("v", size-len("name00"))))
+		}
+		return "{" + strings.Join(all, ",") + "}"
+	}
+	for name, c := range map[string]struct {
+		labels string
+		reason string // empty: good
+		kept   int
+	}{
+		"17 of 1,024 bytes":  {set(17, 1024), "17408 bytes", 0},
+		"16 of 1,024 bytes":  {set(16, 1024), "", 16},
+		"one byte too many":  {set(16, 1024)[:1] + `"a":"",` + set(16, 1024)[1:], "16385 bytes", 0},
+		"65 labels":          {set(65, 100), "65 labels", 0},
+		"64 labels":          {set(64, 100), "", 64},
+		"1,025 bytes, value": {`{"a":"` + strings.Repeat("v", 1025) + `","b":"c"}`, "1025 bytes", 0},
+		"129 bytes, name":    {`{"` + strings.Repeat("n", 129) + `":"x","b":"c"}`, "129 bytes", 0},
+		"100,000 labels":     {set(100_000, 16), "100000 labels", 0},
+		"escaped":            {`{"a":"` + strings.Repeat(`\u00e9`, 513) + `"}`, "1026 bytes", 0},
+	} {
+		for file, text := range map[string]string{
+			"x.jsonl": `{"run_id":"run1","labels":` + c.labels + "}\n\"run2\"\n",
+			"x.json":  `[{"run_id":"run1","labels":` + c.labels + `},"run2"]`,
+			"y.json":  `{"data":{"run_id":"run1"},"labels":` + c.labels + `,"run_ids":["run2"]}`,
+		} {
+			r := Parse(file, []byte(text))
+			ok := len(r.HandIns) == 2 && len(r.HandIns[0].Labels) == c.kept
+			if c.reason == "" {
+				ok = ok && r.OK()
+			} else {
+				ok = ok && len(r.Faults) == 1 && r.Faults[0].Line == 1 && r.Faults[0].Labels && strings.Contains(r.Faults[0].Reason, c.reason)
+			}
+			if !ok {
+				t.Errorf("%s in %s: %d runs, faults %v", name, file, len(r.HandIns), r.Faults)
+			}
+		}
+	}
+	// Each set is small enough, but not both.
+	r := Parse("x.jsonl", []byte(`{"run_id":"run1","labels":`+set(64, 100)+"}\n"+`{"run_id":"run1","labels":{"a":"b"}}`+"\nrun2\n"))
+	if len(r.HandIns) != 1 || len(r.HandIns[0].Labels) != 64 || len(r.Faults) != 2 || !r.Faults[0].Labels || r.Faults[0].Line != 2 || r.Faults[1].Labels {
+		t.Errorf("%d runs, faults %v", len(r.HandIns), r.Faults)
+	}
+}
+
 func TestLabelsOfManyRunsAreBounded(t *testing.T) {
 	var labels, ids []string
-	for i := range MaxLabels + 1 {
-		labels = append(labels, fmt.Sprintf("%q:%q", fmt.Sprintf("name%02d", i), strings.Repeat("v", MaxLabelValue)))
+	for i := range 15 {
+		labels = append(labels, fmt.Sprintf("%q:%q", fmt.Sprintf("name%02d", i), strings.Repeat("v", run.MaxLabelValue)))
 	}
 	for i := range 10_000 {
 		ids = append(ids, fmt.Sprintf("%q", fmt.Sprintf("run%d", i)))
 	}
-	object := fmt.Sprintf(`{"labels":{%s},"run_ids":[%s]}`, strings.Join(labels, ","), strings.Join(ids[:2], ","))
+	object := fmt.Sprintf(`{"labels":{%s},"run_ids":[%s]}`, strings.Join(labels, ","), strings.Join(ids, ","))
 	r := Parse("x.json", []byte(object))
-	if len(r.HandIns) != 2 || len(r.HandIns[1].Labels) != MaxLabels || len(r.Faults) != 1 {
-		t.Errorf("%d runs, %v", len(r.HandIns), r.Faults)
-	}
-	object = fmt.Sprintf(`{"labels":{%s},"run_ids":[%s]}`, strings.Join(labels[:MaxLabels], ","), strings.Join(ids, ","))
-	r = Parse("x.json", []byte(object))
 	if len(r.HandIns) != 10_000 || r.HandIns[9].Labels != nil || len(r.Faults) != 1 {
 		t.Errorf("%d runs, %v", len(r.HandIns), r.Faults)
 	}
@@ -247,10 +290,8 @@ func FuzzParse(f *testing.F) {
 				t.Fatalf("took %q", in.ID)
 			}
 			seen[in.ID] = true
-			for name, value := range in.Labels {
-				if why := badLabel(name, value, len(in.Labels)-1); why != "" {
-					t.Fatalf("run %s: %s", in.ID, why)
-				}
+			if err := run.CheckLabels(in.Labels); err != nil {
+				t.Fatalf("run %s: %v", in.ID, err)
 			}
 		}
 		if len(r.HandIns) > MaxIDs || len(r.Faults) > maxFaults {

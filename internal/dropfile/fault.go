@@ -22,6 +22,7 @@ type Fault struct {
 	Line   int    // from 1; 0: the whole file
 	Reason string // with what to do, where that is not plain
 	Quote  string // up to 40 characters of it in quotes, without secrets and control characters; may be empty
+	Labels bool   // labels beyond a limit: the runs were taken without them
 }
 
 // String is the fault as a line for people.
@@ -46,6 +47,31 @@ func (p *parser) fault(line int, reason, what string) {
 		f.Quote = Quote(what)
 	}
 	p.result.Faults = append(p.result.Faults, f)
+}
+
+// tooMuch is the fault of labels beyond a limit.
+func (p *parser) tooMuch(line int, reason string) {
+	p.fault(line, reason, "")
+	if p.result.Hidden == 0 {
+		p.result.Faults[len(p.result.Faults)-1].Labels = true
+	}
+}
+
+// Refuse adds the fault of a hand-in, by its place in HandIns, that the queue refused
+// for good after the file was read.
+func (r *Result) Refuse(at int, why run.Refused) {
+	if why.NotTaken {
+		r.Refused++
+	}
+	if len(r.Faults) == maxFaults {
+		r.Hidden++
+		return
+	}
+	reason := signedurl.Redact(why.Reason)
+	if !why.NotTaken {
+		reason += ": the run was taken without these labels"
+	}
+	r.Faults = append(r.Faults, Fault{Reason: reason, Quote: Quote(string(r.HandIns[at].ID)), Labels: !why.NotTaken})
 }
 
 func (p *parser) faults() int { return len(p.result.Faults) + p.result.Hidden }
@@ -102,7 +128,8 @@ func (r Result) Report(name string) string {
 
 func (r Result) tally() string {
 	n := len(r.Faults) + r.Hidden
-	return fmt.Sprintf("%s %s taken, %s %s found", count(len(r.HandIns), "ID"), was(len(r.HandIns)), count(n, "fault"), was(n))
+	taken := len(r.HandIns) - r.Refused
+	return fmt.Sprintf("%s %s taken, %s %s found", count(taken, "ID"), was(taken), count(n, "fault"), was(n))
 }
 
 func count(n int, what string) string {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 
 	"github.com/assetd/assetd/internal/run"
@@ -259,7 +260,8 @@ func (d *document) under(depth int) (taken []int, err error) {
 	return taken, err
 }
 
-// labels reads a set of labels and adds what is good of it to those known.
+// labels reads a set of labels and adds it to those known, but for values that are no
+// strings. Beyond a limit there are none: half of them could name a wrong directory.
 func (d *document) labels(known map[string]string) (map[string]string, error) {
 	var raw json.RawMessage
 	if err := d.dec.Decode(&raw); err != nil {
@@ -270,43 +272,28 @@ func (d *document) labels(known map[string]string) (map[string]string, error) {
 		d.fault(d.line(), "labels is not an object of strings: left out", string(raw[:min(len(raw), quoteFrom)]))
 		return known, nil
 	}
-	names := make([]string, 0, len(set))
-	for name := range set {
-		names = append(names, name)
+	both := maps.Clone(known)
+	if both == nil {
+		both = map[string]string{}
 	}
-	slices.Sort(names) // so that the same ones are left out each time
-	for _, name := range names {
+	for _, name := range slices.Sorted(maps.Keys(set)) {
 		var value *string
 		err := json.Unmarshal(set[name], &value)
 		if err != nil || value == nil {
 			d.fault(d.line(), "the value of this label is not a string: left out", name)
 			continue
 		}
-		if why := badLabel(name, *value, len(known)); why != "" {
-			d.fault(d.line(), why, name)
+		if name == "" {
+			d.fault(d.line(), "a label without a name: left out", "")
 			continue
 		}
-		if known == nil {
-			known = map[string]string{}
-		}
-		known[name] = *value
+		both[name] = *value
 	}
-	return known, nil
-}
-
-// badLabel says what is wrong with a label of a run that has n others.
-func badLabel(name, value string, n int) string {
-	switch {
-	case name == "":
-		return "a label without a name: left out"
-	case len(name) > MaxLabelName:
-		return fmt.Sprintf("the name of this label is longer than %d bytes: left out", MaxLabelName)
-	case len(value) > MaxLabelValue:
-		return fmt.Sprintf("the value of this label is longer than %d bytes: left out", MaxLabelValue)
-	case n >= MaxLabels:
-		return fmt.Sprintf("more than %d labels: this one was left out", MaxLabels)
+	if err := run.CheckLabels(both); err != nil {
+		d.tooMuch(d.line(), err.Error()+": the runs were taken without labels")
+		return nil, nil
 	}
-	return ""
+	return both, nil
 }
 
 // skip passes over the value of a member that says nothing about runs.

@@ -91,12 +91,8 @@ func valid(ids []run.HandIn) error {
 		if !run.ValidID(string(in.ID)) {
 			return fmt.Errorf("%s is no run ID: %s", Quote(string(in.ID)), whyNot(string(in.ID)))
 		}
-		n := 0
-		for name, value := range in.Labels {
-			if why := badLabel(name, value, n); why != "" {
-				return fmt.Errorf("run %s, label %s: %s", in.ID, Quote(name), strings.TrimSuffix(why, ": left out"))
-			}
-			n++
+		if err := run.CheckLabels(in.Labels); err != nil {
+			return fmt.Errorf("run %s: %w", in.ID, err)
 		}
 	}
 	return nil

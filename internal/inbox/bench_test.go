@@ -44,6 +44,7 @@ type ledger struct {
 	calls  int
 	refuse func(ids []run.HandIn) error // before anything is taken
 	taken  func(ids []run.HandIn)       // after it
+	judge  func(in run.HandIn) *run.Refused
 }
 
 func (l *ledger) Add(ctx context.Context, ids []run.HandIn) (run.Taken, error) {
@@ -56,7 +57,16 @@ func (l *ledger) Add(ctx context.Context, ids []run.HandIn) (run.Taken, error) {
 		}
 	}
 	var t run.Taken
-	for _, in := range ids {
+	for i, in := range ids {
+		if l.judge != nil {
+			if r := l.judge(in); r != nil {
+				r.At = i
+				t.Refused = append(t.Refused, *r)
+				if r.NotTaken {
+					continue
+				}
+			}
+		}
 		if _, ok := l.known[in.ID]; ok {
 			t.Known++
 			continue

@@ -33,7 +33,7 @@ var errFolder = errors.New("the folder cannot be used")
 func (p *pass) put(it *item, touched map[*folder]bool) (e run.Event, err error) {
 	l := it.look
 	if l.state == fresh { // not one that could not be moved before
-		l.state, l.count = toAccept, len(it.result.HandIns)
+		l.state, l.count = toAccept, len(it.result.HandIns)-it.result.Refused
 		if !it.result.OK() {
 			l.state = toReject
 		}

@@ -189,10 +189,26 @@ func (p *pass) addAll(ctx context.Context, group []*item) error {
 			return err
 		}
 		p.failures, p.stalled = 0, trouble{}
+		blame(group, taken.Refused)
 		p.tellTaken(group, taken)
 	}
 	p.finish(group)
 	return nil
+}
+
+// blame makes what the queue refuses for good faults of the files that it came from,
+// so that they go to rejected/ and hold up nothing.
+func blame(group []*item, refused []run.Refused) {
+	for _, r := range refused {
+		at := r.At
+		for _, it := range group {
+			if at < len(it.result.HandIns) {
+				it.result.Refuse(at, r)
+				break
+			}
+			at -= len(it.result.HandIns)
+		}
+	}
 }
 
 // tellTaken tells what of the group was no news, unless it was read once more

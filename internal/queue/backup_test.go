@@ -82,7 +82,7 @@ func TestKilledInTheMiddleOfACopyTheOlderOnesAreGood(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	label := map[string]string{"l": strings.Repeat("x", 8<<10)}
+	label := labels(8 << 10)
 	for i := range 20 {
 		var in []run.HandIn
 		for n := range 100 {

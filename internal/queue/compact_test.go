@@ -24,7 +24,7 @@ import (
 
 // roomy leaves so many runs in a queue, and some MiB of free pages.
 func roomy(ctx context.Context, q *Queue, keep ...run.ID) error {
-	label := map[string]string{"l": strings.Repeat("x", 8<<10)}
+	label := labels(8 << 10)
 	var in []run.HandIn
 	for i := range 200 {
 		in = append(in, run.HandIn{ID: run.ID(fmt.Sprintf("gone-%03d", i)), Labels: label})

@@ -250,7 +250,7 @@ func fillTheDisk(mount string) error {
 		return err
 	}
 	ctx := context.Background()
-	label := map[string]string{"l": strings.Repeat("x", 2000)}
+	label := labels(2000)
 	taken := 0
 	for ; err == nil; taken++ {
 		_, err = q.Add(ctx, []run.HandIn{{ID: run.ID(fmt.Sprintf("run-%d", taken)), Labels: label}})

@@ -70,19 +70,66 @@ func TestAHundredThousandRunsAreTakenInAFewCommits(t *testing.T) {
 	}
 }
 
-func TestNothingIsTakenOfABadCall(t *testing.T) {
-	q := fresh(t)
-	for _, bad := range []run.HandIn{
-		{ID: "a b c"},
-		{ID: "abcde", Labels: map[string]string{"l": strings.Repeat("x", MaxLabels)}},
+// What can never be taken holds up nothing that was handed in with it.
+func TestCase_A14_AddTakesTheGoodAndNamesWhatItRefusesForGood(t *testing.T) {
+	for name, c := range map[string]struct {
+		bad      run.HandIn
+		known    map[string]string // labels that the run has
+		notTaken bool
+		reason   string
+	}{
+		"no ID":             {bad: run.HandIn{ID: "a b c"}, notTaken: true, reason: "no run ID"},
+		"empty ID":          {bad: run.HandIn{}, notTaken: true, reason: "no run ID"},
+		"endless ID":        {bad: run.HandIn{ID: run.ID(strings.Repeat("x", 70_000))}, notTaken: true, reason: "no run ID"},
+		"not UTF-8":         {bad: run.HandIn{ID: "abc\xff"}, notTaken: true, reason: "no run ID"},
+		"17 KiB of labels":  {bad: run.HandIn{ID: "bad1", Labels: labels(17 << 10)}, reason: "at most 16384"},
+		"many labels":       {bad: run.HandIn{ID: "bad1", Labels: labels(run.MaxLabels + 1)}, reason: "65 labels"},
+		"long value":        {bad: run.HandIn{ID: "bad1", Labels: map[string]string{"l": strings.Repeat("x", 1025)}}, reason: "1025 bytes"},
+		"long name":         {bad: run.HandIn{ID: "bad1", Labels: map[string]string{strings.Repeat("x", 40_000): "l"}}, reason: "40000 bytes"},
+		"no name":           {bad: run.HandIn{ID: "bad1", Labels: map[string]string{"": "l"}}, reason: "no name"},
+		"too many together": {bad: run.HandIn{ID: "bad1", Labels: map[string]string{"last": "one"}}, known: labels(run.MaxLabels), reason: "with those it has"},
 	} {
-		if taken, err := q.Add(t.Context(), []run.HandIn{{ID: "good"}, bad}); err == nil || taken.New != 0 {
-			t.Errorf("%+v, %v", taken, err)
+		t.Run(name, func(t *testing.T) {
+			q := fresh(t)
+			if c.known != nil {
+				if taken, err := q.Add(t.Context(), []run.HandIn{{ID: c.bad.ID, Labels: c.known}}); err != nil || taken.Refused != nil {
+					t.Fatalf("%+v, %v", taken, err)
+				}
+			}
+			taken, err := q.Add(t.Context(), []run.HandIn{{ID: "zzzz"}, c.bad, {ID: "aaaa"}})
+			if err != nil || len(taken.Refused) != 1 {
+				t.Fatalf("%+v, %v", taken, err)
+			}
+			got := taken.Refused[0]
+			if got.At != 1 || got.NotTaken != c.notTaken || !strings.Contains(got.Reason, c.reason) || len(got.Reason) > 200 {
+				t.Errorf("%+v", got)
+			}
+			for id, want := range map[run.ID]bool{"aaaa": true, "zzzz": true, c.bad.ID: !c.notTaken} {
+				r, err := q.Get(t.Context(), id)
+				if want != (err == nil) || id == c.bad.ID && len(r.Labels) != len(c.known) {
+					t.Errorf("%.10s: %d labels, %v", id, len(r.Labels), err)
+				}
+			}
+		})
+	}
+}
+
+// labels is labels of so many bytes in all; up to run.MaxLabels+1, of so many labels.
+func labels(n int) map[string]string {
+	all := map[string]string{}
+	for i := range n {
+		name := fmt.Sprintf("%04d", i)
+		if n <= run.MaxLabels+1 {
+			all[name] = "v"
+			continue
 		}
+		left := n - i*1000
+		if left <= 0 {
+			break
+		}
+		all[name] = strings.Repeat("x", min(1000, left)-len(name))
 	}
-	if _, err := q.Get(t.Context(), "good"); !errors.Is(err, run.ErrUnknown) {
-		t.Errorf("%v", err)
-	}
+	return all
 }
 
 func TestDueTellsWhenTheNextOneIs(t *testing.T) {

@@ -15,33 +15,35 @@ import (
 	"github.com/assetd/assetd/internal/run"
 )
 
-// Bounds of one transaction of Add, and of a run's labels.
-const (
-	addStep   = 10_000
-	MaxLabels = 16 << 10 // bytes of all names and values of a run's labels
-)
+// addStep bounds one transaction of Add, in hand-ins.
+const addStep = 10_000
 
 // Add records hand-ins: new runs are waiting and due at once; a known one gets
 // the labels it does not have yet, where its directory is not chosen; a label it
 // has with another value is replaced; one that was removed is left out where it is
 // only read again (run.HandIn). All of it is durable when Add returns
-// without an error; with one, Taken says what is. Nothing is taken where one of
-// the hand-ins is no run ID or has more than MaxLabels of labels. The event
+// without an error; with one, Taken says what is. A hand-in that can never be taken
+// is no error and stops no other: Taken.Refused names it. That is what is no run ID,
+// and labels beyond the limits of run, without which the run is taken. The event
 // RunAccepted is told for each new run.
 func (q *Queue) Add(ctx context.Context, handIns []run.HandIn) (run.Taken, error) {
 	var taken run.Taken
-	for _, h := range handIns {
+	sorted := make([]numbered, 0, len(handIns))
+	for i, h := range handIns {
 		if !run.ValidID(string(h.ID)) {
-			return taken, fmt.Errorf("%.70q is no run ID", h.ID)
+			taken.Refused = append(taken.Refused, run.Refused{At: i, NotTaken: true, Reason: fmt.Sprintf("%.70q is no run ID", h.ID)})
+			continue
 		}
-		if size(h.Labels) > MaxLabels {
-			return taken, fmt.Errorf("run %q: its labels have more than %d bytes", h.ID, MaxLabels)
+		if err := run.CheckLabels(h.Labels); err != nil {
+			taken.Refused = append(taken.Refused, run.Refused{At: i, Reason: err.Error()})
+			h.Labels = nil
 		}
+		sorted = append(sorted, numbered{h, i})
 	}
 	// In the order of the keys each page is looked up, and written, once: not once in
 	// every step.
-	handIns = slices.SortedStableFunc(slices.Values(handIns), func(a, b run.HandIn) int { return cmp.Compare(a.ID, b.ID) })
-	for step := range slices.Chunk(handIns, addStep) {
+	slices.SortStableFunc(sorted, func(a, b numbered) int { return cmp.Compare(a.ID, b.ID) })
+	for step := range slices.Chunk(sorted, addStep) {
 		added, err := q.addStep(ctx, step)
 		if err != nil {
 			return taken, err
@@ -49,6 +51,7 @@ func (q *Queue) Add(ctx context.Context, handIns []run.HandIn) (run.Taken, error
 		taken.New += len(added.fresh)
 		taken.Known += len(step) - len(added.fresh)
 		taken.Late = append(taken.Late, added.late...)
+		taken.Refused = append(taken.Refused, added.refused...)
 		for _, id := range added.fresh {
 			q.tell(run.Event{Kind: run.RunAccepted, Run: id, State: run.Waiting})
 		}
@@ -56,9 +59,18 @@ func (q *Queue) Add(ctx context.Context, handIns []run.HandIn) (run.Taken, error
 	return taken, nil
 }
 
-type added struct{ fresh, late []run.ID }
+// numbered is a hand-in with its place in the list that was handed in.
+type numbered struct {
+	run.HandIn
+	at int
+}
 
-func (q *Queue) addStep(ctx context.Context, handIns []run.HandIn) (added, error) {
+type added struct {
+	fresh, late []run.ID
+	refused     []run.Refused
+}
+
+func (q *Queue) addStep(ctx context.Context, handIns []numbered) (added, error) {
 	var a added
 	now := q.now().Truncate(time.Millisecond)
 	err := q.update(ctx, len(handIns), func(t *txn) error {
@@ -66,7 +78,7 @@ func (q *Queue) addStep(ctx context.Context, handIns []run.HandIn) (added, error
 			var e *edit
 			var err error
 			if t.get(bRuns, []byte(h.ID)) == nil {
-				if skip, err := t.handedIn(h); skip || err != nil {
+				if skip, err := t.handedIn(h.HandIn); skip || err != nil {
 					if err != nil {
 						return err
 					}
@@ -77,12 +89,15 @@ func (q *Queue) addStep(ctx context.Context, handIns []run.HandIn) (added, error
 			} else if e, err = t.edit(h.ID); err != nil {
 				return err
 			}
-			late, err := e.label(h.Labels)
+			late, excess, err := e.label(h.Labels)
 			if err != nil {
 				return err
 			}
 			if late {
 				a.late = append(a.late, h.ID)
+			}
+			if excess != nil {
+				a.refused = append(a.refused, run.Refused{At: h.at, Reason: "with those it has: " + excess.Error()})
 			}
 		}
 		return nil
@@ -90,8 +105,9 @@ func (q *Queue) addStep(ctx context.Context, handIns []run.HandIn) (added, error
 	return a, err
 }
 
-// label adds labels to a run and saves it; late where they come too late.
-func (e *edit) label(labels map[string]string) (late bool, err error) {
+// label adds labels to a run and saves it. late says that they come too late; excess
+// that the run would have too many, and keeps those it has.
+func (e *edit) label(labels map[string]string) (late bool, excess, err error) {
 	merged := maps.Clone(e.rec.Labels)
 	for name, value := range labels {
 		clean(&name, "")
@@ -100,7 +116,7 @@ func (e *edit) label(labels map[string]string) (late bool, err error) {
 			continue
 		}
 		if e.rec.Dir != "" {
-			return true, nil
+			return true, nil, nil
 		}
 		if merged == nil {
 			merged = make(map[string]string)
@@ -108,20 +124,14 @@ func (e *edit) label(labels map[string]string) (late bool, err error) {
 		merged[name] = value
 	}
 	if e.was != nil && maps.Equal(merged, e.rec.Labels) {
-		return false, nil
+		return false, nil, nil
 	}
-	if size(merged) > MaxLabels {
-		return true, nil // each hand-in was small enough; together they are not
+	if excess = run.CheckLabels(merged); excess == nil {
+		e.rec.Labels = merged
+	} else if e.was != nil {
+		return false, excess, nil
 	}
-	e.rec.Labels = merged
-	return false, e.save()
-}
-
-func size(labels map[string]string) (n int) {
-	for name, value := range labels {
-		n += len(name) + len(value)
-	}
-	return n
+	return false, excess, e.save()
 }
 
 // Due returns up to limit of the runs to poll at local time now, those due first

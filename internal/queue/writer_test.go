@@ -322,7 +322,7 @@ func TestAQueueThatReachedItsSizeGoesOn(t *testing.T) {
 	taken, refused, began := 0, 0, 0 // began: a refusal after a success
 	for i, was := 0, error(nil); i < 100; i++ {
 		// A large one is refused where a small one may still do.
-		label := map[string]string{"l": strings.Repeat("x", 12_000*(i%2))}
+		label := labels(12_000 * (i % 2))
 		_, err := q.Add(t.Context(), []run.HandIn{{ID: run.ID(fmt.Sprintf("run-%08d", i)), Labels: label}})
 		switch {
 		case err == nil:

@@ -51,6 +51,15 @@ type Taken struct {
 	New   int  // runs that were not known before
 	Known int  // runs that were: counted, not fetched again
 	Late  []ID // known runs whose new labels came after their directory was chosen and were ignored
+
+	Refused []Refused // what no further try will bring in
+}
+
+// Refused is a hand-in that was not taken, or not with its labels, for good.
+type Refused struct {
+	At       int    // its place in the list that was handed in
+	Reason   string // names cause and fix
+	NotTaken bool   // the run itself; else only its labels
 }
 
 // Run is what the queue knows of a run. Wall times are UTC; which clock they

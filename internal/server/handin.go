@@ -50,11 +50,18 @@ func (s *Server) handIn(w http.ResponseWriter, r *http.Request) {
 	}
 	found := dropfile.Parse(name, body)
 	if !found.OK() || len(found.HandIns) == 0 {
+		status := http.StatusUnprocessableEntity // where it is nothing but labels beyond a limit
 		var faults []string
 		for _, f := range found.Faults {
 			faults = append(faults, f.String())
+			if !f.Labels {
+				status = http.StatusBadRequest
+			}
 		}
-		problem(w, http.StatusBadRequest, fmt.Sprintf("nothing was handed in: %s, %s that could be read",
+		if len(faults) == 0 {
+			status = http.StatusBadRequest
+		}
+		problem(w, status, fmt.Sprintf("nothing was handed in: %s, %s that could be read",
 			english.Plural(len(found.Faults)+found.Hidden, "fault", ""), english.Plural(len(found.HandIns), "run ID", "")), faults...)
 		return
 	}

@@ -1,0 +1,48 @@
+package server_test
+
+import (
+	"fmt"
+	"net/http"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/assetd/assetd/internal/run"
+	"github.com/assetd/assetd/internal/server"
+)
+
+// Labels beyond a limit refuse the whole submission, before anything is written.
+func TestCase_A14_LabelsBeyondALimitAreUnprocessable(t *testing.T) {
+	set := func(n, size int) string {
+		var all []string
+		for i := range n {
+			all = append(all, fmt.Sprintf("%q:%q", fmt.Sprintf("%02d", i), strings.Repeat("v", size-2)))
+		}
+		return "{" + strings.Join(all, ",") + "}"
+	}
+	s := guarded(t, server.Tokens{})
+	for name, c := range map[string]struct {
+		body   string
+		status int
+		says   string
+	}{
+		"17 of 1,024 bytes": {`{"run_id":"good000001","labels":` + set(17, 1024) + "}\n\"good000002\"", http.StatusUnprocessableEntity, "line 1: the labels come to 17408 bytes"},
+		"too many":          {`{"run_id":"good000001","labels":` + set(run.MaxLabels+1, 10) + "}", http.StatusUnprocessableEntity, "65 labels"},
+		"long value":        {`{"run_id":"good000001","labels":` + set(1, 1027+2) + "}", http.StatusUnprocessableEntity, "1027 bytes"},
+		"and no ID":         {`{"run_id":"good000001","labels":` + set(17, 1024) + "}\n\"../x\"", http.StatusBadRequest, "17408 bytes"},
+		"no string":         {`{"run_id":"good000001","labels":{"a":1}}`, http.StatusBadRequest, "not a string"},
+		"nothing":           {"\n", http.StatusBadRequest, "nothing was handed in"},
+	} {
+		w := answer(s.Handler(), request("POST", "/api/v1/runs", c.body, "Content-Type", "application/x-ndjson"))
+		if w.Code != c.status || !strings.Contains(w.Body.String(), c.says) {
+			t.Errorf("%s: %d %s", name, w.Code, w.Body)
+		}
+	}
+	if files, err := os.ReadDir(s.DropDir); err != nil || len(files) > 0 {
+		t.Errorf("%v, %v", files, err)
+	}
+	w := answer(s.Handler(), request("POST", "/api/v1/runs", `{"run_id":"good000001","labels":`+set(16, 1024)+"}", "Content-Type", "application/json"))
+	if w.Code != http.StatusAccepted {
+		t.Errorf("%d %s", w.Code, w.Body)
+	}
+}
