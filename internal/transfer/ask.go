@@ -47,16 +47,17 @@ type answer struct {
 }
 
 // ask sends the query and follows redirects by hand: each hop is judged like the
-// first URL and gets the same few headers, no Referer, no cookie. net/http's own
-// redirects would hand the signed URL on as Referer (P3.10).
+// first URL and gets the same few headers, no Referer, and no cookie but those that
+// this very host set during this fetch. net/http's own redirects would hand the
+// signed URL on as Referer (P3.10).
 func (f *fetch) ask(ctx context.Context, q query) (*answer, error) {
 	at, err := parseTarget(f.req.URL)
 	if err != nil {
 		return nil, &Failure{Class: unreadable(err, Nothing), Err: err}
 	}
-	seen, home := map[string]bool{}, at.host
+	seen, home := map[string]bool{}, at.host // seen: what was sent, URL and cookies
 	for {
-		seen[at.String()] = true
+		seen[f.identity(at)] = true
 		if err := f.c.check(at); err != nil {
 			return nil, &Failure{Class: Rule, Host: at.host, Err: fmt.Errorf("%s: %w", at.source(), err)}
 		}
@@ -84,7 +85,7 @@ func (f *fetch) ask(ctx context.Context, q query) (*answer, error) {
 		switch {
 		case err != nil:
 			return nil, a.failed(unreadable(err, RedirectLoop), fmt.Errorf("redirect: %w", err))
-		case seen[next.String()]:
+		case seen[f.identity(next)]:
 			return nil, a.failed(RedirectLoop, fmt.Errorf("redirects in a circle, back to %s", next.source()))
 		case len(seen) > maxHops:
 			return nil, a.failed(RedirectLoop, fmt.Errorf("more than %d redirects, the last to %s", maxHops, next.source()))
@@ -92,6 +93,10 @@ func (f *fetch) ask(ctx context.Context, q query) (*answer, error) {
 		at = next
 	}
 }
+
+// identity is what tells one request of a chain of redirects from another: the same
+// URL with another cookie may have another answer.
+func (f *fetch) identity(at target) string { return at.String() + "\n" + f.cookies.header(at) }
 
 // turn waits until one more request may be made to the URL's host. The first one's
 // turn was when the transfer began.
@@ -132,6 +137,9 @@ func (f *fetch) send(ctx context.Context, at target, q query) (*answer, error) {
 			h.Set("If-Range", q.etag)
 		}
 	}
+	if cookie := f.cookies.header(at); cookie != "" {
+		h.Set("Cookie", cookie)
+	}
 	req := &http.Request{Method: http.MethodGet, URL: at.url(f.c.absolute && at.scheme == "http"), Header: h}
 	if at.user != nil {
 		password, _ := at.user.Password()
@@ -146,7 +154,7 @@ func (f *fetch) send(ctx context.Context, at target, q query) (*answer, error) {
 	})
 	sent := time.Now()
 	var err error
-	a.resp, err = f.c.transport.RoundTrip(req.WithContext(a.ctx))
+	a.resp, err = f.roundTrip(req.WithContext(a.ctx))
 	a.received = time.Now()
 	limit.Stop()
 	if err != nil {
@@ -160,6 +168,7 @@ func (f *fetch) send(ctx context.Context, at target, q query) (*answer, error) {
 		return nil, &Failure{Class: class, Phase: came.phase(), Host: at.host, Err: fmt.Errorf("%s: %s", at.source(), clean(err.Error()))}
 	}
 	f.c.clk.Observe(at.host, sent, a.received, a.resp.Header)
+	f.cookies.keep(a)
 	return a, nil
 }
 

@@ -25,6 +25,8 @@ type fetch struct {
 	progress func(done, total int64)
 	mem      *buffer
 	begun    atomic.Bool // a request was made
+	cookies  cookies
+	lengths  atomic.Bool // an answer's Content-Length was refused: see roundTrip
 
 	have     int64 // bytes in the part that belong to the object
 	mark     run.PartMark

@@ -1,7 +1,6 @@
 package transfer
 
 import (
-	"crypto/tls"
 	"net"
 	"syscall"
 )
@@ -33,8 +32,12 @@ func widen(c net.Conn) {
 }
 
 func control(c net.Conn, do func(fd int)) {
-	if t, ok := c.(*tls.Conn); ok {
-		c = t.NetConn()
+	for {
+		over, ok := c.(interface{ NetConn() net.Conn }) // such as tls.Conn
+		if !ok {
+			break
+		}
+		c = over.NetConn()
 	}
 	if s, ok := c.(syscall.Conn); ok {
 		if raw, err := s.SyscallConn(); err == nil {

@@ -137,6 +137,7 @@ type Client struct {
 	dialer    net.Dialer // a copy of it dials, with the guard in it
 	connect   dialFunc   // what makes connections
 	transport *http.Transport
+	lenient   *http.Transport // for answers whose Content-Length the other refuses
 	pace      pace
 	buffers   sync.Pool
 	moved     atomic.Int64 // bytes that came in over all connections
@@ -182,6 +183,7 @@ func New(cfg Config, clk Clock) (*Client, error) {
 			return nil, err
 		}
 	}
+	c.lenient = c.tolerant()
 	c.Configure(cfg)
 	return c, nil
 }
