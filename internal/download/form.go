@@ -26,10 +26,11 @@ type requestForm struct {
 // not the Range, and the next request has one again. A refusal that has a cause of
 // its own (throttling, an expired token) shows nothing.
 func (k *requestForm) learn(f *transfer.Failure, expired bool) {
-	switch refused := f.Status >= 300 || f.Class == transfer.NotMedia; {
+	malformed := f.Phase == transfer.Header
+	switch refused := f.Status >= 300 || f.Class == transfer.NotMedia || malformed; {
 	case f.SHA256 != "":
 		k.plain = true // a second opinion that ranges have no part in
-	case f.Status == 0, throttles(f), expired && f.Status/100 == 4:
+	case f.Status == 0 && !malformed, throttles(f), expired && f.Status/100 == 4:
 	case f.Resumed && refused:
 		if k.refused++; f.Status == http.StatusPreconditionFailed {
 			k.refused = refusedResumes

@@ -19,10 +19,12 @@ type answerOf struct {
 	status  int
 	after   time.Duration
 	resumed bool
+	phase   transfer.Phase
 }
 
 func (a answerOf) fail(r transfer.Request) (transfer.Result, error) {
 	f := failure(a.class, a.status, fmt.Errorf("answered %d", a.status))
+	f.Phase = a.phase
 	f.Host, f.RetryAfter, f.Ranged, f.Resumed = host(r.URL), a.after, !r.Plain, a.resumed && !r.Plain
 	return transfer.Result{}, f
 }
@@ -66,6 +68,7 @@ func TestCase_A7_AsksWithoutRangeAfterARefusedRange(t *testing.T) {
 		{class: transfer.Server, status: 304},
 		{class: transfer.RedirectLoop, status: 302},
 		{class: transfer.NotMedia, status: 200},
+		{class: transfer.Network, phase: transfer.Header},
 	} {
 		for _, life := range []time.Duration{200 * hour, 0} { // 0: the expiry is not known
 			live(t, func(w *world) {
@@ -93,7 +96,8 @@ func TestCase_A7_ExpiryAndThrottlingAreNotTheRange(t *testing.T) {
 		"403 past exp":         {answerOf{class: transfer.Refused, status: 403}, -time.Minute},
 		"404 past exp":         {answerOf{class: transfer.Gone, status: 404}, -time.Minute},
 		"400 past exp":         {answerOf{class: transfer.Server, status: 400}, -time.Minute},
-		"no answer":            {answerOf{class: transfer.Network}, 200 * hour},
+		"no connection":        {answerOf{class: transfer.Network, phase: transfer.Connecting}, 200 * hour},
+		"no answer":            {answerOf{class: transfer.Network, phase: transfer.Awaiting}, 200 * hour},
 		"cut":                  {answerOf{class: transfer.Network, status: 206}, 200 * hour},
 		"stalled":              {answerOf{class: transfer.Stall, status: 206}, 200 * hour},
 	} {

@@ -165,7 +165,7 @@ func (f *fetch) send(ctx context.Context, at target, q query) (*answer, error) {
 			class, err = Stall, stalled
 		}
 		// Not wrapped: an error of the network may quote the URL, or all that came.
-		return nil, &Failure{Class: class, Phase: came.phase(), Host: at.host, Err: fmt.Errorf("%s: %s", at.source(), clean(err.Error()))}
+		return nil, &Failure{Class: class, Phase: came.phase(), Host: at.host, Ranged: a.ranged, Resumed: a.resumed, Err: fmt.Errorf("%s: %s", at.source(), clean(err.Error()))}
 	}
 	f.c.clk.Observe(at.host, sent, a.received, a.resp.Header)
 	f.cookies.keep(a)

@@ -55,7 +55,7 @@ type Failure struct {
 	RetryAfter time.Duration // as the server asked, at least 0 and at most MaxRetryAfter; 0: it did not
 	Host       string        // who answered or was asked, after redirects: host[:port], lower case
 	Date       time.Time     // that host's clock when it answered; zero where it said none or a cache answered
-	Ranged     bool          // the request that was answered so carried Range
+	Ranged     bool          // the request that failed carried Range
 	Resumed    bool          // and If-Range, to go on with the part
 	SHA256     string        // in hex, of a whole body that contradicts a digest the server announced; else empty
 	Err        error
