@@ -49,9 +49,10 @@ const (
 	stopMargin   = 15 * time.Second
 )
 
-// What the API publishes as its limits, averaged over 2 minutes and at once.
+// What the most detailed source names as the API's limits: 300 requests a minute
+// for one key, 50 at once from one address.
 const (
-	publishedRate  = 10
+	publishedRate  = 5
 	publishedBurst = 50
 )
 
@@ -65,7 +66,7 @@ func (c *Config) unwise() []Warning {
 	}
 	warn(c.ShutdownGrace > unitStopTime-stopMargin, "shutdown_grace",
 		"the systemd unit kills after %s: set its TimeoutStopSec to at least %s", show(unitStopTime), show(c.ShutdownGrace+stopMargin))
-	warn(c.API.Rate > publishedRate, "api.rate", "%s requests a second are more than the API's published limit of %d", show(c.API.Rate), publishedRate)
+	warn(c.API.Rate > publishedRate, "api.rate", "%s requests a second are more than the API's published limit of %d a minute for one key", show(c.API.Rate), 60*publishedRate)
 	warn(c.API.Burst > publishedBurst, "api.burst", "%d requests at once are more than the API's published limit of %d", c.API.Burst, publishedBurst)
 	warn(strings.HasSuffix(strings.TrimRight(c.API.BaseURL, "/"), strings.TrimRight(c.API.RunsPath, "/")), "api.base_url",
 		"ends in api.runs_path, which is added once more: the API will know no run")

@@ -318,7 +318,9 @@ func TestUnwiseValuesAreWarnings(t *testing.T) {
 	}{
 		{"shutdown_grace=45s", ""},
 		{"shutdown_grace=46s", "shutdown_grace"},
-		{"api.rate=10.5", "api.rate"},
+		{"api.rate=5", ""},
+		{"api.rate=5.5", "api.rate"},
+		{"api.rate=10", "api.rate"},
 		{"api.burst=51", "api.burst"},
 		{"api.proxy=http://p:1", "api.proxy"},
 		{"api.base_url=https://api.magnific.com/v1/ai/apps/runs/", "api.base_url"},
@@ -363,7 +365,7 @@ func TestLiveTellsWhatAReloadCanChange(t *testing.T) {
 		t.Errorf("60s is 1m, and yet %v %v changed", live, restart)
 	}
 	next, _ := load(t, "data_dir: /data\n", Options{Set: []string{
-		"api.rate=5", "download.max_rate=1MB", "download.workers=3", "log.level=debug", "retention.runs=1h", "download.allow_networks=10.0.0.0/8", "hook.url=https://h.example",
+		"api.rate=4", "download.max_rate=1MB", "download.workers=3", "log.level=debug", "retention.runs=1h", "download.allow_networks=10.0.0.0/8", "hook.url=https://h.example",
 	}})
 	live, restart := Live(old, next)
 	if d := cmp.Diff([]string{"api.rate", "download.max_rate", "hook.url", "retention.runs", "log.level"}, live); d != "" {
@@ -377,7 +379,7 @@ func TestLiveTellsWhatAReloadCanChange(t *testing.T) {
 func TestReloadedTakesTheLiveKeysAndNoOther(t *testing.T) {
 	old, _ := load(t, "data_dir: /data\n", Options{})
 	next, _ := load(t, "data_dir: /other\n", Options{Set: []string{
-		"api.rate=5", "poll.max_interval=2m", "storage.dir=/x", "download.workers=3", "download.allow_networks=10.0.0.0/8", "download.max_rate=1MB", "log.level=debug",
+		"api.rate=4", "poll.max_interval=2m", "storage.dir=/x", "download.workers=3", "download.allow_networks=10.0.0.0/8", "download.max_rate=1MB", "log.level=debug",
 	}})
 	mixed, err := old.Reloaded(next)
 	if err != nil {
@@ -388,7 +390,7 @@ func TestReloadedTakesTheLiveKeysAndNoOther(t *testing.T) {
 		t.Errorf("%v (-want +got):\n%s", restart, d)
 	}
 	got := []any{mixed.API.Rate, mixed.Download.Workers, len(mixed.Download.AllowNetworks), mixed.Storage.Dir, mixed.Storage.Default, mixed.DataDir, mixed.Log.Level}
-	if d := cmp.Diff([]any{5.0, 16, 0, "/data/assets", true, "/data", "debug"}, got); d != "" {
+	if d := cmp.Diff([]any{4.0, 16, 0, "/data/assets", true, "/data", "debug"}, got); d != "" {
 		t.Errorf("(-want +got):\n%s", d)
 	}
 }

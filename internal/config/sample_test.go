@@ -98,7 +98,7 @@ func TestDefaultsAreTheDesigns(t *testing.T) {
 	want := Config{
 		DataDir: "/var/lib/assetd", ShutdownGrace: 25 * second,
 		API: API{
-			BaseURL: "https://api.magnific.com", RunsPath: "/v1/ai/apps/runs", Rate: 10, Burst: 50, Timeout: 30 * second,
+			BaseURL: "https://api.magnific.com", RunsPath: "/v1/ai/apps/runs", Rate: 5, Burst: 50, Timeout: 30 * second,
 		},
 		Poll:  Poll{MinInterval: 3 * second, MaxInterval: minute, GiveUpAfter: 72 * hour, NotFoundAfter: hour},
 		Drop:  Drop{Dir: "/var/lib/assetd/drop", Settle: 2 * second, Rescan: 10 * second, Keep: 168 * hour},
@@ -156,5 +156,20 @@ func TestEveryKeyHasItsFieldAndEveryFieldItsKey(t *testing.T) {
 	slices.Sort(keys)
 	if d := cmp.Diff(fields, keys); d != "" {
 		t.Errorf("(-fields +keys):\n%s", d)
+	}
+}
+
+func TestCase_D5_TheDefaultRateIsWhatOneKeyIsAllowed(t *testing.T) {
+	c, warnings, err := Load(Options{File: "/dev/null"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.API.Rate != 5 || c.API.Burst != 50 { // 300 a minute
+		t.Errorf("api.rate %v, api.burst %d", c.API.Rate, c.API.Burst)
+	}
+	for _, w := range warnings {
+		if w.Key == "api.rate" || w.Key == "api.burst" {
+			t.Errorf("a default is warned of: %+v", w)
+		}
 	}
 }

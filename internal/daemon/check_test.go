@@ -132,6 +132,7 @@ func TestCheckSaysOfTheAPINoMoreThanWasProven(t *testing.T) {
 		"no access":         {403, now(), Bad, Good, "forbidden", "from"},
 		"too many requests": {429, now(), Note, Good, "did not judge the key", "from"},
 		"trouble":           {503, now(), Bad, Good, "server error", "from"},
+		"odd ID refused":    {400, now(), Note, Good, "answers 400 to a run that nobody has", "from"},
 		"redirect":          {302, now(), Bad, Good, "unusable answer", "from"},
 		"ahead by minutes":  {404, at(-10 * time.Minute), Note, Note, "", "ahead of"},
 		"behind by minutes": {404, at(10 * time.Minute), Note, Note, "", "behind"},

@@ -88,7 +88,7 @@ func (k *checker) api(ctx context.Context, offline bool) {
 func (k *checker) refused(client *magnific.Client, r *run.Refusal) {
 	host := client.Host()
 	switch r.Kind {
-	case run.NotFound:
+	case run.NotFound, run.Rejected:
 		k.notFound(client, r)
 	case run.RateLimited:
 		k.add("API", Note, "check again in some minutes", "%s has had too many requests and did not judge the key: %v", host, r)

@@ -59,7 +59,7 @@ func (g *getter) stands(r run.Run) {
 // what ends the call or a wait.
 func (g *getter) tell(e run.Event) {
 	var refusal *run.Refusal
-	missing := e.Kind == run.PollRefused && errors.As(e.Err, &refusal) && refusal.Kind == run.NotFound
+	missing := e.Kind == run.PollRefused && errors.As(e.Err, &refusal) && (refusal.Kind == run.NotFound || refusal.Kind == run.Rejected)
 	switch {
 	case missing, e.Kind == run.RunGivenUp:
 		e.Hint = fmt.Sprintf("is the ID right, may this key see the run, and do api.base_url (%s) and api.runs_path (%s) fit? Flows have /v1/ai/flows/runs",

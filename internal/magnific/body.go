@@ -5,7 +5,6 @@ import (
 	"compress/flate"
 	"compress/gzip"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -21,7 +20,7 @@ import (
 const (
 	maxBody   = 8 << 20   // bytes of an answer, packed or not
 	smallBody = 256 << 10 // bytes: larger ones are in memory one at a time
-	maxError  = 64 << 10  // bytes read of an answer that is no 200
+	maxError  = 64 << 10  // bytes read of an answer that is no 2xx
 	maxQuote  = 300       // runes of the server's words in an error
 )
 
@@ -31,7 +30,7 @@ type cutError struct{ cause error }
 func (e *cutError) Error() string { return "the answer broke off: " + e.cause.Error() }
 func (e *cutError) Unwrap() error { return e.cause }
 
-// read is the answer in a 200's body. Whatever the number of calls in flight,
+// read is the answer in the body of a 200, or of another 2xx. Whatever the number of calls in flight,
 // one large body is read and parsed at a time.
 func (c *Client) read(ctx context.Context, resp *http.Response) (run.Answer, error) {
 	if resp.ContentLength > maxBody {
@@ -105,26 +104,47 @@ func unpacked(resp *http.Response) (io.Reader, error) {
 }
 
 // message is what the server says about its refusal, nil where it says nothing
-// that can be shown: {"message": "..."} is documented.
+// that can be shown. {"message": "..."} is documented; {"error": ...} and problem
+// details (RFC 9457) occur.
 func message(resp *http.Response, key string) error {
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxError))
-	if err != nil || len(body) == 0 {
+	if err != nil {
 		return nil
 	}
-	var said struct {
-		Message json.RawMessage `json:"message"`
-		Error   json.RawMessage `json:"error"`
-	}
-	if json.Unmarshal(body, &said) != nil {
+	plain, err := document(body)
+	if err != nil {
 		return nil
 	}
-	for _, raw := range []json.RawMessage{said.Message, said.Error} {
-		var text string
-		if json.Unmarshal(raw, &text) == nil && strings.TrimSpace(text) != "" {
-			return errors.New(harmless(signedurl.Redact(text), key))
-		}
+	if text := said(plain, 0); text != "" {
+		return errors.New(harmless(signedurl.Redact(text), key))
 	}
 	return nil
+}
+
+// said is the most telling text of an error body, empty where there is none. The
+// first of a list stands for all.
+func said(doc []byte, depth int) string {
+	const deepest = 3 // {"errors": [{"error": {"message": ...}}]}
+	switch {
+	case isString(doc):
+		return strings.TrimSpace(text(doc))
+	case isList(doc):
+		for first := range elements(doc) {
+			return said(first, depth)
+		}
+	case isObject(doc) && depth <= deepest:
+		fields, err := members(doc)
+		if err != nil {
+			return ""
+		}
+		o := object{fields}
+		for _, name := range []string{"message", "detail", "error", "errors", "msg", "error_description", "title"} {
+			if text := said(o.get(name), depth+1); text != "" {
+				return text
+			}
+		}
+	}
+	return ""
 }
 
 // harmless is a text in one line and of bounded length, left out where it quotes

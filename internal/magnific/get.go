@@ -83,7 +83,7 @@ func (c *Client) call(ctx context.Context, id run.ID, key string) (run.Answer, *
 	c.clock.Observe(c.Host(), sent, time.Now(), resp.Header)
 	c.tellSkew()
 	date := c.date(resp.Header)
-	if resp.StatusCode != http.StatusOK {
+	if resp.StatusCode/100 != 2 {
 		return run.Answer{}, c.refused(resp, key, date)
 	}
 	answer, err := c.read(ctx, resp)
@@ -112,7 +112,9 @@ func (c *Client) date(h http.Header) time.Time {
 	return c.clock.Server(c.Host())
 }
 
-// refused is what a status other than 200 says (design 4.3).
+// refused is what a status other than 2xx says (design 4.3). A 4xx that is neither
+// about the key (401, 403) nor about the moment (408, 425, 429) is about the run:
+// also 402, which asks to pay for that one and says nothing of the others.
 func (c *Client) refused(resp *http.Response, key string, date time.Time) *run.Refusal {
 	r := &run.Refusal{
 		Status:     resp.StatusCode,
@@ -130,9 +132,14 @@ func (c *Client) refused(resp *http.Response, key string, date time.Time) *run.R
 		r.Kind = run.Forbidden
 	case s == http.StatusNotFound:
 		r.Kind = run.NotFound
-	case s >= 500:
+	case s >= 500, s == http.StatusRequestTimeout, s == http.StatusTooEarly:
 		r.Kind = run.ServerError
-	case s >= 300 && s < 400:
+	case s >= 400:
+		r.Kind = run.Rejected
+		if r.Cause == nil && http.StatusText(s) != "" {
+			r.Cause = errors.New(http.StatusText(s))
+		}
+	case s >= 300:
 		r.Kind = run.Unusable
 		r.Cause = errors.New(harmless(redirect(resp), key))
 	default:

@@ -81,7 +81,7 @@ func TestEachStatusIsItsRefusal(t *testing.T) {
 	for status, want := range map[int]run.RefusalKind{
 		401: run.Unauthorized, 403: run.Forbidden, 404: run.NotFound, 429: run.RateLimited,
 		500: run.ServerError, 502: run.ServerError, 503: run.ServerError, 504: run.ServerError, 599: run.ServerError,
-		201: run.Unusable, 204: run.Unusable, 206: run.Unusable, 400: run.Unusable, 410: run.Unusable, 418: run.Unusable, 451: run.Unusable,
+		201: run.Unusable, 204: run.Unusable, 206: run.Unusable,
 		301: run.Unusable, 302: run.Unusable, 304: run.Unusable, 307: run.Unusable, 308: run.Unusable,
 	} {
 		c, _ := api(t, func(w http.ResponseWriter, _ *http.Request) {
@@ -97,6 +97,66 @@ func TestEachStatusIsItsRefusal(t *testing.T) {
 		}
 		if status >= 400 && !strings.Contains(r.Error(), "it is so") {
 			t.Errorf("%d does not say what the server said: %v", status, r)
+		}
+	}
+}
+
+func TestCase_A12_AnyOther4xxIsAboutTheRun(t *testing.T) {
+	others := map[int]run.RefusalKind{
+		401: run.Unauthorized, 403: run.Forbidden, 404: run.NotFound, 408: run.ServerError, 425: run.ServerError, 429: run.RateLimited,
+	}
+	status := 400
+	c, _ := api(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(status) })
+	for ; status < 500; status++ {
+		want := others[status]
+		if want == "" {
+			want = run.Rejected
+		}
+		_, err := c.Get(t.Context(), runID)
+		if r := refusal(t, err); r.Kind != want || r.Status != status {
+			t.Errorf("%d: %+v, want %q", status, r, want)
+		}
+	}
+}
+
+func TestErrorBodiesInEveryFormThatOccursAreQuoted(t *testing.T) {
+	for body, want := range map[string]string{
+		`{"message":"it ran out"}`:                                                             "it ran out",
+		`{"error":"it ran out"}`:                                                               "it ran out",
+		`{"error":{"code":410,"message":"it ran out"}}`:                                        "it ran out",
+		`{"errors":[{"detail":"it ran out"},{"detail":"second"}]}`:                             "it ran out",
+		`{"type":"https://h/problems/gone","title":"Gone","status":410,"detail":"it ran out"}`: "it ran out",
+		`{"type":"about:blank","title":"it ran out","status":410}`:                             "it ran out",
+		`{"detail":[{"loc":["path","id"],"msg":"it ran out","type":"value_error"}]}`:           "it ran out",
+		`{"message":["it ran out"],"statusCode":410}`:                                          "it ran out",
+		"\uFEFF" + `{"score":NaN,"message":" it ran out\n"}` + "\x00\x00":                      "it ran out",
+		`{"message":null,"detail":"see https://h/x?token=s3cret"}`:                             "see https://h/x",
+		`<html>gone</html>`: "Gone",
+		``:                  "Gone",
+		`{"message":""}`:    "Gone",
+		`[]`:                "Gone",
+		`{"a":`:             "Gone",
+	} {
+		c, _ := api(t, func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "application/problem+json")
+			w.WriteHeader(http.StatusGone)
+			fmt.Fprint(w, body)
+		})
+		_, err := c.Get(t.Context(), runID)
+		if got := refusal(t, err).Error(); got != "run refused (HTTP 410): "+want {
+			t.Errorf("%s: %s", body, got)
+		}
+	}
+}
+
+func TestASuccessOtherThan200IsReadLikeOne(t *testing.T) {
+	for _, status := range []int{201, 202, 203} {
+		c, _ := api(t, func(w http.ResponseWriter, _ *http.Request) {
+			w.WriteHeader(status)
+			fmt.Fprint(w, `{"data":{"run_id":"omps2OH829","status":"pending"}}`)
+		})
+		if a, err := c.Get(t.Context(), runID); err != nil || a.Status != run.Pending {
+			t.Errorf("%d: %+v, %v", status, a, err)
 		}
 	}
 }

@@ -42,7 +42,7 @@ func (o *object) drop(name string) {
 	}
 }
 
-// word takes a short text out. A number or a boolean reads as it is written. An
+// word takes a short text out, without blanks at its ends. A number or a boolean reads as it is written. An
 // object or a list stays among the unknown fields.
 func (o *object) word(name string, limit int) string {
 	raw := o.get(name)
@@ -51,7 +51,7 @@ func (o *object) word(name string, limit int) string {
 	}
 	s := string(raw)
 	if isString(raw) {
-		s = text(raw)
+		s = strings.TrimSpace(text(raw))
 	}
 	if len(s) <= limit {
 		o.drop(name)

@@ -19,8 +19,8 @@ import (
 // Ignored. Its errors say why the body cannot be used: not one JSON object, a
 // field twice, no status, or more than can be kept.
 func Parse(body []byte) (run.Answer, error) {
-	body = bytes.TrimSpace(bytes.TrimPrefix(body, []byte("\uFEFF")))
-	if err := check(body); err != nil {
+	body, err := document(body)
+	if err != nil {
 		return run.Answer{}, err
 	}
 	if !isObject(body) {

@@ -67,7 +67,7 @@ func (g *gate) note(id run.ID, what reply, fingerprint string, now time.Time) ru
 			return ""
 		}
 		return g.open()
-	case garbled, noAccess:
+	case garbled, rejected, noAccess: // the API answers; of the key it says nothing
 		g.failures = 0
 		if !g.refused && g.down {
 			return g.open()

@@ -312,7 +312,7 @@ func TestAnOutageIsToldOnceAndItsTimeDoesNotCount(t *testing.T) {
 		w.queue.add("run-a")
 		w.begin()
 		w.pass(time.Second)
-		w.api.answerWith(func(_ run.ID, n int) reply { return []reply{netDown, down, teapot}[n%3] })
+		w.api.answerWith(func(_ run.ID, n int) reply { return []reply{netDown, down, moved}[n%3] })
 		w.Poller.mu.Lock()
 		w.Poller.roll = func() float64 { return 0.999 }
 		w.Poller.mu.Unlock()

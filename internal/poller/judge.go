@@ -35,13 +35,14 @@ type moment struct {
 type meaning int
 
 const (
-	answered   meaning = iota // 200 that can be used
-	garbled                   // 200 that cannot
+	answered   meaning = iota // 2xx that can be used
+	garbled                   // 2xx that cannot
 	missing                   // 404
+	rejected                  // another 4xx, which is about this run alone
 	noAccess                  // 403 of this run alone
 	keyRefused                // 401, or 403 that may be everybody's
 	limited                   // 429
-	failed                    // 5xx, network, a status nobody documented
+	failed                    // 5xx, network, a redirect
 )
 
 func (r reply) meaning() meaning {
@@ -58,10 +59,12 @@ func (r reply) meaning() meaning {
 		return keyRefused
 	case run.NotFound:
 		return missing
+	case run.Rejected:
+		return rejected
 	case run.RateLimited:
 		return limited
 	case run.Unusable:
-		if r.refusal.Status == 200 {
+		if r.refusal.Status/100 == 2 {
 			return garbled
 		}
 	}
@@ -81,7 +84,7 @@ func judge(r run.Run, what reply, c Config, m moment) run.Verdict {
 		judgeAnswer(&v, r, *what.answer, c, m)
 	case garbled:
 		judgeGarbled(&v, r, c, m)
-	case missing:
+	case missing, rejected:
 		judgeMissing(&v, r, what, c, m, c.interval(m.now.Sub(r.HandedIn), m.roll))
 	case noAccess:
 		judgeMissing(&v, r, what, c, m, c.MaxInterval)
@@ -118,7 +121,7 @@ func judgeAnswer(v *run.Verdict, r run.Run, a run.Answer, c Config, m moment) {
 		p.Answered = m.api
 	}
 	v.Answer = &a
-	empty := a.Status == run.Completed && len(a.Assets) == 0
+	empty := a.Status.Is(run.Completed) && len(a.Assets) == 0
 	switch {
 	case r.Ended(): // a renewal; a first terminal status stands
 		v.Terminal = a.Status.Terminal() && !empty
@@ -161,7 +164,7 @@ func judgeGarbled(v *run.Verdict, r run.Run, c Config, m moment) {
 	v.Polls = p
 }
 
-// judgeMissing takes a 404 or a run's own 403, after which the run is asked again
+// judgeMissing takes a 404 or another refusal of this run alone, after which the run is asked again
 // after wait.
 func judgeMissing(v *run.Verdict, r run.Run, what reply, c Config, m moment, wait time.Duration) {
 	p := v.Polls

@@ -47,7 +47,8 @@ var (
 	down      = refuse(run.ServerError, 503)
 	netDown   = refuse(run.Unreachable, 0)
 	htmlPage  = refuse(run.Unusable, 200)
-	teapot    = refuse(run.Unusable, 418)
+	moved     = refuse(run.Unusable, 302)
+	gone      = refuse(run.Rejected, 410)
 	tooMany   = refuse(run.RateLimited, 429)
 	badKey    = refuse(run.Unauthorized, 401)
 	forbidden = refuse(run.Forbidden, 403)
@@ -174,7 +175,7 @@ func TestAReplyMeansWhatTheDesignSays(t *testing.T) {
 			},
 		},
 		"network":                       {run: waiting(), reply: netDown, want: run.Verdict{Next: noon.Add(500 * time.Millisecond), Polls: run.Polls{Failures: 1, LastError: said(netDown)}}},
-		"a status nobody documented":    {run: waiting(), reply: teapot, want: run.Verdict{Next: noon.Add(500 * time.Millisecond), Polls: run.Polls{Failures: 1, LastError: said(teapot)}}},
+		"a redirect":                    {run: waiting(), reply: moved, want: run.Verdict{Next: noon.Add(500 * time.Millisecond), Polls: run.Polls{Failures: 1, LastError: said(moved)}}},
 		"503 that says when":            {run: waiting(), reply: retryAfter(down, 5*time.Minute), want: run.Verdict{Next: noon.Add(5 * time.Minute), Polls: run.Polls{Failures: 1, LastError: said(down)}}},
 		"503 that says too soon a time": {run: waiting(), reply: retryAfter(down, time.Second), polls: run.Polls{Failures: 5}, want: run.Verdict{Next: noon.Add(16 * time.Second), Polls: run.Polls{Failures: 6, LastError: said(down)}}},
 		"429": {
@@ -226,6 +227,10 @@ func TestAReplyMeansWhatTheDesignSays(t *testing.T) {
 			run: ended(), reply: proven(notFound), at: 100 * time.Hour, polls: run.Polls{Failures: 1, MissingFor: run.Stopwatch{Mark: time.Minute, Running: true}},
 			want: run.Verdict{Unlisted: true, Polls: run.Polls{MissingFor: run.Stopwatch{Mark: time.Minute, Running: true}, LastError: said(notFound)}},
 		},
+		"410 of a downloading run": {
+			run: ended(), reply: proven(gone), at: 100 * time.Hour, polls: run.Polls{MissingFor: run.Stopwatch{Mark: time.Minute, Running: true}},
+			want: run.Verdict{Unlisted: true, Polls: run.Polls{MissingFor: run.Stopwatch{Mark: time.Minute, Running: true}, LastError: said(gone)}},
+		},
 		"403 of a downloading run alone": {
 			run: ended(), reply: own(forbidden),
 			want: run.Verdict{Unlisted: true, Polls: run.Polls{NoAccess: true, LastError: said(forbidden)}},
@@ -238,7 +243,7 @@ func TestAReplyMeansWhatTheDesignSays(t *testing.T) {
 		"a renewal that is running again":        {run: ended(), reply: status(run.Running, "a"), polls: run.Polls{Answered: noon, OpenFor: run.Stopwatch{Total: 99 * time.Hour}}, want: run.Verdict{Polls: run.Polls{Answered: noon, OpenFor: run.Stopwatch{Total: 99 * time.Hour}}}},
 	} {
 		m := at(c.at)
-		if c.reply.refusal != nil && c.reply.meaning() != missing {
+		if says := c.reply.meaning(); c.reply.refusal != nil && says != missing && says != rejected {
 			m.roll = 0.5 // of the backoff; intervals without jitter elsewhere
 		}
 		if c.reply.meaning() == limited {
@@ -257,7 +262,7 @@ func TestAReplyMeansWhatTheDesignSays(t *testing.T) {
 func TestNothingButAnAnswerEndsARun(t *testing.T) {
 	replies := []reply{
 		status(run.Running), status("odd"), status(run.Completed), status(run.Completed, "a"), status(run.Failed), notFound, proven(notFound),
-		own(forbidden), own(proven(forbidden)), forbidden, badKey, down, netDown, htmlPage, teapot, tooMany, retryAfter(tooMany, time.Hour),
+		own(forbidden), own(proven(forbidden)), forbidden, badKey, down, netDown, htmlPage, moved, gone, proven(gone), tooMany, retryAfter(tooMany, time.Hour),
 		{refusal: &run.Refusal{}},
 	}
 	watch := rapid.Custom(func(t *rapid.T) run.Stopwatch {
@@ -286,13 +291,13 @@ func TestNothingButAnAnswerEndsARun(t *testing.T) {
 			t.Fatalf("terminal by %v", says)
 		case v.GiveUp != "" && (r.Ended() || says == failed || says == limited || says == keyRefused):
 			t.Fatalf("given up by %v", says)
-		case v.GiveUp != "" && (says == missing || says == noAccess) && !what.proven:
+		case v.GiveUp != "" && (says == missing || says == rejected || says == noAccess) && !what.proven:
 			t.Fatal("given up though nothing was ever answered")
 		case over && !v.Next.IsZero():
 			t.Fatalf("over and asked again: %+v", v)
 		case !over && !r.Ended() && v.Next.IsZero():
 			t.Fatalf("never asked again: %+v", v)
-		case r.Ended() && says != answered && says != missing && says != noAccess && v.Next.IsZero():
+		case r.Ended() && says != answered && says != missing && says != rejected && says != noAccess && v.Next.IsZero():
 			t.Fatalf("a renewal that failed is not tried again: %+v", v)
 		case v.Next.Before(m.now) && !v.Next.IsZero():
 			t.Fatalf("asked again in the past: %v", v.Next)

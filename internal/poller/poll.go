@@ -97,7 +97,7 @@ func (p *Poller) learn(ctx context.Context, id run.ID, what reply, by string) (n
 	}
 	p.tell(what, v, change)
 	switch what.meaning() {
-	case answered, missing, noAccess:
+	case answered, missing, rejected, noAccess:
 		return time.Time{}
 	}
 	return v.Next
@@ -210,7 +210,7 @@ func (p *Poller) tell(what reply, v run.Verdict, change run.Change) {
 		switch says := what.meaning(); {
 		case says == noAccess:
 			e.Note = "no access to this run, while others are answered"
-		case says == missing && !what.proven:
+		case (says == missing || says == rejected) && !what.proven:
 			e.Note = "no run was answered yet at this URL with this key: check api.base_url, api.runs_path and the key"
 		}
 		p.Tell(e)
@@ -241,6 +241,7 @@ func (p *Poller) tell(what reply, v run.Verdict, change run.Change) {
 func (p *Poller) newStatus(s run.Status) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	s = s.Canonical()
 	if p.statuses[s] || len(p.statuses) >= statusesMax {
 		return false
 	}

@@ -131,7 +131,7 @@ func (m moment) age(r run.Run, a *run.Answer) (age time.Duration, going bool) {
 	if t, err := time.Parse(time.RFC3339, started); err == nil && t.Before(m.server.Add(startSkew)) {
 		return max(m.server.Sub(t), 0), true
 	}
-	return m.now.Sub(r.HandedIn), status != run.Pending
+	return m.now.Sub(r.HandedIn), !status.Is(run.Pending)
 }
 
 // wait is after how long to ask a run again that goes on: as its app's plan has
@@ -156,7 +156,7 @@ func (c Config) wait(r run.Run, a *run.Answer, m moment) time.Duration {
 // said when the run began or ended, and of runs that a person stopped or that are
 // tried again.
 func sampleOf(r run.Run, a run.Answer, m moment) (s run.Sample) {
-	if a.Status == run.Cancelled || r.Revision > 0 {
+	if a.Status.Is(run.Cancelled) || r.Revision > 0 {
 		return s
 	}
 	age, _ := m.age(r, &a)

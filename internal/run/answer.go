@@ -130,7 +130,7 @@ type Verdict struct {
 	Answer   *Answer       // what was learned; nil: nothing
 	Terminal bool          // Answer.Status is believed and ends the run
 	GiveUp   string        // not empty: the run is ended for this reason
-	Unlisted bool          // a 404 or own 403 of a downloading run: an answer without any URL (4.4 c)
+	Unlisted bool          // a downloading run was refused for itself (404, 410, own 403): an answer without any URL (4.4 c)
 	At       time.Time     // the API's clock
 	Service  time.Duration // the service clock (clock.Service)
 	Sample   Sample        // what this end says of its app; zero: nothing

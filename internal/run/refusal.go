@@ -15,9 +15,10 @@ const (
 	Unauthorized RefusalKind = "key not accepted" // 401
 	Forbidden    RefusalKind = "forbidden"        // 403
 	NotFound     RefusalKind = "not found"        // 404
-	ServerError  RefusalKind = "server error"     // 5xx
+	Rejected     RefusalKind = "run refused"      // another 4xx: it is about this one run
+	ServerError  RefusalKind = "server error"     // 5xx, and 408 and 425, which ask to try again
 	Unreachable  RefusalKind = "unreachable"      // DNS, dial, TLS, reset, timeout
-	Unusable     RefusalKind = "unusable answer"  // 200 with HTML, half JSON or too large a body; a status nobody documented
+	Unusable     RefusalKind = "unusable answer"  // 2xx with HTML, half JSON or too large a body; a redirect; a status nobody documented
 )
 
 // Refusal is an API call that brought no usable answer. It is safe to print: it

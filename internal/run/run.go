@@ -119,7 +119,7 @@ type Polls struct {
 	Answered   time.Time `json:"answered,omitzero"`    // first usable answer, API's clock
 	Empty      int       `json:"empty,omitempty"`      // `completed` without assets, in a row
 	EmptyFor   Stopwatch `json:"empty_for,omitzero"`   // since the first of these
-	NotFound   int       `json:"not_found,omitempty"`  // 404s and own 403s since the last other answer
+	NotFound   int       `json:"not_found,omitempty"`  // 404s and other refusals of this run alone since the last other answer
 	MissingFor Stopwatch `json:"missing_for,omitzero"` // how long nothing else was answered
 	OpenFor    Stopwatch `json:"open_for,omitzero"`    // since the first answer that was 200 and not terminal
 	NoAccess   bool      `json:"no_access,omitempty"`  // 403 for this run while others are answered

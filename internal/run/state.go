@@ -1,8 +1,12 @@
 package run
 
-import "fmt"
+import (
+	"fmt"
+	"strings"
+	"unicode"
+)
 
-// Status is the API's word for where a run stands.
+// Status is the API's word for where a run stands, in the API's own spelling.
 type Status string
 
 // The documented statuses. Any other value is not terminal.
@@ -15,13 +19,48 @@ const (
 	Cancelled           Status = "cancelled"
 )
 
-// Terminal reports whether the API will not go on with the run.
-func (s Status) Terminal() bool {
-	return s == Completed || s == CompletedWithErrors || s == Failed || s == Cancelled
+// spellings are the documented statuses, and the American "canceled", in lower
+// case and without what separates words.
+var spellings = map[string]Status{
+	"pending": Pending, "running": Running, "failed": Failed,
+	"completed": Completed, "completedwitherrors": CompletedWithErrors,
+	"cancelled": Cancelled, "canceled": Cancelled,
 }
 
-// Known reports whether the status is documented.
-func (s Status) Known() bool { return s.Terminal() || s == Pending || s == Running }
+// Canonical returns the documented status that s spells, without regard to case,
+// to blanks, hyphens and underscores, and to American spelling:
+// "Completed-With-Errors" is CompletedWithErrors. Of any other status it returns
+// the same in lower case, so that two spellings of one status compare equal.
+func (s Status) Canonical() Status {
+	if known, ok := spellings[string(s)]; ok {
+		return known
+	}
+	plain := strings.Map(func(r rune) rune {
+		if r == '_' || r == '-' || unicode.IsSpace(r) || unicode.IsControl(r) {
+			return -1
+		}
+		return unicode.ToLower(r)
+	}, string(s))
+	if known, ok := spellings[plain]; ok {
+		return known
+	}
+	return Status(plain)
+}
+
+// Is reports whether s is a spelling of the documented status known.
+func (s Status) Is(known Status) bool { return s.Canonical() == known }
+
+// Terminal reports whether the API will not go on with the run.
+func (s Status) Terminal() bool {
+	switch s.Canonical() {
+	case Completed, CompletedWithErrors, Failed, Cancelled:
+		return true
+	}
+	return false
+}
+
+// Known reports whether the status is documented, in whatever spelling.
+func (s Status) Known() bool { return s.Terminal() || s.Is(Pending) || s.Is(Running) }
 
 // State is where a run stands with us.
 type State string
@@ -112,9 +151,9 @@ func (o Outcome) State() State { return State(o) }
 // but completed; stored.
 func (r Run) Judge() Outcome {
 	switch {
-	case r.Stored == 0 && (r.Status == Failed || r.Status == Cancelled || r.GaveUp != ""):
+	case r.Stored == 0 && (r.Status.Is(Failed) || r.Status.Is(Cancelled) || r.GaveUp != ""):
 		return OutcomeFailed
-	case r.Lost > 0 || r.Status != Completed:
+	case r.Lost > 0 || !r.Status.Is(Completed):
 		return OutcomePartial
 	default:
 		return OutcomeStored

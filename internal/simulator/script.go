@@ -152,6 +152,19 @@ func Bare() RunOption { return runOption(func(r *script) { r.bare = true }) }
 // AnswersAs answers with another run's ID.
 func AnswersAs(id run.ID) RunOption { return runOption(func(r *script) { r.answerID = id }) }
 
+// NaN, as the value of a Field, is written as Python's json.dumps writes it, which
+// is no JSON.
+const NaN notJSON = "NaN"
+
+// notJSON is text that encodeJSON writes as it is.
+type notJSON string
+
+// MarshalJSON marks the text for encodeJSON.
+func (n notJSON) MarshalJSON() ([]byte, error) { return json.Marshal(rawMark + string(n) + rawMark) }
+
+// rawMark encloses what stands in JSON without its quotes.
+const rawMark = "\uE000"
+
 // Field adds a field that is not documented.
 func Field(name string, value any) RunOption {
 	return runOption(func(r *script) {
@@ -299,5 +312,6 @@ func encodeJSON(v any) []byte {
 	if err := e.Encode(v); err != nil { // a Field that is no JSON
 		return fmt.Appendf(nil, `{"message":%q}`, err.Error())
 	}
-	return b.Bytes()
+	unquoted := bytes.ReplaceAll(b.Bytes(), []byte(`"`+rawMark), nil)
+	return bytes.ReplaceAll(unquoted, []byte(rawMark+`"`), nil)
 }
