@@ -152,7 +152,7 @@ func Bare() RunOption { return runOption(func(r *script) { r.bare = true }) }
 // AnswersAs answers with another run's ID.
 func AnswersAs(id run.ID) RunOption { return runOption(func(r *script) { r.answerID = id }) }
 
-// NaN, as the value of a Field, is written as Python's json.dumps writes it, which
+// NaN is a value for a Field that is written as Python's json.dumps writes it, which
 // is no JSON.
 const NaN notJSON = "NaN"
 
