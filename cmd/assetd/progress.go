@@ -31,10 +31,12 @@ type progress struct {
 	out, err io.Writer
 	bars     *mpb.Progress // nil: no terminal
 	whole    *mpb.Bar      // of all; while it is there, lines are drawn above it
+	ends     string        // when --timeout ends the call; empty: never
 
 	mu     sync.Mutex
 	shown  map[run.Key]*mpb.Bar
 	told   map[string]time.Time // troubles, by what they are about
+	waited map[string]time.Time // what is waited for, by what it is about
 	last   time.Time            // when a line was printed
 	coming int64                // bytes of the transfers under way
 	closed bool
@@ -47,8 +49,15 @@ const (
 	namedRuns = 20
 )
 
-func newProgress(out, err io.Writer, dir string, ids []run.HandIn) *progress {
-	p := &progress{dir: dir, runs: map[run.ID]bool{}, out: out, err: err, shown: map[run.Key]*mpb.Bar{}, told: map[string]time.Time{}}
+func newProgress(out, err io.Writer, dir string, ids []run.HandIn, timeout time.Duration) *progress {
+	p := &progress{
+		dir: dir, runs: map[run.ID]bool{}, out: out, err: err, shown: map[run.Key]*mpb.Bar{}, told: map[string]time.Time{}, waited: map[string]time.Time{},
+	}
+	until := ", without --timeout"
+	if timeout > 0 {
+		p.ends = ", at the latest until " + clockTime(time.Now().Add(timeout), time.Now()) + " (--timeout)"
+		until = p.ends
+	}
 	for _, h := range ids {
 		p.runs[h.ID] = true
 	}
@@ -59,7 +68,7 @@ func newProgress(out, err io.Writer, dir string, ids []run.HandIn) *progress {
 			mpb.AppendDecorators(decor.Elapsed(decor.ET_STYLE_MMSS)))
 		p.out, p.err = p.bars, p.bars // lines go above the bars
 	}
-	p.line(p.out, "waiting for %s; Ctrl-C stops, and the next call goes on from there", english.Plural(len(p.runs), "run", ""))
+	p.line(p.out, "waiting for %s%s; Ctrl-C stops, and the next call goes on from there", english.Plural(len(p.runs), "run", ""), until)
 	return p
 }
 
@@ -70,17 +79,21 @@ func (p *progress) tell(e run.Event) {
 	switch e.Kind {
 	case daemon.RunStands:
 		p.stands(e)
-	case daemon.AlsoOpen:
-		p.line(p.out, "%s: %s", e.Kind, e.Note)
-	case daemon.StillOpen:
-		p.line(p.err, "%s: %s: call again with these IDs to finish them", e.Kind, e.Note)
+	case daemon.LeftOver:
+		p.line(p.out, "%s: %s: name them to go on with them, or drop them with assetd get --forget --output %s RUN-ID...", e.Kind, e.Note, p.dir)
+	case run.RunRetried:
+		p.line(p.out, "%s: tried again", e.Run)
 	case run.RunEnded:
 		p.line(p.out, "%s: %s, %s", e.Run, clean(e.Note), english.Plural(e.Count, "asset", ""))
 	case run.AssetKept:
 		p.line(p.out, "%s: %s/%s (%s)", e.Asset.Run, e.Asset.Kind, clean(e.Asset.ID), humanize.IBytes(uint64(e.Bytes)))
 	case run.RunSettled:
 		p.settled(e.Run)
-		p.line(p.out, "%s: %s, %d stored, %d lost, %s in %s", e.Run, e.State, e.Count, e.Lost, humanize.IBytes(uint64(e.Bytes)), path.Join(p.dir, e.File))
+		text := fmt.Sprintf("%s: %s, %d stored, %d lost, %s in %s", e.Run, e.State, e.Count, e.Lost, humanize.IBytes(uint64(e.Bytes)), path.Join(p.dir, e.File))
+		if e.State != run.StoredRun && e.Note != "" {
+			text += ": " + clean(e.Note)
+		}
+		p.line(p.out, "%s", text)
 	case run.AssetGone, run.RunGivenUp, run.Quarantined:
 		p.line(p.err, "%s", trouble(e))
 	case run.PollRefused, run.AssetRetry, run.APIDown, run.APIBack, run.HostSlowed, run.VolumeOffline, run.VolumeBack,
@@ -103,7 +116,7 @@ func (p *progress) stands(e run.Event) {
 	}
 }
 
-// settled moves the bar of all; runs that an earlier call left do not count.
+// settled moves the bar of all.
 func (p *progress) settled(id run.ID) {
 	if p.whole != nil && p.runs[id] {
 		p.whole.Increment()
@@ -118,6 +131,66 @@ func (p *progress) pulse(runs []run.Run) {
 	if p.bars == nil && time.Since(p.last) >= quiet {
 		p.line(p.out, "%s", runsInShort(runs, p.coming))
 	}
+}
+
+// How often the same wait is reported, on a terminal, where bars show that it is still at
+// work, and elsewhere; how many different ones are at a time; and how many runs are named.
+const (
+	waitOnTerminal = 5 * time.Minute
+	waitElsewhere  = time.Minute
+	waitsAtOnce    = 5
+	waitNames      = 3
+)
+
+// waits reports what is waited for and until when: what is new at once, the rest now and
+// then.
+func (p *progress) waits(all []daemon.Wait) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	every, now := waitElsewhere, time.Now()
+	if p.bars != nil {
+		every = waitOnTerminal
+	}
+	before := p.waited
+	p.waited = make(map[string]time.Time, len(all))
+	lines, more := 0, 0
+	for _, w := range all {
+		last, known := before[w.About]
+		if known && now.Sub(last) < every {
+			p.waited[w.About] = last
+			continue
+		}
+		if lines++; lines > waitsAtOnce {
+			more += len(w.Runs)
+			continue
+		}
+		p.waited[w.About] = now
+		p.line(p.out, "waiting for %s: %s; until %s%s", namesOf(w.Runs), clean(w.For), w.Until, p.ends)
+	}
+	if more > 0 {
+		p.line(p.out, "waiting for %s more", english.Plural(more, "run", ""))
+	}
+}
+
+// namesOf names the first of some runs.
+func namesOf(ids []run.ID) string {
+	var names []string
+	for _, id := range ids[:min(len(ids), waitNames)] {
+		names = append(names, string(id))
+	}
+	text := strings.Join(names, " ")
+	if more := len(ids) - waitNames; more > 0 {
+		text += fmt.Sprintf(" and %d more", more)
+	}
+	return text
+}
+
+// clockTime is a moment of today by the clock, another day's with its date.
+func clockTime(t, now time.Time) string {
+	if t.Sub(now) < 12*time.Hour && t.Day() == now.Day() {
+		return t.Format(time.TimeOnly)
+	}
+	return t.Format(time.DateTime)
 }
 
 // quiet is for how long nothing else was printed, a little less than the time

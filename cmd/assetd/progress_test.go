@@ -27,7 +27,7 @@ func handIns(ids ...run.ID) (found []run.HandIn) {
 func TestAPipeGetsALineAMinuteOnlyWhereNothingElseIsPrinted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var out bytes.Buffer
-		p := newProgress(&out, &out, "/out", handIns("aaaa", "bbbb", "cccc"))
+		p := newProgress(&out, &out, "/out", handIns("aaaa", "bbbb", "cccc"), 0)
 		p.transfers([]download.Transfer{{Key: run.Key{Run: "cccc"}, Bytes: 1 << 20}})
 		runs := []run.Run{
 			{ID: "aaaa", State: run.Waiting, Status: run.Pending},
@@ -41,7 +41,7 @@ func TestAPipeGetsALineAMinuteOnlyWhereNothingElseIsPrinted(t *testing.T) {
 			}
 			out.Reset()
 		}
-		expect("waiting for 3 runs; Ctrl-C stops, and the next call goes on from there\n")
+		expect("waiting for 3 runs, without --timeout; Ctrl-C stops, and the next call goes on from there\n")
 		time.Sleep(30 * time.Second)
 		p.pulse(runs)
 		expect("")
@@ -63,7 +63,7 @@ func TestManyRunsAreNotToldOneByOne(t *testing.T) {
 	for i := range ids {
 		ids[i].ID = run.ID("run" + string(rune('a'+i)))
 	}
-	p := newProgress(&out, &out, "/out", ids)
+	p := newProgress(&out, &out, "/out", ids, 0)
 	out.Reset()
 	p.tell(run.Event{Kind: daemon.RunStands, Run: "runa", Note: "pending"})
 	if out.Len() > 0 {
@@ -110,7 +110,7 @@ func terminal(t *testing.T) (end *os.File, shows func(text string) string) {
 
 func TestATerminalGetsBarsAndTheirLastFrameIsTrue(t *testing.T) {
 	end, shows := terminal(t)
-	p := newProgress(end, end, "/out", handIns("aaaa", "bbbb", "cccc"))
+	p := newProgress(end, end, "/out", handIns("aaaa", "bbbb", "cccc"), 0)
 	film := download.Transfer{Key: run.Key{Run: "aaaa", Kind: run.Videos, ID: "film"}, Bytes: 3 << 20, Total: 12 << 20}
 	p.transfers([]download.Transfer{film})
 	shows("3.0 MiB / 12.0 MiB")
@@ -125,4 +125,48 @@ func TestATerminalGetsBarsAndTheirLastFrameIsTrue(t *testing.T) {
 	if !strings.Contains(text, "1 of 3 runs settled") || strings.Contains(text, "of 1 runs") {
 		t.Errorf("stopped in the middle it ends with %q", text)
 	}
+}
+
+func TestGet_SaysWhatItWaitsForAtABoundedRate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var out bytes.Buffer
+		p := newProgress(&out, &out, "/out", handIns("aaaa", "bbbb", "cccc", "dddd"), time.Hour)
+		ends := ", at the latest until " + time.Now().Add(time.Hour).Format(time.TimeOnly) + " (--timeout)"
+		if want := "waiting for 4 runs" + ends + "; Ctrl-C stops"; !strings.HasPrefix(out.String(), want) {
+			t.Errorf("%q, want %q", out.String(), want)
+		}
+		expect := func(want string) {
+			t.Helper()
+			if got := out.String(); got != want {
+				t.Errorf("printed %q, want %q", got, want)
+			}
+			out.Reset()
+		}
+		out.Reset()
+		running := daemon.Wait{Runs: []run.ID{"aaaa", "bbbb", "cccc", "dddd"}, About: "status", For: "its end: the API says running", Until: "it ends"}
+		p.waits([]daemon.Wait{running})
+		expect("waiting for aaaa bbbb cccc and 1 more: its end: the API says running; until it ends" + ends + "\n")
+		for range 5 { // the same, and nothing new in it
+			time.Sleep(10 * time.Second)
+			p.waits([]daemon.Wait{running})
+			expect("")
+		}
+		missing := daemon.Wait{Runs: []run.ID{"bbbb"}, About: "missing", For: "the API to know it", Until: "12:00:30"}
+		p.waits([]daemon.Wait{running, missing})
+		expect("waiting for bbbb: the API to know it; until 12:00:30" + ends + "\n")
+		time.Sleep(10 * time.Second)
+		p.waits([]daemon.Wait{running, missing})
+		expect("waiting for aaaa bbbb cccc and 1 more: its end: the API says running; until it ends" + ends + "\n")
+		p.waits(nil)
+		p.waits([]daemon.Wait{missing}) // gone meanwhile, so it is new
+		expect("waiting for bbbb: the API to know it; until 12:00:30" + ends + "\n")
+		var many []daemon.Wait
+		for i := range 100 {
+			many = append(many, daemon.Wait{Runs: []run.ID{"aaaa"}, About: strconv.Itoa(i), For: "x", Until: "y"})
+		}
+		p.waits(many)
+		if n := strings.Count(out.String(), "\n"); n != waitsAtOnce+1 || !strings.HasSuffix(out.String(), "waiting for 95 runs more\n") {
+			t.Errorf("%d lines: %q", n, out.String())
+		}
+	})
 }

@@ -35,10 +35,17 @@ type engine struct {
 	settler *manifest.Settler
 }
 
-// newEngine joins the stages over an open queue; polled is the same queue as the
-// poller sees it; o takes what is measured. It starts nothing and asks nobody; an error is a setting that
+// view is a queue as the stages see it that seek work in it.
+type view interface {
+	poller.Queue
+	download.Queue
+	manifest.Queue
+}
+
+// newEngine joins the stages over an open queue; seen is the same queue as they see it;
+// o takes what is measured. It starts nothing and asks nobody; an error is a setting that
 // cannot be used.
-func newEngine(c *config.Config, key string, q *queue.Queue, polled poller.Queue, o observers, tell run.Tell) (*engine, error) {
+func newEngine(c *config.Config, key string, q *queue.Queue, seen view, o observers, tell run.Tell) (*engine, error) {
 	e := &engine{queue: q, clock: clock.New(), service: clock.NewService(q.Service())}
 	var err error
 	if e.api, err = magnific.New(apiConfig(c), key, e.clock, tell); err != nil {
@@ -54,15 +61,15 @@ func newEngine(c *config.Config, key string, q *queue.Queue, polled poller.Queue
 		return nil, err
 	}
 	e.settler = manifest.New(manifest.Config{
-		Queue: q, Ledger: q, Places: q, Volume: e.volume, Tell: tell, Broken: e.broken, Now: e.clock.Now,
+		Queue: seen, Ledger: q, Places: q, Volume: e.volume, Tell: tell, Broken: e.broken, Now: e.clock.Now,
 		Again: func(change run.Change) { e.pool.Changed(change) },
 		Done:  e.sweepStored,
 	})
 	e.poller = poller.New(pollConfig(c), poller.Deps{
-		API: measured{e.api, o.polled}, Queue: polled, Clock: e.clock, Service: e.service, Tell: tell, Broken: e.broken, Salt: q.ID(),
+		API: measured{e.api, o.polled}, Queue: seen, Clock: e.clock, Service: e.service, Tell: tell, Broken: e.broken, Salt: q.ID(),
 		Changed: e.changed,
 	})
-	e.pool = e.newPool(c, tell)
+	e.pool = e.newPool(c, seen, tell)
 	return e, nil
 }
 

@@ -28,6 +28,7 @@ type GetOptions struct {
 	Tell     run.Tell                  // for what a person sees
 	Progress func([]download.Transfer) // called twice a second
 	Pulse    func([]run.Run)           // called every minute: how those asked for stand
+	Waits    func([]Wait)              // called every ten seconds: what they wait for, empty where nothing is
 }
 
 // ErrKeyRefused means that the API did not accept the key.
@@ -39,8 +40,8 @@ const getNotFound = 30 * time.Second
 
 // Get fetches runs until all of them are settled, over a queue of its own below
 // the output directory, and returns how each of them stands. It goes on from what
-// an earlier call left. Queue and marker are removed when nothing is open in them;
-// runs that only an earlier call asked for are fetched beside, and not waited for.
+// an earlier call left of them; other runs that an earlier call left are reported and
+// not fetched. Queue and marker are removed when nothing is open in them.
 // When ctx ends first, what is not done is kept for the next call and ctx's cause
 // is the error.
 func Get(ctx context.Context, o GetOptions) ([]run.Run, error) {
@@ -51,7 +52,7 @@ func Get(ctx context.Context, o GetOptions) ([]run.Run, error) {
 	runs, settled, err := g.run(ctx)
 	err = errors.Join(err, g.queue.Close())
 	if err == nil && settled {
-		if err = g.remove(); err != nil {
+		if err = removeGet(o.Config.Storage.Dir, g.state); err != nil {
 			err = fmt.Errorf("all is settled, but what get needed beside its files could not be removed (the next call tries again): %w", err)
 		}
 	}
@@ -61,10 +62,15 @@ func Get(ctx context.Context, o GetOptions) ([]run.Run, error) {
 // getter is one call of Get.
 type getter struct {
 	GetOptions
+	mine   map[run.ID]bool // asked for by this call; read only
+	cfg    config.Config   // as this call works with it
 	state  string
 	queue  *queue.Queue
 	engine *engine
+	status *status
 	cancel context.CancelCauseFunc
+
+	reasons reasons
 
 	mu    sync.Mutex
 	done  chan struct{}     // closed and replaced at each settled run
@@ -77,18 +83,20 @@ func openGet(o GetOptions) (*getter, error) {
 	if _, err := durable.MkdirAll(output, 0o755); err != nil {
 		return nil, fmt.Errorf("output directory %s: %w", output, err)
 	}
-	g := &getter{GetOptions: o, done: make(chan struct{}), words: map[run.ID]string{}}
+	g := &getter{GetOptions: o, mine: map[run.ID]bool{}, done: make(chan struct{}), words: map[run.ID]string{}}
 	g.key.runs = make(map[run.ID]bool, len(o.IDs))
 	for _, h := range o.IDs {
-		g.key.runs[h.ID] = false
+		g.key.runs[h.ID], g.mine[h.ID] = false, true
 	}
 	var err error
 	if g.state, g.queue, err = openGetQueue(o.Config, output); err != nil {
 		return nil, err
 	}
-	c := *o.Config
-	c.Poll.NotFoundAfter = min(c.Poll.NotFoundAfter, getNotFound)
-	if g.engine, err = newEngine(&c, o.Key, g.queue, polled{g.queue, g.stands}, observers{}, g.tell); err != nil {
+	g.status = newStatus(g.queue)
+	g.reasons = reasons{assets: map[run.Key]string{}, hosts: map[string]string{}}
+	g.cfg = *o.Config
+	g.cfg.Poll.NotFoundAfter = min(g.cfg.Poll.NotFoundAfter, getNotFound)
+	if g.engine, err = newEngine(&g.cfg, o.Key, g.queue, named{g.queue, g.mine, g.stands}, observers{}, g.tell); err != nil {
 		return nil, errors.Join(err, g.queue.Close())
 	}
 	return g, nil
@@ -98,17 +106,24 @@ func openGet(o GetOptions) (*getter, error) {
 // daemon has a marker and no queue of get's.
 func openGetQueue(c *config.Config, output string) (string, *queue.Queue, error) {
 	meta := filepath.Join(output, ".assetd")
-	state := meta
+	states := getStates(c, output)
+	state := states[0]
 	q, err := openUnlessOwned(meta, state)
 	var unfit *queue.FilesystemError
 	if errors.As(err, &unfit) { // bbolt cannot live on this kind of mount
-		state = filepath.Join(filepath.Dir(c.DataDir), "assetd-get", run.Key{ID: output}.Hash())
+		state = states[1]
 		q, err = openUnlessOwned(meta, state)
 	}
 	if errors.Is(err, queue.ErrLocked) {
 		return "", nil, fmt.Errorf("another assetd get works in %s: wait for it, or choose another --output", output)
 	}
 	return state, q, err
+}
+
+// getStates are where the queue of an output directory can be: in it, or, where bbolt
+// cannot live on its mount, next to the data directory.
+func getStates(c *config.Config, output string) []string {
+	return []string{filepath.Join(output, ".assetd"), filepath.Join(filepath.Dir(c.DataDir), "assetd-get", run.Key{ID: output}.Hash())}
 }
 
 func openUnlessOwned(meta, state string) (*queue.Queue, error) {
@@ -156,10 +171,14 @@ func (g *getter) run(ctx context.Context) (runs []run.Run, settled bool, err err
 	if _, err := g.queue.Add(ctx, g.IDs); err != nil {
 		return nil, false, err
 	}
-	if err := g.hurry(ctx); err != nil {
+	if err := g.begin(ctx); err != nil {
 		return nil, false, err
 	}
-	if err := g.tellStart(ctx); err != nil {
+	left, err := g.park(ctx)
+	if err != nil {
+		return nil, false, err
+	}
+	if err := g.tellStart(ctx, left); err != nil {
 		return nil, false, err
 	}
 	if _, err := g.engine.sweep(ctx); err != nil {
@@ -177,7 +196,7 @@ func (g *getter) run(ctx context.Context) (runs []run.Run, settled bool, err err
 	defer cancel()
 	open, openErr := g.open(late)
 	runs, listErr := g.runs(late)
-	return runs, open == 0, errors.Join(err, openErr, listErr, g.tellOthers(late, StillOpen))
+	return runs, open == 0, errors.Join(err, openErr, listErr)
 }
 
 // work runs the stages until nothing is open.
@@ -195,16 +214,6 @@ func (g *getter) work(ctx context.Context) error {
 		return err
 	}
 	return context.Cause(ctx) // nil where it has not ended
-}
-
-// hurry has the runs asked at once that an earlier call left: somebody waits.
-func (g *getter) hurry(ctx context.Context) error {
-	for _, h := range g.IDs {
-		if err := g.queue.Reschedule(ctx, h.ID, time.Now()); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // wait returns when every run that was asked for is settled, or ctx ends.
@@ -254,12 +263,12 @@ func (g *getter) runs(ctx context.Context) ([]run.Run, error) {
 	return runs, nil
 }
 
-// remove takes away what get needed beside the files it fetched. Quarantine stays:
+// removeGet removes what Get needed besides the files it fetched. Quarantine stays:
 // somebody may want to look at it.
-func (g *getter) remove() error {
-	meta := filepath.Join(g.Config.Storage.Dir, ".assetd")
-	errs := []error{queue.Erase(g.state), os.RemoveAll(filepath.Join(meta, "parts")), os.RemoveAll(filepath.Join(meta, "volume")), os.RemoveAll(filepath.Join(meta, getMark))}
-	for _, dir := range []string{g.state, meta} {
+func removeGet(output, state string) error {
+	meta := filepath.Join(output, ".assetd")
+	errs := []error{queue.Erase(state), os.RemoveAll(filepath.Join(meta, "parts")), os.RemoveAll(filepath.Join(meta, "volume")), os.RemoveAll(filepath.Join(meta, getMark))}
+	for _, dir := range []string{state, meta} {
 		if left, err := os.ReadDir(dir); err == nil && len(left) == 0 {
 			errs = append(errs, os.Remove(dir))
 		}

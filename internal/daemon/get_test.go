@@ -2,7 +2,12 @@ package daemon
 
 import (
 	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -11,6 +16,7 @@ import (
 
 	"github.com/assetd/assetd/internal/config"
 	"github.com/assetd/assetd/internal/download"
+	"github.com/assetd/assetd/internal/queue"
 	"github.com/assetd/assetd/internal/run"
 )
 
@@ -54,10 +60,14 @@ func TestWhoWaitsIsToldEveryMinuteHowItStands(t *testing.T) {
 		t.Fatal(err)
 	}
 	synctest.Test(t, func(t *testing.T) {
-		pulses, looks := 0, 0
+		pulses, looks, waits := 0, 0, 0
 		g, err := openGet(GetOptions{
 			Config: c, Key: "key", IDs: []run.HandIn{{ID: "aaaa"}}, Log: zap.NewNop(), Tell: func(run.Event) {},
-			Progress: func([]download.Transfer) { looks++ },
+			Progress: func([]download.Transfer) { looks++ }, Waits: func(all []Wait) {
+				if waits++; len(all) != 1 || all[0].For != "the API's first answer" || all[0].Until == "" {
+					t.Errorf("waits for %+v", all)
+				}
+			},
 			Pulse: func(runs []run.Run) {
 				if pulses++; len(runs) != 1 || runs[0].ID != "aaaa" {
 					t.Errorf("told of %v", runs)
@@ -72,11 +82,85 @@ func TestWhoWaitsIsToldEveryMinuteHowItStands(t *testing.T) {
 		if _, err := g.queue.Add(t.Context(), g.IDs); err != nil {
 			t.Fatal(err)
 		}
-		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute+time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute+5*time.Second)
 		defer cancel()
 		g.watch(ctx)
-		if pulses != 3 || looks < 300 {
-			t.Errorf("%d pulses and %d looks in 3 minutes", pulses, looks)
+		if pulses != 3 || looks < 300 || waits != 19 {
+			t.Errorf("%d pulses, %d looks and %d waits in 3 minutes", pulses, looks, waits)
 		}
 	})
+}
+
+// ended is a run's terminal answer with one image.
+func ended(t *testing.T, q *queue.Queue, id run.ID) {
+	t.Helper()
+	answer := run.Answer{Status: run.Completed, Assets: []run.Listed{{Kind: run.Images, ID: "img", URL: "https://cdn.example/x.png?token=t"}}}
+	if _, err := q.Answered(t.Context(), id, run.Verdict{Answer: &answer, Terminal: true, At: time.Now()}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestCase_E4_OnlyTheRunsNamedAreWorkedOnAndOthersCanBeForgotten(t *testing.T) {
+	output := t.TempDir()
+	c, _, err := config.Load(config.Options{Set: []string{"storage.dir=" + output, "storage.min_free=0B", "data_dir=" + t.TempDir()}, UID: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	g, err := openGet(GetOptions{
+		Config: c, Key: "key", IDs: []run.HandIn{{ID: "mine"}}, Log: zap.NewNop(), Tell: func(run.Event) {},
+		Progress: func([]download.Transfer) {}, Pulse: func([]run.Run) {}, Waits: func([]Wait) {},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx := t.Context()
+	var all []run.HandIn
+	for _, id := range []run.ID{"aaaa", "bbbb", "mine", "typo", "zzzz"} {
+		all = append(all, run.HandIn{ID: id})
+	}
+	if _, err := g.queue.Add(ctx, all); err != nil {
+		t.Fatal(err)
+	}
+	for _, id := range []run.ID{"aaaa", "mine", "zzzz"} { // these are downloading, the others wait for the API
+		ended(t, g.queue, id)
+	}
+	if err := g.engine.volume.Check(); err != nil {
+		t.Fatal(err)
+	}
+	left, err := g.park(ctx)
+	if err != nil || !slices.Equal(left, []run.ID{"aaaa", "bbbb", "typo", "zzzz"}) {
+		t.Errorf("left: %v, %v", left, err)
+	}
+	if err := g.begin(ctx); err != nil {
+		t.Fatal(err)
+	}
+	due, next, err := g.queue.Due(ctx, time.Now().Add(time.Hour), 100)
+	if err != nil || len(due) != 1 || due[0].ID != "mine" || !next.IsZero() {
+		t.Errorf("due: %v, the next at %v, %v", due, next, err)
+	}
+	seen := named{g.queue, g.mine, func(run.Run) {}}
+	page, _, err := seen.Waiting(ctx, "", 100)
+	if err != nil || len(page) != 1 || page[0].Key.Run != "mine" {
+		t.Errorf("assets that wait: %v, %v", page, err)
+	}
+	g.engine.close()
+	if err := g.queue.Close(); err != nil {
+		t.Fatal(err)
+	}
+
+	if _, err := ForgetLeft(ctx, c, []run.ID{"typo", "nope"}); err == nil || !strings.Contains(err.Error(), "run nope is not among what earlier calls left in "+output+" (aaaa bbbb mine typo zzzz)") {
+		t.Errorf("one that is not there: %v", err)
+	}
+	if left, err := ForgetLeft(ctx, c, []run.ID{"typo", "aaaa"}); err != nil || !slices.Equal(left, []run.ID{"bbbb", "mine", "zzzz"}) {
+		t.Errorf("left: %v, %v", left, err)
+	}
+	if left, err := ForgetLeft(ctx, c, []run.ID{"mine", "bbbb", "zzzz"}); err != nil || len(left) > 0 {
+		t.Errorf("left: %v, %v", left, err)
+	}
+	if _, err := os.Stat(filepath.Join(output, ".assetd")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("what get needed is still there: %v", err)
+	}
+	if _, err := ForgetLeft(ctx, c, []run.ID{"mine"}); err == nil || !strings.Contains(err.Error(), "nothing is left of an earlier call in "+output) {
+		t.Errorf("nothing there: %v", err)
+	}
 }

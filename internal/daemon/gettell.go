@@ -4,39 +4,17 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
-	"strings"
-	"time"
 
-	"github.com/assetd/assetd/internal/queue"
 	"github.com/assetd/assetd/internal/run"
 	"github.com/assetd/assetd/internal/signedurl"
 )
 
-// Events that only Get tells. RunStands has the API's word in Note, and comes when
-// that changes; AlsoOpen and StillOpen have the runs' IDs there, the first ten.
+// Events that only Get emits. RunStands has the API's word in Note, and comes when that
+// changes; LeftOver has the runs' IDs there, the first ten.
 const (
 	RunStands run.EventKind = "run stands"
-	AlsoOpen  run.EventKind = "also going on with what an earlier call left"
-	StillOpen run.EventKind = "still open from an earlier call"
+	LeftOver  run.EventKind = "left by an earlier call, not fetched now"
 )
-
-// polled is the queue as Get's poller sees it. A 404 counts from the first call
-// on, as somebody waits for the answer; and where a run stands is told.
-type polled struct {
-	*queue.Queue
-	stands func(run.Run)
-}
-
-func (polled) Proven(string) (bool, error) { return true, nil }
-
-func (p polled) Answered(ctx context.Context, id run.ID, v run.Verdict) (run.Change, error) {
-	change, err := p.Queue.Answered(ctx, id, v)
-	if err == nil && v.Answer != nil {
-		p.stands(change.Run)
-	}
-	return change, err
-}
 
 // stands tells the API's word about a run that has not ended, where it is another
 // than before, and the state of one that is settled.
@@ -64,12 +42,16 @@ func (g *getter) tell(e run.Event) {
 	case missing, e.Kind == run.RunGivenUp:
 		e.Hint = fmt.Sprintf("is the ID right, may this key see the run, and do api.base_url (%s) and api.runs_path (%s) fit? Flows have /v1/ai/flows/runs",
 			signedurl.Redact(g.Config.API.BaseURL), g.Config.API.RunsPath)
+	case e.Kind == run.AssetGone:
+		e.Hint = "the run's manifest names it, and the next call tries it again"
 	case e.Kind == run.RunSettled:
 		g.mu.Lock()
 		close(g.done)
 		g.done = make(chan struct{})
 		g.mu.Unlock()
 	}
+	g.status.note(e)
+	g.reasons.note(e)
 	g.mu.Lock()
 	refused := g.key.note(e)
 	g.mu.Unlock()
@@ -117,8 +99,8 @@ func (k *keyCheck) note(e run.Event) bool {
 	return false
 }
 
-// tellStart tells what an earlier call has left.
-func (g *getter) tellStart(ctx context.Context) error {
+// tellStart reports how the runs asked for are, and which an earlier call left.
+func (g *getter) tellStart(ctx context.Context, left []run.ID) error {
 	runs, err := g.runs(ctx)
 	if err != nil {
 		return err
@@ -126,40 +108,9 @@ func (g *getter) tellStart(ctx context.Context) error {
 	for _, r := range runs {
 		g.stands(r)
 	}
-	return g.tellOthers(ctx, AlsoOpen)
-}
-
-// tellOthers names the open runs that this call did not ask for, if there are any:
-// they are fetched beside, and not waited for.
-func (g *getter) tellOthers(ctx context.Context, kind run.EventKind) error {
-	var others []string
-	for _, state := range []run.State{run.Waiting, run.Downloading} {
-		for after := run.ID(""); ; {
-			runs, err := g.queue.List(ctx, state, after, sweepPage)
-			if err != nil {
-				return err
-			}
-			if len(runs) == 0 {
-				break
-			}
-			for _, r := range runs {
-				after = r.ID
-				if _, mine := g.key.runs[r.ID]; !mine {
-					others = append(others, string(r.ID))
-				}
-			}
-		}
+	if len(left) > 0 {
+		g.Tell(run.Event{Kind: LeftOver, Count: len(left), Note: firstIDs(left)})
 	}
-	if len(others) == 0 {
-		return nil
-	}
-	slices.Sort(others)
-	const named = 10
-	note := strings.Join(others[:min(len(others), named)], " ")
-	if more := len(others) - named; more > 0 {
-		note += fmt.Sprintf(" and %d more", more)
-	}
-	g.Tell(run.Event{Kind: kind, Count: len(others), Note: note})
 	return nil
 }
 
@@ -168,29 +119,5 @@ func (g *getter) tellOthers(ctx context.Context, kind run.EventKind) error {
 func (g *getter) pulse(ctx context.Context) {
 	if runs, err := g.runs(ctx); err == nil {
 		g.Pulse(runs)
-	}
-}
-
-// How often transfers are reported, and how the runs stand.
-const (
-	progressEvery = 500 * time.Millisecond
-	pulseEvery    = time.Minute
-)
-
-// watch reports while work goes on.
-func (g *getter) watch(ctx context.Context) {
-	progress, pulse := time.NewTicker(progressEvery), time.NewTicker(pulseEvery)
-	defer progress.Stop()
-	defer pulse.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			g.Progress(nil)
-			return
-		case <-progress.C:
-			g.Progress(g.engine.pool.InFlight())
-		case <-pulse.C:
-			g.pulse(ctx)
-		}
 	}
 }

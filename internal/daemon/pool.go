@@ -12,9 +12,9 @@ import (
 )
 
 // newPool joins the pool with the stages around it.
-func (e *engine) newPool(c *config.Config, tell run.Tell) *download.Pool {
+func (e *engine) newPool(c *config.Config, q download.Queue, tell run.Tell) *download.Pool {
 	return download.New(poolConfig(c), download.Deps{
-		Queue: e.queue, Volume: shelves{e.volume}, Fetcher: e.fetcher, Clock: e.clock, Service: e.service,
+		Queue: q, Volume: shelves{e.volume}, Fetcher: e.fetcher, Clock: e.clock, Service: e.service,
 		Prepare: e.settler.Prepare, Renew: e.poller.Renew,
 		Ready: func([]run.ID) { e.settler.Wake() }, Tell: tell, Broken: e.broken,
 	})

@@ -1,6 +1,7 @@
 package manifest
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -425,6 +426,6 @@ func (s *Settler) tell(d draft) {
 	r := d.run
 	s.Tell(run.Event{
 		Kind: run.RunSettled, Run: r.ID, State: d.manifest.Outcome.State(), File: r.Dir,
-		Count: r.Stored, Lost: r.Lost, Bytes: r.Bytes, Took: s.Now().Sub(r.HandedIn), Note: r.GaveUp,
+		Count: r.Stored, Lost: r.Lost, Bytes: r.Bytes, Took: s.Now().Sub(r.HandedIn), Note: cmp.Or(r.GaveUp, r.ErrorMessage),
 	})
 }
