@@ -5,60 +5,119 @@ import (
 	"bytes"
 	"encoding/binary"
 	"io"
-	"math/bits"
 )
 
-// ContainerWhole reports whether a file of that size is whole by its own account:
-// a PNG that has its IEND, a JPEG its EOI, a GIF its trailer, an MP4 or MOV whose
-// boxes add up, a RIFF file (WAV, WebP, AVI) of the length it names, an Ogg stream
-// whose last page says so, a WebM or Matroska of the length it names. False also
-// means that the format cannot tell.
+// ending says whether a file has its end, by its own account.
+type ending int
+
+const (
+	endUntold ending = iota // the format cannot tell, or what tells it is not filled in
+	endWhole
+	endCut
+)
+
+// ContainerWhole reports whether a file of that size is whole by its own account: a PNG
+// that has its IEND, a JPEG its EOI, a GIF its trailer, an MP4 or MOV whose boxes add up,
+// a RIFF file (WAV, WebP, AVI) of the length it names, an Ogg stream whose last page says
+// so, and their like. False also means that the format cannot tell.
 //
-// It is for a body whose end nothing else proves (design, 4.4). Bytes that follow
-// a whole PNG are allowed. It never panics, and reads no more than it must.
-func ContainerWhole(r io.ReaderAt, size int64) bool {
-	var head [12]byte
-	if n, _ := r.ReadAt(head[:], 0); n < len(head) || size < int64(len(head)) {
-		return false
+// It is for a body whose end nothing else proves (design, 4.4). Bytes that follow the end
+// are allowed. It never panics, and reads no more than it must.
+func ContainerWhole(r io.ReaderAt, size int64) bool { return ends(r, size) == endWhole }
+
+// ContainerCut reports whether a file of that size is cut off by its own account: what it
+// names is not all there. False also means that the format cannot tell, as where a file
+// was written to a stream and its length was not known.
+func ContainerCut(r io.ReaderAt, size int64) bool { return ends(r, size) == endCut }
+
+func ends(r io.ReaderAt, size int64) (e ending) {
+	defer func() {
+		if recover() != nil { // hostile bytes
+			e = endUntold
+		}
+	}()
+	var space [headSize]byte
+	n, _ := r.ReadAt(space[:], 0)
+	head := space[:min(int64(n), size)]
+	if _, at, tagged := afterID3(head, r, size); tagged {
+		if at >= size {
+			return endCut // nothing but the tag, or not all of it
+		}
+		r, size = io.NewSectionReader(r, at, size-at), size-at
+		n, _ = r.ReadAt(space[:], 0)
+		head = space[:n]
 	}
-	switch {
-	case bytes.HasPrefix(head[:], []byte("\x89PNG\r\n\x1a\n")):
-		return wholePNG(r, size)
-	case bytes.HasPrefix(head[:], []byte{0xff, 0xd8, 0xff}):
-		return endsWith(r, size, []byte{0xff, 0xd9})
-	case bytes.HasPrefix(head[:], []byte("GIF8")):
-		return wholeGIF(bufio.NewReader(io.NewSectionReader(r, 0, size)))
-	case bytes.HasPrefix(head[:], []byte("RIFF")):
-		return wholeRIFF(r, size)
-	case bytes.HasPrefix(head[:], []byte("OggS")):
-		return wholeOgg(r, size)
-	case bytes.HasPrefix(head[:], []byte{0x1a, 0x45, 0xdf, 0xa3}):
-		return wholeMatroska(r, size)
-	case string(head[4:8]) == "ftyp", string(head[4:8]) == "moov", string(head[4:8]) == "mdat", string(head[4:8]) == "wide", string(head[4:8]) == "free":
-		return wholeMP4(r, size)
+	if len(head) < 12 {
+		return endUntold
 	}
-	return false
+	for _, f := range containers {
+		if f.is(head) {
+			return f.ends(r, size)
+		}
+	}
+	return endUntold
+}
+
+// containers are the formats that tell their end, in the order in which they are told
+// apart: the longest signatures first.
+var containers = []struct {
+	is   func(head []byte) bool
+	ends func(r io.ReaderAt, size int64) ending
+}{
+	{begins("\x89PNG\r\n\x1a\n"), endsPNG},
+	{begins("\xff\xd8\xff"), endsJPEG},
+	{begins("GIF8"), endsGIF},
+	{begins("RIFF"), endsRIFF},
+	{func(h []byte) bool { return len(h) >= 32 && (begins("RF64")(h) || begins("BW64")(h)) }, endsRF64},
+	{begins("OggS"), endsOgg},
+	{begins("\x1a\x45\xdf\xa3"), endsMatroska},
+	{begins("fLaC"), endsFLAC},
+	{begins("FORM"), endsForm},
+	{begins("MThd\x00\x00\x00\x06"), endsMIDI},
+	{begins(".snd"), endsAU},
+	{begins("glTF"), endsGLB},
+	{func(h []byte) bool { return begins("\x00\x00\x00\x0cjP  ")(h) || begins("\x00\x00\x00\x0cJXL ")(h) }, endsJP2},
+	{func(h []byte) bool { return isoStart[string(h[4:8])] }, endsISO},
+	{func(h []byte) bool { return begins("II*\x00")(h) || begins("MM\x00*")(h) }, endsTIFF},
+	{func(h []byte) bool { return begins("BM")(h) && identify(h, nil, 0).mime == "image/bmp" }, endsBMP},
+	{iconStart, endsIcon},
+	{adts, func(r io.ReaderAt, size int64) ending { return endsFrames(r, size, adtsFrame) }},
+	{func(h []byte) bool { _, ok := mpegFrame(h); return ok && confirm("audio/mpeg", h) }, endsMP3},
+	{isSVG, endsSVG},
+}
+
+func begins(magic string) func(head []byte) bool {
+	return func(head []byte) bool { return bytes.HasPrefix(head, []byte(magic)) }
 }
 
 // maxPieces bounds how many chunks, pages or blocks of a file are walked.
 const maxPieces = 1 << 20
 
-func wholePNG(r io.ReaderAt, size int64) bool {
+// endsPNG walks the chunks to IEND.
+func endsPNG(r io.ReaderAt, size int64) ending {
+	if endsWith(r, size, []byte("IEND\xae\x42\x60\x82")) {
+		return endWhole
+	}
 	var h [8]byte
 	at := int64(8)
 	for range maxPieces {
-		if _, err := r.ReadAt(h[:], at); err != nil {
-			return false
+		if n, _ := r.ReadAt(h[:], at); n < len(h) || at+8 > size {
+			return endCut
+		}
+		for _, letter := range h[4:] {
+			if letter|0x20 < 'a' || letter|0x20 > 'z' {
+				return endUntold // no chunk: the file is damaged in another way
+			}
 		}
 		at += 12 + int64(binary.BigEndian.Uint32(h[:4]))
 		if at > size {
-			return false
+			return endCut
 		}
 		if string(h[4:]) == "IEND" {
-			return true
+			return endWhole
 		}
 	}
-	return false
+	return endUntold
 }
 
 // endsWith allows for the zeros that some writers pad with.
@@ -70,40 +129,92 @@ func endsWith(r io.ReaderAt, size int64, end []byte) bool {
 	return bytes.HasSuffix(bytes.TrimRight(tail, "\x00"), end)
 }
 
-// wholeGIF walks the blocks to the trailer (GIF89a, appendix A).
-func wholeGIF(r *bufio.Reader) bool {
+// endsJPEG walks the segments and scans to EOI (ITU T.81, annex B), after which much is
+// appended to pictures: other pictures, films, notes of cameras.
+func endsJPEG(file io.ReaderAt, size int64) ending {
+	if endsWith(file, size, []byte{0xff, 0xd9}) {
+		return endWhole
+	}
+	r := bufio.NewReaderSize(io.NewSectionReader(file, 2, size-2), 64<<10)
+	for {
+		marker, err := nextMarker(r)
+		switch {
+		case err != nil:
+			return endCut
+		case marker == 0xd9:
+			return endWhole
+		case marker == 0x01, marker >= 0xd0 && marker <= 0xd8:
+			continue
+		}
+		var length [2]byte
+		if _, err := io.ReadFull(r, length[:]); err != nil {
+			return endCut
+		}
+		n := int(binary.BigEndian.Uint16(length[:])) - 2
+		if n < 0 {
+			return endUntold
+		}
+		if _, err := r.Discard(n); err != nil {
+			return endCut
+		}
+	}
+}
+
+// nextMarker skips the bytes of a scan, in which 0xff is followed by 0 or a restart.
+func nextMarker(r *bufio.Reader) (byte, error) {
+	for {
+		if _, err := r.ReadSlice(0xff); err == bufio.ErrBufferFull {
+			continue
+		} else if err != nil {
+			return 0, err
+		}
+		b, err := r.ReadByte()
+		for err == nil && b == 0xff {
+			b, err = r.ReadByte()
+		}
+		if err != nil || b != 0 && (b < 0xd0 || b > 0xd7) {
+			return b, err
+		}
+	}
+}
+
+// endsGIF walks the blocks to the trailer (GIF89a, appendix A).
+func endsGIF(file io.ReaderAt, size int64) ending {
+	r := bufio.NewReader(io.NewSectionReader(file, 0, size))
 	var screen [13]byte
 	if _, err := io.ReadFull(r, screen[:]); err != nil || !skipColours(r, screen[10]) {
-		return false
+		return endCut
 	}
 	for range maxPieces {
 		kind, err := r.ReadByte()
 		if err != nil {
-			return false
+			return endCut
 		}
 		switch kind {
+		case 0: // left over by writers that count wrongly, and passed over by all readers
+			continue
 		case 0x3b:
-			return true
+			return endWhole
 		case 0x21: // extension: a label
 			if _, err := r.Discard(1); err != nil {
-				return false
+				return endCut
 			}
 		case 0x2c: // image: a descriptor, its colours, a code size
 			var descriptor [9]byte
 			if _, err := io.ReadFull(r, descriptor[:]); err != nil || !skipColours(r, descriptor[8]) {
-				return false
+				return endCut
 			}
 			if _, err := r.Discard(1); err != nil {
-				return false
+				return endCut
 			}
 		default:
-			return false
+			return endUntold
 		}
 		if !skipBlocks(r) {
-			return false
+			return endCut
 		}
 	}
-	return false
+	return endUntold
 }
 
 func skipColours(r *bufio.Reader, flags byte) bool {
@@ -127,107 +238,4 @@ func skipBlocks(r *bufio.Reader) bool {
 			return false
 		}
 	}
-}
-
-// wholeRIFF adds up the RIFF chunks: an AVI beyond 1 GiB has several.
-func wholeRIFF(r io.ReaderAt, size int64) bool {
-	var h [8]byte
-	var at int64
-	for range maxPieces {
-		if _, err := r.ReadAt(h[:], at); err != nil || string(h[:4]) != "RIFF" {
-			return false
-		}
-		length := int64(binary.LittleEndian.Uint32(h[4:]))
-		if length == 0 || length == 1<<32-1 {
-			return false // written to a stream: its length was not known
-		}
-		at += 8 + length
-		if at == size || at+1 == size && length%2 == 1 {
-			return true
-		}
-		at += length % 2
-	}
-	return false
-}
-
-// wholeOgg walks the pages (RFC 3533, section 6) to one that ends its stream and
-// the file.
-func wholeOgg(r io.ReaderAt, size int64) bool {
-	var h [27 + 255]byte
-	var at int64
-	for range maxPieces {
-		if n, _ := r.ReadAt(h[:], at); n < 27 || string(h[:4]) != "OggS" || n < 27+int(h[26]) {
-			return false
-		}
-		segments := h[27 : 27+int(h[26])]
-		at += 27 + int64(len(segments))
-		for _, s := range segments {
-			at += int64(s)
-		}
-		if at >= size {
-			return at == size && h[5]&4 != 0
-		}
-	}
-	return false
-}
-
-// wholeMatroska takes the EBML header and the segment behind it (RFC 8794).
-func wholeMatroska(r io.ReaderAt, size int64) bool {
-	header, ok := element(r, 0)
-	if !ok || header.end > size {
-		return false
-	}
-	segment, ok := element(r, header.end)
-	return ok && segment.id == 0x18538067 && segment.end == size
-}
-
-type ebml struct {
-	id  uint64
-	end int64
-}
-
-// element reads an EBML element's ID and size; false also where the size is not
-// told.
-func element(r io.ReaderAt, at int64) (ebml, bool) {
-	var h [12]byte
-	n, _ := r.ReadAt(h[:], at)
-	id, idLen := vint(h[:n], false)
-	if idLen == 0 || idLen > 4 {
-		return ebml{}, false
-	}
-	length, lengthLen := vint(h[idLen:n], true)
-	if lengthLen == 0 || length >= 1<<62 || length == 1<<(7*lengthLen)-1 {
-		return ebml{}, false
-	}
-	return ebml{id, at + int64(idLen+lengthLen) + int64(length)}, true
-}
-
-// vint reads a variable-size integer, without its length marker where it is a size.
-func vint(p []byte, unmark bool) (value uint64, length int) {
-	if len(p) == 0 || p[0] == 0 {
-		return 0, 0
-	}
-	length = bits.LeadingZeros8(p[0]) + 1
-	if len(p) < length {
-		return 0, 0
-	}
-	for _, b := range p[:length] {
-		value = value<<8 | uint64(b)
-	}
-	if unmark {
-		value &^= 1 << (7 * length)
-	}
-	return value, length
-}
-
-// wholeMP4 adds up the boxes, and wants those without which nothing plays.
-func wholeMP4(r io.ReaderAt, size int64) bool {
-	var moov, data bool
-	left := maxPieces
-	sums := boxes(r, 0, size, &left, func(b box) bool {
-		moov = moov || b.kind == "moov" || b.kind == "meta" // meta: HEIC and AVIF
-		data = data || b.kind == "mdat" || b.kind == "idat"
-		return true
-	})
-	return sums && moov && data
 }

@@ -1,0 +1,165 @@
+package transfer
+
+import (
+	"bytes"
+	"encoding/binary"
+	"io"
+	"regexp"
+)
+
+// endsBMP adds up header and rows of pixels that are not compressed.
+func endsBMP(r io.ReaderAt, size int64) ending {
+	var h [34]byte
+	if n, _ := r.ReadAt(h[:], 0); n < len(h) {
+		return endCut
+	}
+	if binary.LittleEndian.Uint32(h[14:]) < 40 {
+		return endUntold
+	}
+	width, height := int64(int32(binary.LittleEndian.Uint32(h[18:]))), int64(int32(binary.LittleEndian.Uint32(h[22:])))
+	depth, packing := int64(binary.LittleEndian.Uint16(h[28:])), binary.LittleEndian.Uint32(h[30:])
+	if packing != 0 && packing != 3 && packing != 6 || width <= 0 {
+		return endUntold
+	}
+	row := (width*depth + 31) / 32 * 4
+	if int64(binary.LittleEndian.Uint32(h[10:]))+row*max(height, -height) > size {
+		return endCut
+	}
+	return endWhole
+}
+
+// endsIcon looks for the end of each picture of an icon.
+func endsIcon(r io.ReaderAt, size int64) ending {
+	var h [16]byte
+	_, _ = r.ReadAt(h[:6], 0)
+	for i := range int64(binary.LittleEndian.Uint16(h[4:6])) {
+		if n, _ := r.ReadAt(h[:], 6+16*i); n < len(h) {
+			return endCut
+		}
+		if int64(binary.LittleEndian.Uint32(h[8:]))+int64(binary.LittleEndian.Uint32(h[12:])) > size {
+			return endCut
+		}
+	}
+	return endWhole
+}
+
+// maxDirectories bounds the pictures of a TIFF that are looked at.
+const maxDirectories = 1 << 10
+
+// endsTIFF looks for the end of each strip and tile of each directory (TIFF 6.0).
+func endsTIFF(r io.ReaderAt, size int64) ending {
+	t := tiffFile{r: r, size: size, order: binary.LittleEndian}
+	var h [8]byte
+	_, _ = r.ReadAt(h[:], 0)
+	if h[0] == 'M' {
+		t.order = binary.BigEndian
+	}
+	at := int64(t.order.Uint32(h[4:]))
+	for range maxDirectories {
+		if at == 0 {
+			return endWhole
+		}
+		var e ending
+		if at, e = t.directory(at); e != endWhole {
+			return e
+		}
+	}
+	return endUntold
+}
+
+type tiffFile struct {
+	r     io.ReaderAt
+	size  int64
+	order binary.ByteOrder
+}
+
+// directory looks at one directory and says where the next is.
+func (t tiffFile) directory(at int64) (next int64, e ending) {
+	var h [2]byte
+	if n, _ := t.r.ReadAt(h[:], at); n < len(h) || at+2 > t.size {
+		return 0, endCut
+	}
+	entries := make([]byte, 12*int(t.order.Uint16(h[:]))+4)
+	if n, _ := t.r.ReadAt(entries, at+2); n < len(entries)-4 {
+		return 0, endCut
+	}
+	var offsets, counts []int64
+	for entry := entries; len(entry) >= 12; entry = entry[12:] {
+		var ok bool
+		switch t.order.Uint16(entry) {
+		case 273, 324: // StripOffsets, TileOffsets
+			offsets, ok = t.numbers(entry)
+		case 279, 325: // StripByteCounts, TileByteCounts
+			counts, ok = t.numbers(entry)
+		default:
+			continue
+		}
+		if !ok {
+			return 0, endCut
+		}
+	}
+	for i := range min(len(offsets), len(counts)) {
+		if offsets[i]+counts[i] > t.size {
+			return 0, endCut
+		}
+	}
+	return int64(t.order.Uint32(entries[len(entries)-4:])), endWhole
+}
+
+// numbers are the values of an entry.
+func (t tiffFile) numbers(entry []byte) ([]int64, bool) {
+	kind, n := t.order.Uint16(entry[2:]), int(t.order.Uint32(entry[4:]))
+	width := map[uint16]int{3: 2, 4: 4}[kind]
+	if width == 0 || n > 1<<20 {
+		return nil, true // nothing to go by
+	}
+	values := entry[8:12]
+	if n*width > 4 {
+		values = make([]byte, n*width)
+		if got, _ := t.r.ReadAt(values, int64(t.order.Uint32(entry[8:]))); got < len(values) {
+			return nil, false
+		}
+	}
+	all := make([]int64, n)
+	for i := range all {
+		if width == 2 {
+			all[i] = int64(t.order.Uint16(values[2*i:]))
+		} else {
+			all[i] = int64(t.order.Uint32(values[4*i:]))
+		}
+	}
+	return all, true
+}
+
+var (
+	svgEnd   = regexp.MustCompile(`</([\w.-]+:)?svg\s*>`)
+	svgEmpty = regexp.MustCompile(`<([\w.-]+:)?svg(\s[^<]*)?/>`)
+)
+
+// isSVG reports whether the root of the document is svg.
+func isSVG(head []byte) bool {
+	if wide := wideText(head); wide != nil {
+		head = wide.decode(head)
+	} else if !printable(head) {
+		return false
+	}
+	svg, _ := rootIsSVG(head)
+	return svg
+}
+
+// endsSVG looks for the end of the root near that of the file, or for a root that is empty.
+func endsSVG(r io.ReaderAt, size int64) ending {
+	var head [headSize]byte
+	n, _ := r.ReadAt(head[:], 0)
+	wide := wideText(head[:n])
+	from := max(size-rootBytes, 0) &^ 3 // no character is split
+	tail := make([]byte, size-from)
+	n, _ = r.ReadAt(tail, from)
+	if tail = tail[:n]; wide != nil {
+		tail = wide.decode(tail)
+	}
+	if svgEnd.Match(tail) || from == 0 && svgEmpty.Match(bytes.TrimSpace(tail)) {
+		return endWhole
+	}
+	return endCut
+}
