@@ -79,7 +79,7 @@ func (w *attempt) run(ctx context.Context) {
 	if !w.open(ctx) {
 		return
 	}
-	req := transfer.Request{Key: w.key, URL: url, Width: w.asset.Width, Height: w.asset.Height, Valve: &w.own.valve, Before: w.asset.Evidence.UnprovenSum, Plain: w.plain(), Turn: w.turn}
+	req := transfer.Request{Key: w.key, URL: url, Width: w.asset.Width, Height: w.asset.Height, Valve: &w.own.valve, Before: w.asset.Evidence.UnprovenSum, Cut: w.cut(), Plain: w.plain(), Turn: w.turn}
 	w.p.Tell(run.Event{Kind: run.AssetStarted, Asset: w.key, Host: w.flight.host})
 	res, err := w.p.Fetcher.Fetch(ctx, req, w.part, w.progress())
 	w.outlived(ctx)
@@ -88,6 +88,8 @@ func (w *attempt) run(ctx context.Context) {
 	}
 	var f *transfer.Failure
 	switch {
+	case err == nil && res.Proven && res.Cut:
+		w.truncated(res)
 	case err == nil && res.Proven:
 		w.keep(res.Whole)
 	case err == nil:

@@ -215,6 +215,8 @@ type caseNotes struct {
 	form        requestForm
 	lastTry     bool // the one before a loss by time
 	rescue      *rescue
+	cut         string // SHA-256 of what came last and looked cut off; empty: nothing did
+	looks       int    // times that something came that did
 }
 
 // New makes a pool.

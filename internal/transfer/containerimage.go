@@ -85,17 +85,15 @@ func (t tiffFile) directory(at int64) (next int64, e ending) {
 	}
 	var offsets, counts []int64
 	for entry := entries; len(entry) >= 12; entry = entry[12:] {
-		var ok bool
+		if n := t.order.Uint32(entry[4:]); int64(n)*tiffWidth[t.order.Uint16(entry[2:])] > 4 &&
+			int64(t.order.Uint32(entry[8:]))+int64(n)*tiffWidth[t.order.Uint16(entry[2:])] > t.size {
+			return 0, endCut
+		}
 		switch t.order.Uint16(entry) {
 		case 273, 324: // StripOffsets, TileOffsets
-			offsets, ok = t.numbers(entry)
+			offsets = t.numbers(entry)
 		case 279, 325: // StripByteCounts, TileByteCounts
-			counts, ok = t.numbers(entry)
-		default:
-			continue
-		}
-		if !ok {
-			return 0, endCut
+			counts = t.numbers(entry)
 		}
 	}
 	for i := range min(len(offsets), len(counts)) {
@@ -106,29 +104,30 @@ func (t tiffFile) directory(at int64) (next int64, e ending) {
 	return int64(t.order.Uint32(entries[len(entries)-4:])), endWhole
 }
 
-// numbers are the values of an entry.
-func (t tiffFile) numbers(entry []byte) ([]int64, bool) {
+// tiffWidth is how many bytes a value of each type has.
+var tiffWidth = map[uint16]int64{1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
+
+// numbers are the values of an entry whose type is SHORT or LONG.
+func (t tiffFile) numbers(entry []byte) []int64 {
 	kind, n := t.order.Uint16(entry[2:]), int(t.order.Uint32(entry[4:]))
-	width := map[uint16]int{3: 2, 4: 4}[kind]
-	if width == 0 || n > 1<<20 {
-		return nil, true // nothing to go by
+	width := int(tiffWidth[kind])
+	if kind != 3 && kind != 4 || n > 1<<20 {
+		return nil // nothing to go by
 	}
 	values := entry[8:12]
 	if n*width > 4 {
 		values = make([]byte, n*width)
 		if got, _ := t.r.ReadAt(values, int64(t.order.Uint32(entry[8:]))); got < len(values) {
-			return nil, false
+			return nil
 		}
 	}
 	all := make([]int64, n)
 	for i := range all {
-		if width == 2 {
-			all[i] = int64(t.order.Uint16(values[2*i:]))
-		} else {
-			all[i] = int64(t.order.Uint32(values[4*i:]))
+		if all[i] = int64(t.order.Uint16(values[width*i:])); width == 4 {
+			all[i] = int64(t.order.Uint32(values[width*i:]))
 		}
 	}
-	return all, true
+	return all
 }
 
 var (

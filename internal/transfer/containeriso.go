@@ -103,6 +103,11 @@ func hasBox(r io.ReaderAt, start, end int64, kind string) (found bool) {
 	return found
 }
 
+// jp2Boxes are the boxes that come with and after the first codestream of JPEG 2000 and JPEG XL.
+var jp2Boxes = map[string]bool{
+	"jp2c": true, "jxlc": true, "jxlp": true, "jxli": true, "jbrd": true, "brob": true, "Exif": true, "xml ": true, "uuid": true, "uinf": true, "jumb": true, "free": true,
+}
+
 // endsJP2 adds up the boxes of JPEG 2000 and JPEG XL (ISO/IEC 15444-1, annex I). The last
 // may go to the end of the file, where a codestream of JPEG 2000 has its mark.
 func endsJP2(r io.ReaderAt, size int64) ending {
@@ -110,14 +115,15 @@ func endsJP2(r io.ReaderAt, size int64) ending {
 	stream := false
 	for at := int64(0); at < size; {
 		n, _ := r.ReadAt(h[:], at)
-		if n < 8 {
-			return endCut
-		}
 		kind, length := string(h[4:8]), int64(binary.BigEndian.Uint32(h[:4]))
 		if length == 1 && n == 16 {
 			length = int64(binary.BigEndian.Uint64(h[8:]))
 		}
 		switch {
+		case stream && (n < 8 || !jp2Boxes[kind]):
+			return endWhole // and something behind it
+		case n < 8:
+			return endCut
 		case length == 0 && kind == "jp2c" && endsWith(r, size, []byte{0xff, 0xd9}):
 			return endWhole
 		case length < 8:

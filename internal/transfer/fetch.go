@@ -40,6 +40,7 @@ type fetch struct {
 	disputed error // the digest that the body contradicts, as the one before it did
 	media    media
 	judged   bool        // media is known, from the head
+	cut      bool        // the file has not all that it says it has
 	unpack   bool        // what comes is compressed, whatever its header says
 	layers   []string    // encodings that were decoded, outermost first
 	unfound  []string    // encodings that the header names and the bytes do not have
@@ -56,6 +57,9 @@ type fetch struct {
 // after that to nothing further, so that this ends.
 func (f *fetch) run(ctx context.Context) error {
 	q, err := f.start()
+	if err == nil && q == nil && f.req.Cut != "" {
+		q, err = f.lookAgain(ctx)
+	}
 	if err == nil {
 		err = f.fill(ctx, q)
 	}
@@ -251,6 +255,7 @@ func (f *fetch) finish(ctx context.Context) error {
 	if f.media.refused != "" {
 		return f.notMedia()
 	}
+	f.cut = ContainerCut(f.part, f.have)
 	f.describe()
 	return nil
 }
@@ -280,7 +285,7 @@ func (f *fetch) contradicted(ctx context.Context, err error) error {
 }
 
 func (f *fetch) result() Result {
-	return Result{Whole: f.whole, Kind: f.media.kind, Proven: f.proven, Received: f.received, Host: f.host}
+	return Result{Whole: f.whole, Kind: f.media.kind, Proven: f.proven, Cut: f.cut, Received: f.received, Host: f.host}
 }
 
 // describe makes the record of the whole part.
@@ -290,8 +295,12 @@ func (f *fetch) describe() {
 	if f.disputed != nil {
 		warnings = append(warnings, "fetched twice with the same bytes, which are not what the server announced: "+f.disputed.Error())
 	}
+	sha256 := f.sums.sha256()
+	if f.cut && f.req.Cut == sha256 {
+		f.cut, warnings = false, append(warnings, WarningTruncated)
+	}
 	f.whole = run.Whole{
-		Key: f.req.Key, Size: f.have, SHA256: f.sums.sha256(),
+		Key: f.req.Key, Size: f.have, SHA256: sha256,
 		Ext:         f.media.extension(contentType, f.req.URL),
 		ContentType: f.media.mime,
 		Warnings:    warnings,

@@ -236,9 +236,9 @@ func tiffStart(head []byte) bool {
 	return entries > 0 && entries < 4096 && kind > 0 && kind <= 18
 }
 
-// iconStart reports whether the entries of an icon's directory point behind it.
+// iconStart reports whether the entries of an icon's or a cursor's directory point behind it.
 func iconStart(head []byte) bool {
-	if len(head) < 22 {
+	if len(head) < 22 || head[0] != 0 || head[1] != 0 || head[2] != 1 && head[2] != 2 || head[3] != 0 {
 		return false
 	}
 	n := int64(binary.LittleEndian.Uint16(head[4:]))

@@ -91,6 +91,7 @@ type Request struct {
 	Height *int
 	Valve  *Valve // holds the transfer open at a trickle; nil: it is never held
 	Before string // SHA-256 in hex of a body that was whole but for a proof, or that its digest contradicted; empty: there was none
+	Cut    string // SHA-256 in hex of what came last and looked cut off (Result.Cut); empty: nothing did
 	Plain  bool   // ask without Range, and so for the whole object from its first byte on
 
 	// Turn waits until the URL's host may be asked once more for this asset; its error
@@ -108,6 +109,7 @@ type Result struct {
 	run.Whole          // ready to be kept; At is the local clock
 	Kind      run.Kind // what the bytes are; empty: none of the kinds
 	Proven    bool     // false: the body's end was the connection's end, so it may have been cut
+	Cut       bool     // by its own account the file has more bytes than came: it may still be being written, and is worth another look
 	Received  int64    // bytes that came over the network
 	Host      string   // who sent them, as in Failure; empty: the part was whole already
 }
