@@ -30,7 +30,7 @@ func Parse(body []byte) (run.Answer, error) {
 	if err != nil {
 		return run.Answer{}, err
 	}
-	p := &parser{envelope: envelope, named: map[assetName]int{}, files: map[assetFile]int{}}
+	p := &parser{envelope: envelope, taken: map[string]bool{"": true}, named: map[assetName]int{}, files: map[assetFile]int{}}
 	if err := p.run(doc); err != nil {
 		return run.Answer{}, err
 	}
@@ -43,7 +43,7 @@ func open(body []byte) (doc, envelope *object, err error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	data := doc.get("data")
+	data := unwrapped(doc.get("data"))
 	if !isObject(data) {
 		return doc, &object{}, nil
 	}
@@ -68,6 +68,7 @@ type parser struct {
 	envelope *object
 	answer   run.Answer
 	extras   int
+	taken    map[string]bool   // the URLs of assets
 	named    map[assetName]int // how many assets have the id
 	files    map[assetFile]int // where in answer.Assets the asset stands
 }
@@ -97,19 +98,35 @@ func (p *parser) run(doc *object) error {
 		return errors.New("its status is empty")
 	}
 	unknown := map[string]json.RawMessage{}
-	switch result := doc.get("result"); {
-	case isObject(result):
+	var result *object
+	switch raw := unwrapped(doc.get("result")); {
+	case isObject(raw):
 		doc.drop("result")
-		if err := p.result(result, unknown); err != nil {
+		var err error
+		if result, err = newObject(raw); err != nil {
 			return err
 		}
-	case result == nil:
+		if err := p.result(result); err != nil {
+			return err
+		}
+	case raw == nil:
 		doc.drop("result")
 	}
-	p.lists(doc)
+	if err := p.around(doc); err != nil {
+		return err
+	}
+	// What is no asset is known only after all that are.
+	if result != nil {
+		p.ignore(result)
+		if err := p.keepResult(unknown, result); err != nil {
+			return err
+		}
+	}
+	p.ignore(doc)
 	if err := p.keep(unknown, doc, ""); err != nil {
 		return err
 	}
+	p.ignore(p.envelope)
 	if err := p.keep(unknown, p.envelope, "envelope."); err != nil {
 		return err
 	}
@@ -135,15 +152,11 @@ func (p *parser) keep(unknown map[string]json.RawMessage, o *object, prefix stri
 	return nil
 }
 
-// result reads the lists of assets.
-func (p *parser) result(doc []byte, unknown map[string]json.RawMessage) error {
-	result, err := newObject(doc)
-	if err != nil {
-		return err
-	}
-	rest := map[string]json.RawMessage{}
+// result reads the documented lists of assets, and what else in the result is output
+// by its name. What in a list is no asset stays in the result.
+func (p *parser) result(result *object) error {
 	for _, kind := range run.Kinds() {
-		list := result.get(string(kind))
+		list := unwrapped(result.get(string(kind)))
 		if isObject(list) && hasURL(list) { // one asset without a list around it
 			list = append(append([]byte{'['}, list...), ']')
 		}
@@ -159,15 +172,17 @@ func (p *parser) result(doc []byte, unknown map[string]json.RawMessage) error {
 			return err
 		}
 		if odd != nil {
-			rest[string(kind)] = odd
+			result.fields = append(result.fields, member{string(kind), odd})
 		}
 	}
-	p.lists(result)
-	if err := p.keep(rest, result, ""); err != nil {
+	return p.search(result, true)
+}
+
+// keepResult keeps what is left of the result as one unknown field of that name.
+func (p *parser) keepResult(unknown map[string]json.RawMessage, result *object) error {
+	rest := map[string]json.RawMessage{}
+	if err := p.keep(rest, result, ""); err != nil || len(rest) == 0 {
 		return err
-	}
-	if len(rest) == 0 {
-		return nil
 	}
 	raw, err := json.Marshal(rest)
 	if err != nil {
@@ -175,35 +190,6 @@ func (p *parser) result(doc []byte, unknown map[string]json.RawMessage) error {
 	}
 	unknown["result"] = raw
 	return nil
-}
-
-// lists moves lists of objects with a url, of a kind we do not know, to Ignored.
-func (p *parser) lists(o *object) {
-	var others []member
-	for _, m := range o.fields {
-		if !isList(m.value) || !hasURLs(m.value) {
-			others = append(others, m)
-			continue
-		}
-		if p.answer.Ignored == nil {
-			p.answer.Ignored = map[string]json.RawMessage{}
-		}
-		name := m.name
-		if _, taken := p.answer.Ignored[name]; taken {
-			name += "#2" // one in the result, one beside it
-		}
-		p.answer.Ignored[name] = kept(m.value)
-	}
-	o.fields = others
-}
-
-func hasURLs(list []byte) bool {
-	for e := range elements(list) {
-		if isObject(e) && hasURL(e) {
-			return true
-		}
-	}
-	return false
 }
 
 func hasURL(doc []byte) bool {
@@ -226,7 +212,7 @@ func (p *parser) assets(kind run.Kind, list []byte) (odd json.RawMessage, err er
 			if err := p.asset(kind, index, e); err != nil {
 				return nil, err
 			}
-		case isString(e) && strings.Contains(text(e), "://"): // nothing but the URL
+		case isString(e) && (strings.Contains(text(e), "://") || assetURL(text(e))): // nothing but the URL
 			p.add(run.Listed{Kind: kind, URL: text(e)}, index)
 		case !isNull(e):
 			if p.extras++; p.extras > maxExtra {
@@ -246,6 +232,23 @@ func (p *parser) asset(kind run.Kind, index int, doc []byte) error {
 	if err != nil {
 		return err
 	}
+	if urlField(o) == "" { // perhaps one level down: {"image": {"url": ...}}
+		known := len(p.answer.Assets)
+		if err := p.inside(kind, o); err != nil || len(p.answer.Assets) > known {
+			return err
+		}
+	}
+	l, err := p.listed(kind, o)
+	if err != nil {
+		return err
+	}
+	p.add(l, index)
+	return nil
+}
+
+// listed is what an object says of its asset. A further URL in it that nobody knows
+// is reported like one anywhere else.
+func (p *parser) listed(kind run.Kind, o *object) (run.Listed, error) {
 	l := run.Listed{
 		Kind:      kind,
 		ID:        o.identifier("id"),
@@ -255,18 +258,24 @@ func (p *parser) asset(kind run.Kind, index int, doc []byte) error {
 		Duration:  o.seconds("duration"),
 		CreatedAt: o.word("created_at", maxWord),
 	}
-	if raw := o.get("url"); raw == nil || isString(raw) {
-		l.URL = text(raw)
+	if field := urlField(o); field != "" {
+		l.URL = text(o.get(field))
+		o.drop(field)
+	}
+	if o.get("url") == nil { // null says nothing
 		o.drop("url")
 	}
-	if len(o.fields) > 0 {
-		l.Extra = make(map[string]json.RawMessage, len(o.fields))
-		if err := p.keep(l.Extra, o, ""); err != nil {
-			return err
+	p.taken[l.URL] = true
+	if len(o.fields) == 0 {
+		return l, nil
+	}
+	for _, m := range o.fields {
+		if name := string(kind) + "." + m.name; p.answer.Ignored[name] == nil && !roleOf(m.name).input && p.strange(m.value) {
+			p.ignored(name, m.value)
 		}
 	}
-	p.add(l, index)
-	return nil
+	l.Extra = make(map[string]json.RawMessage, len(o.fields))
+	return l, p.keep(l.Extra, o, "")
 }
 
 // add lists an asset under an id that is its own in this answer. The index, from
@@ -302,6 +311,7 @@ func (p *parser) add(l run.Listed, index int) {
 			break
 		}
 	}
+	p.taken[l.URL] = true
 	p.files[file] = len(p.answer.Assets)
 	p.answer.Assets = append(p.answer.Assets, l)
 }
