@@ -97,7 +97,7 @@ func (p *progress) tell(e run.Event) {
 	case run.AssetGone, run.RunGivenUp, run.Quarantined:
 		p.line(p.err, "%s", trouble(e))
 	case run.PollRefused, run.AssetRetry, run.APIDown, run.APIBack, run.HostSlowed, run.VolumeOffline, run.VolumeBack,
-		run.DiskLow, run.DiskBack, run.RateLowered, run.StatusUnknown, run.ListIgnored, run.ManifestTrouble,
+		run.DiskLow, run.DiskBack, run.RateLowered, run.StatusUnknown, run.URLsKept, run.ManifestTrouble,
 		run.AssetAgain, run.StageRecovered, run.QueueTrouble, storage.NameTrouble:
 		p.once(string(e.Kind)+e.Asset.String()+string(e.Run)+e.Host, trouble(e))
 	}

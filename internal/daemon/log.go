@@ -254,7 +254,7 @@ func level(k run.EventKind) zapcore.Level {
 		return zapcore.ErrorLevel
 	case run.QueueLarge, run.PollRefused, run.AssetRetry, run.APIDown, run.RateLowered, run.HostSlowed, run.HostCuts, run.FileRejected, run.FileSkipped,
 		inbox.FileTrouble, inbox.WatchLost, storage.SyncUnsupported, storage.NameTrouble,
-		run.StatusUnknown, run.ListIgnored, run.Quarantined, run.LabelsLate, run.ClockSkewed, run.AssetAgain,
+		run.StatusUnknown, run.URLsKept, run.Quarantined, run.LabelsLate, run.ClockSkewed, run.AssetAgain,
 		run.BackupSkipped, run.RetentionHeld, run.RetentionFailed, run.WebhookOdd, notify.Failed, notify.Forgotten:
 		return zapcore.WarnLevel
 	}

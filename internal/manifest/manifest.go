@@ -44,7 +44,7 @@ type Manifest struct {
 	StartedAt    *string           `json:"started_at"`
 	CompletedAt  *string           `json:"completed_at"`
 	SettledAt    time.Time         `json:"settled_at"`
-	Ignored      fields            `json:"ignored,omitempty"` // lists of objects with a url that are no known kind
+	Ignored      fields            `json:"ignored,omitempty"` // fields with URLs that are no known asset's
 	Assets       []Asset           `json:"assets"`
 
 	Extra fields `json:"-"` // the API's unknown fields, beside the known ones

@@ -124,6 +124,9 @@ func aboutRun(n run.Notice, r run.Run, storage string, vars variables) runData {
 		vars.set("ASSET_ID", d.ID)
 		return d
 	}
+	if n.Kind == run.URLsIgnored {
+		return d
+	}
 	d.ended = &ended{Outcome: n.State, Revision: n.Revision, Assets: n.Assets, Stored: n.Stored, Lost: n.Lost, Bytes: n.Bytes}
 	if d.Dir != "" {
 		d.Manifest = filepath.Join(d.Dir, manifestFile)

@@ -4,10 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"reflect"
 	"runtime/debug"
-	"slices"
 	"time"
 
 	"github.com/assetd/assetd/internal/run"
@@ -232,8 +230,11 @@ func (p *Poller) tell(what reply, v run.Verdict, change run.Change) {
 		return
 	}
 	p.Tell(run.Event{Kind: run.RunEnded, Run: r.ID, State: r.State, Count: r.Assets, Note: string(v.Answer.Status)})
-	for _, name := range slices.Sorted(maps.Keys(v.Answer.Ignored)) {
-		p.Tell(run.Event{Kind: run.ListIgnored, Run: r.ID, Note: fmt.Sprintf("%.64q", signedurl.Redact(name))})
+	if n := len(v.Answer.Ignored); n > 0 {
+		p.Tell(run.Event{
+			Kind: run.URLsKept, Run: r.ID, Count: n, Note: "in " + signedurl.Redact(v.Answer.IgnoredNames()),
+			Hint: "they expire like those of assets: fetch by hand what is wanted, and please report it",
+		})
 	}
 }
 

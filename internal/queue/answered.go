@@ -29,6 +29,9 @@ func (q *Queue) Answered(ctx context.Context, id run.ID, v run.Verdict) (run.Cha
 		}
 		if !e.rec.State.Settled() {
 			err = e.answered(v, &c)
+			if err == nil && c.Ended && e.rec.Ignored > 0 {
+				err = t.post(q.told(), ignoredNotice(&e.rec, v))
+			}
 		}
 		c.Run = e.rec.Run
 		return err
@@ -92,7 +95,7 @@ func (r *record) learn(v run.Verdict) (ended bool) {
 			r.CompletedAt = cmp.Or(a.CompletedAt, r.CompletedAt)
 			r.ErrorMessage = cmp.Or(a.ErrorMessage, r.ErrorMessage)
 			if v.Terminal {
-				ended, r.GaveUp = true, ""
+				ended, r.GaveUp, r.Ignored = true, "", len(a.Ignored)
 			}
 		}
 	}

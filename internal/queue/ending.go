@@ -85,7 +85,7 @@ func (q *Queue) Retry(ctx context.Context, id run.ID, aside map[run.Key]string) 
 		r.State, r.Polls, r.due = run.Waiting, run.Polls{}, millis(now)
 		r.EndedAt, r.EndedService, r.GaveUp = time.Time{}, 0, ""
 		r.Status, r.CompletedAt, r.ErrorMessage = "", "", ""
-		r.Outcome, r.SettledAt, r.BadRecord = "", time.Time{}, ""
+		r.Outcome, r.SettledAt, r.BadRecord, r.Ignored = "", time.Time{}, "", 0
 		all, err := t.assets(id)
 		if err != nil {
 			return err

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"fmt"
 	"strings"
 
 	"github.com/assetd/assetd/internal/run"
@@ -109,9 +110,20 @@ func settledNotice(r *record) run.Notice {
 	if r.GaveUp != "" {
 		text = r.GaveUp
 	}
+	if text == "" && r.Assets == 0 && r.Ignored > 0 {
+		text = "no asset could be told from the answer; its URLs are in the manifest, as ignored"
+	}
 	return run.Notice{
 		Kind: r.Outcome.Notice(), At: r.SettledAt, Run: r.ID, App: r.App, Dir: r.Dir, State: r.State,
 		Revision: r.Revision, Assets: r.Assets, Stored: r.Stored, Lost: r.Lost, Bytes: r.Bytes, Text: text,
+	}
+}
+
+// ignoredNotice reports a terminal answer with URLs that are no known asset's.
+func ignoredNotice(r *record, v run.Verdict) run.Notice {
+	return run.Notice{
+		Kind: run.URLsIgnored, At: v.At, Run: r.ID, App: r.App, Dir: r.Dir, State: r.State, Count: r.Ignored,
+		Text: fmt.Sprintf("the answer has URLs that are no known asset's, in %s: look at ignored in the manifest, and fetch by hand what is wanted", v.Answer.IgnoredNames()),
 	}
 }
 

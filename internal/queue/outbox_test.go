@@ -2,6 +2,7 @@ package queue
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -162,5 +163,44 @@ func TestTheKeyOfANoticeIsItsOwn(t *testing.T) {
 	restored.At = n.At.Add(time.Hour)
 	if restored.Key("0123456789abcdef") == key {
 		t.Error("the same place in a restored queue has the same key")
+	}
+}
+
+func TestCase_A13_URLsThatAreNoAssetsMakeARunPartialAndAreNotified(t *testing.T) {
+	const secret = "https://cdn.example/x.glb?token=s3cret"
+	for _, c := range []struct {
+		assets int
+		status run.Status
+		want   run.Outcome
+	}{
+		{0, run.Completed, run.OutcomePartial},
+		{0, "COMPLETED", run.OutcomePartial},
+		{0, run.Failed, run.OutcomeFailed},
+		{1, run.Completed, run.OutcomeStored},
+	} {
+		dir := t.TempDir()
+		q := opened(t, dir, Options{})
+		q.SetHooks(run.URLHook)
+		add(t, q, "abcd")
+		a := run.Answer{Run: "abcd", Status: c.status, Ignored: map[string]json.RawMessage{"models": json.RawMessage(`"` + secret + `"`)}}
+		for i := range c.assets {
+			a.Assets = append(a.Assets, run.Listed{Kind: run.Images, ID: fmt.Sprint(i), URL: "https://cdn.example/i.png"})
+		}
+		change := must(q.Answered(t.Context(), "abcd", run.Verdict{Terminal: true, Answer: &a, At: noon()}))(t)
+		change.Run.Stored, change.Run.Assets = c.assets, c.assets
+		if got := change.Run.Judge(); got != c.want || change.Run.Ignored != 1 {
+			t.Errorf("%d assets, %s: %s, %d ignored", c.assets, c.status, got, change.Run.Ignored)
+		}
+		if err := q.Close(); err != nil {
+			t.Fatal(err)
+		}
+		q = opened(t, dir, Options{}) // the settling may come after a restart
+		if r := must(q.Get(t.Context(), "abcd"))(t); r.Ignored != 1 {
+			t.Errorf("%+v", r)
+		}
+		found := must(q.Outbox(t.Context(), run.URLHook, 0, 9))(t)
+		if len(found) != 1 || found[0].Kind != run.URLsIgnored || found[0].Run != "abcd" || !strings.Contains(found[0].Text, `"models"`) || strings.Contains(found[0].Text, "s3cret") {
+			t.Errorf("%+v", found)
+		}
 	}
 }

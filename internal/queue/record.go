@@ -62,6 +62,7 @@ func encodeRun(r *record) []byte {
 	}
 	e.num(25, int64(r.Marked))
 	e.text(26, r.BadRecord)
+	e.num(31, int64(r.Ignored))
 	return e.b
 }
 
@@ -138,6 +139,8 @@ func decodeEnd(d *decoder, r *record) {
 		r.Marked = d.num()
 	case 26:
 		r.BadRecord = d.text()
+	case 31:
+		r.Ignored = d.num()
 	}
 }
 

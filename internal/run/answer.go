@@ -4,6 +4,10 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
 	"time"
 )
 
@@ -17,7 +21,7 @@ type Answer struct {
 	ErrorMessage string `json:"error_message,omitempty"`
 
 	Assets  []Listed                   `json:"assets,omitempty"`  // in the answer's order within each kind
-	Ignored map[string]json.RawMessage `json:"ignored,omitempty"` // other lists of objects with a url, by name
+	Ignored map[string]json.RawMessage `json:"ignored,omitempty"` // other fields with URLs, by name
 	Extra   map[string]json.RawMessage `json:"extra,omitempty"`   // unknown fields, for the manifest
 
 	Date time.Time `json:"date,omitzero"` // the API's clock when it answered, or the local one where it said none
@@ -120,6 +124,21 @@ func uniteListed(a, b []Listed) []Listed {
 		}
 	}
 	return u
+}
+
+// IgnoredNames names the fields of Ignored for people: the first ten, quoted.
+func (a Answer) IgnoredNames() string {
+	names := slices.Sorted(maps.Keys(a.Ignored))
+	const most = 10
+	more := ""
+	if len(names) > most {
+		more = fmt.Sprintf(" and %d more", len(names)-most)
+		names = names[:most]
+	}
+	for i, name := range names {
+		names[i] = fmt.Sprintf("%.64q", name)
+	}
+	return strings.Join(names, ", ") + more
 }
 
 // Verdict is what one poll means for a run: decided by the poller, recorded by

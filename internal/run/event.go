@@ -54,7 +54,7 @@ const (
 	RunRetried    EventKind = "run is tried again"
 	RunRemoved    EventKind = "run removed"
 	StatusUnknown EventKind = "status not documented"
-	ListIgnored   EventKind = "answer lists assets of an unknown kind, kept in the manifest as ignored"
+	URLsKept      EventKind = "answer has URLs that are no known asset's, kept in the manifest as ignored"
 	AssetStarted  EventKind = "asset started"
 	AssetKept     EventKind = "asset stored"
 	AssetRetry    EventKind = "asset not there yet"

@@ -44,6 +44,7 @@ const (
 	RunFailed  NoticeKind = "run.failed"
 
 	LostAsset    NoticeKind = "asset.lost"
+	URLsIgnored  NoticeKind = "asset.ignored"   // a terminal answer has URLs that are no known asset's
 	AssetsAtRisk NoticeKind = "asset.at_risk"   // once for a set of assets
 	AssetsSafe   NoticeKind = "asset.risk_over" // no asset is at risk any more
 

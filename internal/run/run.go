@@ -92,6 +92,8 @@ type Run struct {
 	Revision  int       `json:"revision,omitempty"`   // of the last manifest written; 0: none
 	SettledAt time.Time `json:"settled_at,omitzero"`
 
+	Ignored int `json:"ignored,omitempty"` // fields of its first terminal answer with URLs that are no known asset's
+
 	Assets int   `json:"assets,omitempty"` // all known
 	Stored int   `json:"stored,omitempty"`
 	Lost   int   `json:"lost,omitempty"`

@@ -148,12 +148,13 @@ func (o Outcome) State() State { return State(o) }
 // Judge is the outcome of a run none of whose assets is open, the first that
 // fits: failed, where nothing is stored and the API said failed or cancelled, or
 // the run was given up; partial, where an asset was lost or the API said anything
-// but completed; stored.
+// but completed, or nothing
+// but URLs that are no known asset's; stored.
 func (r Run) Judge() Outcome {
 	switch {
 	case r.Stored == 0 && (r.Status.Is(Failed) || r.Status.Is(Cancelled) || r.GaveUp != ""):
 		return OutcomeFailed
-	case r.Lost > 0 || !r.Status.Is(Completed):
+	case r.Lost > 0 || !r.Status.Is(Completed) || r.Assets == 0 && r.Ignored > 0:
 		return OutcomePartial
 	default:
 		return OutcomeStored

@@ -62,6 +62,9 @@ func TestCase_A15_TheOutcomeDoesNotDependOnTheSpelling(t *testing.T) {
 		{Run{Status: "canceled"}, OutcomeFailed},
 		{Run{Status: "CANCELED", Assets: 1, Stored: 1}, OutcomePartial},
 		{Run{Status: "FAILED"}, OutcomeFailed},
+		{Run{Status: "completed", Ignored: 1}, OutcomePartial}, // A13: its output is somewhere in these
+		{Run{Status: "completed", Ignored: 1, Assets: 1, Stored: 1}, OutcomeStored},
+		{Run{Status: "failed", Ignored: 1}, OutcomeFailed},
 	} {
 		if got := c.r.Judge(); got != c.want {
 			t.Errorf("%+v: %s, want %s", c.r, got, c.want)

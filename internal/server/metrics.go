@@ -24,6 +24,7 @@ type Metrics struct {
 	handler  http.Handler
 
 	accepted, known, givenUp     prometheus.Counter
+	ignored                      prometheus.Counter
 	settled                      *prometheus.CounterVec
 	settling                     prometheus.Histogram
 	stored                       *prometheus.CounterVec
@@ -43,7 +44,7 @@ var (
 	rules    = []string{"refused", "final", "expired", "time"}
 	results  = []string{"accepted", "rejected", "skipped"}
 	replies  = []string{
-		"answered", "rate_limited", "key_not_accepted", "forbidden", "not_found", "server_error", "unreachable", "unusable_answer",
+		"answered", "rate_limited", "key_not_accepted", "forbidden", "not_found", "run_refused", "server_error", "unreachable", "unusable_answer",
 	}
 	causes = []string{
 		"refused", "throttled", "gone", "server_error", "network", "stalled", "part_not_written", "no_room", "refused_by_the_rules",
@@ -81,6 +82,7 @@ func (m *Metrics) countRuns() {
 	m.accepted = m.counter("runs_accepted_total", "Runs taken into the queue that were not known before.")
 	m.known = m.counter("runs_known_total", "Run IDs handed in that were known already.")
 	m.givenUp = m.counter("runs_given_up_total", "Runs given up because the API never said that they ended, or does not know them.")
+	m.ignored = m.counter("runs_with_ignored_urls_total", "Runs whose last answer has URLs that are no known asset's; their manifests list them as ignored.")
 	m.settled = m.vector("runs_settled_total", "Runs that got their manifest, by outcome.", outcomes, "outcome")
 	m.settling = prometheus.NewHistogram(prometheus.HistogramOpts{
 		Name: "assetd_run_settle_duration_seconds", Help: "Time from a run's hand-in to its manifest.",
@@ -172,6 +174,8 @@ func (m *Metrics) Tell(e run.Event) {
 		m.known.Add(float64(e.Count))
 	case run.RunGivenUp:
 		m.givenUp.Inc()
+	case run.URLsKept:
+		m.ignored.Inc()
 	case run.RunSettled:
 		m.settled.WithLabelValues(word(string(e.State), outcomes)).Inc()
 		m.settling.Observe(max(e.Took, 0).Seconds())

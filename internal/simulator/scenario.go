@@ -189,6 +189,7 @@ func pollFaults() [][]RunOption {
 		{Ends("COMPLETED")},
 		{Timeline(Phase{Status: "Running", Polls: 1}), Ends("Completed-With-Errors")},
 		{Field("score", NaN)},
+		{Field("input", map[string]any{"image": "https://127.0.0.1:9/in.png"})},
 		{Status(http.StatusTooManyRequests).Times(1)},
 		{Status(http.StatusTooManyRequests).RetryAfter(second).Times(1)},
 		{Status(http.StatusTooManyRequests).RetryAfterDate(second).Times(1)},

@@ -45,6 +45,7 @@ type script struct {
 	bare     bool
 	answerID run.ID
 	shape    Shape
+	form     Form
 	fields   map[string]any
 	lists    map[string][]string // of URLs, by name
 
@@ -250,6 +251,7 @@ func (r *script) body(p Phase) []byte {
 			doc["error_message"] = r.message
 		}
 	}
+	r.form.apply(doc)
 	maps.Copy(doc, r.fields)
 	var body any = doc
 	if !r.bare {
