@@ -138,6 +138,7 @@ type Hook struct {
 	Command     string        `koanf:"command"`
 	URL         string        `koanf:"url"`         // may hold a token; empty: none
 	SecretFile  string        `koanf:"secret_file"` // absolute; empty: none
+	Timeout     time.Duration `koanf:"timeout"`     // of one try; at most 24h
 	GiveUpAfter time.Duration `koanf:"give_up_after"`
 }
 

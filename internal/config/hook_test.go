@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -58,5 +59,26 @@ func TestTheSecretOfTheHookIsBase64AndNotShown(t *testing.T) {
 	}
 	if secret, err := (Hook{}).Secret(); secret != "" || err != nil {
 		t.Errorf("%q, %v", secret, err)
+	}
+}
+
+func TestCase_D4_AHookHasItsOwnTimeLimit(t *testing.T) {
+	for text, want := range map[string]time.Duration{"": 30 * time.Second, "2h": 2 * time.Hour, "24h": 24 * time.Hour, "100ms": 100 * time.Millisecond} {
+		set := []string{}
+		if text != "" {
+			set = append(set, "hook.timeout="+text)
+		}
+		c, _, err := Load(Options{File: "/dev/null", Set: set})
+		if err != nil || c.Hook.Timeout != want {
+			t.Errorf("%q: %v, %v", text, c, err)
+		}
+	}
+	for _, text := range []string{"25h", "24h1ms", "0s", "99ms", "30", "1d"} {
+		if _, _, err := Load(Options{File: "/dev/null", Set: []string{"hook.timeout=" + text}}); err == nil || !strings.Contains(err.Error(), "hook.timeout") {
+			t.Errorf("%q: %v", text, err)
+		}
+	}
+	if _, _, err := Load(Options{File: "/dev/null", Set: []string{"hook.timeout=25h"}}); err == nil || !strings.Contains(err.Error(), "write 100ms to 24h") {
+		t.Errorf("%v", err)
 	}
 }

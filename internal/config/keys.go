@@ -1,5 +1,7 @@
 package config
 
+import "time"
+
 // key is one setting.
 type key struct {
 	name    string // section and name, joined by a dot
@@ -70,6 +72,7 @@ func table() []key {
 		{name: "hook.command", kind: command(), live: live},
 		{name: "hook.url", kind: hookURL(), live: live},
 		{name: "hook.secret_file", kind: secretFile(), live: live},
+		{name: "hook.timeout", initial: "30s", kind: durationTo(24 * time.Hour), live: live},
 		{name: "hook.give_up_after", initial: "72h", kind: duration(), live: live},
 
 		{name: "retention.runs", initial: "720h", kind: duration(), live: live},

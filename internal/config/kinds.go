@@ -106,12 +106,15 @@ const (
 )
 
 // duration is Go's notation, from 100ms to 100 years.
-func duration() kind {
+func duration() kind { return durationTo(longest) }
+
+// durationTo is duration with a bound in whole hours.
+func durationTo(longest time.Duration) kind {
 	return kind{tags: tagText + tagInt + tagFloat, parse: func(text string) (any, error) {
 		d, err := time.ParseDuration(text)
 		switch {
 		case err == nil && (d < shortest || d > longest):
-			return nil, fault{"is out of range", "write 100ms to 876000h"}
+			return nil, fault{"is out of range", fmt.Sprintf("write 100ms to %dh", longest/time.Hour)}
 		case err == nil:
 			return d, nil
 		case isDecimal(text):

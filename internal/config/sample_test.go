@@ -112,7 +112,7 @@ func TestDefaultsAreTheDesigns(t *testing.T) {
 			GiveUpAfter: 30 * minute, LostAfter: 168 * hour, MaxSize: 64 << 30,
 		},
 		Server:    Server{Listen: "127.0.0.1:7433"},
-		Hook:      Hook{GiveUpAfter: 72 * hour},
+		Hook:      Hook{Timeout: 30 * second, GiveUpAfter: 72 * hour},
 		Retention: Retention{Runs: 720 * hour},
 		Backup:    Backup{Interval: hour, Keep: 3},
 		Log:       Log{Level: "info", Format: "auto"},

@@ -70,7 +70,7 @@ func hookConfig(c *config.Config) (notify.Config, error) {
 	if err != nil {
 		return notify.Config{}, err
 	}
-	return notify.Config{Command: c.Hook.Argv(), URL: c.Hook.URL, Secret: secret, GiveUpAfter: c.Hook.GiveUpAfter}, nil
+	return notify.Config{Command: c.Hook.Argv(), URL: c.Hook.URL, Secret: secret, Timeout: c.Hook.Timeout, GiveUpAfter: c.Hook.GiveUpAfter}, nil
 }
 
 // configure takes other hooks; with an error nothing was changed.
@@ -179,8 +179,13 @@ func (h *hooks) post(n run.Notice) {
 	signal(h.wake)
 }
 
-// run tells until ctx ends. A hook that works then is given the grace. The error
-// is a queue that cannot go on.
+// stopGrace is how long a hook that works at a stop may go on: one that is about to end is
+// not run again at the next start, and one that hangs holds up nothing. What was cut off is
+// sent again under the same key.
+const stopGrace = time.Second
+
+// run sends until ctx ends. A hook that works then gets stopGrace, or grace where that is
+// less. The error is a queue that cannot go on.
 func (h *hooks) run(ctx context.Context, grace time.Duration) error {
 	hard, cut := context.WithCancel(context.WithoutCancel(ctx))
 	defer cut()
@@ -192,7 +197,7 @@ func (h *hooks) run(ctx context.Context, grace time.Duration) error {
 	})
 	g.Go(func() error {
 		<-ctx.Done()
-		sleep(hard, grace)
+		sleep(hard, min(grace, stopGrace))
 		cut()
 		return nil
 	})

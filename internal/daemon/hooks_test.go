@@ -3,6 +3,8 @@ package daemon
 import (
 	"context"
 	"errors"
+	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -145,5 +147,33 @@ func TestWhileNoHookIsSetNothingIsNoted(t *testing.T) {
 	}
 	if standing, err := q.Standing(t.Context()); err != nil || len(standing) != 0 {
 		t.Errorf("%v, %v", standing, err)
+	}
+}
+
+// A hook that hangs, whatever its time limit, costs a stop a second of its grace, and is
+// run again under the same key.
+func TestCase_D4_AHangingHookHoldsUpNoStop(t *testing.T) {
+	q := emptyQueue(t)
+	file := filepath.Join(t.TempDir(), "began")
+	h := hooked(t, q, "hook.command=sh -c 'touch "+file+"; sleep 600'", "hook.timeout=24h")
+	h.note(run.Event{Kind: run.VolumeOffline, Err: errors.New("why")})
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	ended := make(chan error, 1)
+	go func() { ended <- h.run(ctx, 25*time.Second) }()
+	for range 1000 {
+		if _, err := os.Stat(file); err == nil {
+			break
+		}
+		<-time.After(5 * time.Millisecond)
+	}
+	stop()
+	select {
+	case err := <-ended:
+		if left := written(t, h); err != nil || len(left) != 1 {
+			t.Errorf("%v, %v is left", err, left)
+		}
+	case <-time.After(10 * time.Second):
+		t.Error("the stop waits for the hook")
 	}
 }

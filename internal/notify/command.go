@@ -14,11 +14,17 @@ import (
 	"github.com/assetd/assetd/internal/run"
 )
 
-// commandLimit is how long a command may take; pipeLimit how long what it left
-// running may keep its output open after its end.
+// pipeLimit is how long what a command left running may keep its output open after its
+// end.
+const pipeLimit = time.Second
+
+// Exit codes that say that the hook cannot work now, whatever it is told: sysexits.h, and a
+// shell's for a program that it cannot run (POSIX, 2.8.2).
 const (
-	commandLimit = 30 * time.Second
-	pipeLimit    = time.Second
+	exitUnavailable = 69
+	exitTempFail    = 75
+	exitCannotRun   = 126
+	exitNotFound    = 127
 )
 
 // command runs a program for each message. It gets no shell.
@@ -29,8 +35,8 @@ type command struct {
 	took time.Duration // how long it may take
 }
 
-func newCommand(argv []string, d Deps) *command {
-	return &command{argv: argv, env: inherited(d.Environ), tell: d.Tell, took: commandLimit}
+func newCommand(argv []string, timeout time.Duration, d Deps) *command {
+	return &command{argv: argv, env: inherited(d.Environ), tell: d.Tell, took: timeout}
 }
 
 func (c *command) name() string { return "hook.command " + filepath.Base(c.argv[0]) }
@@ -86,9 +92,23 @@ func (c *command) send(ctx context.Context, m message) error {
 	case ctx.Err() != nil:
 		return fmt.Errorf("killed at the stop: %w", ctx.Err())
 	case limited.Err() != nil:
-		return fmt.Errorf("killed with all it had started after %s", c.took)
+		return &refusal{own: true, err: fmt.Errorf("killed with all it had started after hook.timeout, %s", c.took)}
 	}
-	return err
+	return failure(err)
+}
+
+// failure is the end of a command that was not told to end: the notice's own failure, but
+// where the command could not be started or says that it cannot work now.
+func failure(err error) error {
+	exit := (*exec.ExitError)(nil)
+	if !errors.As(err, &exit) {
+		return err
+	}
+	switch exit.ExitCode() {
+	case exitUnavailable, exitTempFail, exitCannotRun, exitNotFound:
+		return err
+	}
+	return &refusal{own: true, err: err}
 }
 
 // endGroup kills what the leader of a process group left running, and reaps what

@@ -20,7 +20,7 @@ func shell(t *testing.T, script string, told *events) *command {
 	t.Helper()
 	d := deps(newBox(), told)
 	d.Environ = append(os.Environ(), "MAGNIFIC_API_KEY=plantedsecret")
-	return newCommand([]string{"/bin/sh", "-c", script}, d)
+	return newCommand([]string{"/bin/sh", "-c", script}, time.Minute, d)
 }
 
 func said(told *events) string {
@@ -57,7 +57,7 @@ func TestAnExitCodeIsAFailureAndAMissingProgramToo(t *testing.T) {
 	if err := shell(t, "exit 3", &events{}).send(t.Context(), m); err == nil || err.Error() != "exit status 3" {
 		t.Errorf("%v", err)
 	}
-	if err := newCommand([]string{"/no/such/program"}, deps(newBox(), &events{})).send(t.Context(), m); err == nil || !strings.Contains(err.Error(), "/no/such/program") {
+	if err := newCommand([]string{"/no/such/program"}, time.Minute, deps(newBox(), &events{})).send(t.Context(), m); err == nil || !strings.Contains(err.Error(), "/no/such/program") {
 		t.Errorf("%v", err)
 	}
 }

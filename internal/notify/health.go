@@ -12,114 +12,130 @@ import (
 )
 
 // downAfter is how many different notices in a row a hook has to fail at before
-// the fault counts as the hook's own and not as one of a notice: then it is probed
-// with one at a time, at growing distances.
+// it counts as down: then it is probed with one at a time, at growing distances.
 const downAfter = 3
 
-// health is how a hook has done lately.
+// health is how a hook has done lately. Only failures of the hook itself count: see
+// refusal.
 type health struct {
-	failing map[uint64]bool // the notices it failed at since it last worked, at most downAfter
-	probes  int             // failures in a row since it is down
-	until   time.Time       // nothing is tried before
-	gone    bool            // it said that it does not want to be told any more
-	looked  time.Time       // when it is gone: when what is too old was last dropped
+	answers uint64                 // how often it answered: took a notice, or refused one
+	failing map[uint64]bool        // the notices it failed at since it last answered, at most downAfter
+	kinds   map[run.NoticeKind]int // and how often at each kind
+	probes  int                    // failures in a row since it is down
+	until   time.Time              // nothing is tried before
+	retryAt time.Time              // nothing that was refused is tried before
+	gone    bool                   // it said that it does not want to be told any more
+	looked  time.Time              // when it is gone: when what is too old was last dropped
 }
 
 func (h *health) down() bool { return len(h.failing) >= downAfter }
 
-func (h *health) open(now time.Time) bool { return !h.gone && !now.Before(h.until) }
-
-// most is how many notices may be under way at a time.
-func (h *health) most() int {
-	if h.down() {
-		return 1
-	}
-	return parallel
-}
-
-// sleep is how long nothing can be started that cannot be now.
-func (t *target) sleep(now time.Time) time.Duration {
-	first, any := t.due()
-	if t.gone || !any {
-		return idle
-	}
-	if t.until.After(first) {
-		first = t.until
-	}
-	return min(max(first.Sub(now), 0), idle)
-}
-
-// worked notes that the hook took something: what failed while it was down is
-// tried at once.
-func (t *target) worked(r result) {
+// answered notes that the hook works, whether or not it took the notice: what failed
+// because of it is tried at once.
+func (t *target) answered(r result) {
 	if t.down() {
-		t.again()
-		t.Tell(t.event(Back, r))
+		t.again(false)
+		t.Tell(t.event(Back, result{entry: r.entry, by: r.by}))
 	}
-	t.health = health{}
+	t.health = health{answers: t.answers + 1, retryAt: t.retryAt}
 }
 
-// failed notes that the hook did not take a notice, and drops what is too old for
-// another try.
-func (t *target) failed(ctx context.Context, r result) error {
+// took notes that the hook took a notice. Where it had refused it before, the hook has
+// been fixed: all it refused is tried again.
+func (t *target) took(r result) {
+	t.answered(r)
+	if r.entry.refused() {
+		t.retryAt = time.Time{}
+		t.hurry()
+	}
+}
+
+// fail notes that the hook did not take a notice, and drops what is too old for another
+// try.
+func (t *target) fail(ctx context.Context, r result) error {
 	now, e := time.Now(), r.entry
-	e.tries++
-	e.next = now.Add(wait(e.tries, t.Random()))
-	if t.failing == nil {
-		t.failing = make(map[uint64]bool, downAfter)
-	}
-	if !t.down() {
-		t.failing[e.Seq] = true
-	}
-	if t.down() {
-		t.probes++
-		t.until = now.Add(wait(t.probes, t.Random()))
-	}
+	var why refusal
 	if re := (*refusal)(nil); errors.As(r.err, &re) {
-		if until := now.Add(re.wait); until.After(t.until) {
-			t.until = until
-		}
-		if re.gone && !t.gone {
-			t.gone, t.looked = true, now
-			t.Tell(run.Event{
-				Kind: Gone, Err: r.err, Note: r.by.name(),
-				Hint: "what is to be told waits for hook.give_up_after: set hook.url anew or remove it, and reload; a reload alone tries again",
-			})
-			return nil
-		}
+		why = *re
 	}
+	if why.own {
+		t.answered(r)
+	}
+	most := mostProbe
+	if why.own {
+		most = mostWait
+	}
+	e.tries++
+	e.own = why.own
+	e.suspect = !why.own && (e.suspect || e.failedAt != 0 && e.failedAt < t.answers)
+	e.failedAt = t.answers
+	e.next = now.Add(max(wait(e.tries, most, t.Random()), why.wait))
+	switch {
+	case why.gone && !t.gone:
+		t.wait(e)
+		t.gone, t.looked = true, now
+		t.Tell(run.Event{
+			Kind: Gone, Err: r.err, Note: r.by.name(),
+			Hint: "what is to be told waits for hook.give_up_after: set hook.url anew or remove it, and reload; a reload alone tries again",
+		})
+		return nil
+	case e.refused():
+		if e.run == "" && e.kind.Ends() == "" && !e.kind.Begins() { // it says nothing that others must come after
+			t.leave(e)
+		}
+	default:
+		t.strained(now, e, why.wait)
+	}
+	t.wait(e)
 	if t.old(e) || t.down() {
 		if err := t.expire(ctx); err != nil {
 			_, err = t.queueFailed(err)
 			return err
 		}
 	}
-	if t.holds(e) {
+	if t.all[e.seq] != nil {
 		t.Tell(t.event(Failed, r))
 	}
 	return nil
 }
 
+// strained notes that the hook itself failed at a notice. A time that it asks for holds
+// up the other notices for as long as a probe takes at most.
+func (t *target) strained(now time.Time, e *entry, asked time.Duration) {
+	if t.failing == nil {
+		t.failing, t.kinds = map[uint64]bool{}, map[run.NoticeKind]int{}
+	}
+	t.kinds[e.kind]++
+	if !t.down() {
+		t.failing[e.seq] = true
+	}
+	pause := min(asked, mostProbe)
+	if t.down() {
+		t.probes++
+		pause = max(pause, wait(t.probes, mostProbe, t.Random()))
+	}
+	if until := now.Add(pause); until.After(t.until) {
+		t.until = until
+	}
+}
+
 // old reports whether a notice is not tried any more once it has failed.
-func (t *target) old(e *entry) bool { return !e.taken && t.Now().Sub(e.At) >= t.giveUpAfter }
+func (t *target) old(e *entry) bool { return !e.taken && t.Now().Sub(e.at) >= t.giveUpAfter }
 
 // expire drops what is too old: of a hook that is down or gone all of it, else what
 // was tried and failed.
 func (t *target) expire(ctx context.Context) error {
-	all := t.down() || t.gone
+	every := t.down() || t.gone
 	for {
 		var dropped []*entry
-		for _, e := range t.entries {
-			if !e.sending && t.old(e) && (all || e.tries > 0) {
-				dropped = append(dropped, e)
+		var seqs []uint64
+		for _, e := range t.entries() {
+			if e.began.IsZero() && t.old(e) && (every || e.tries > 0) {
+				dropped, seqs = append(dropped, e), append(seqs, e.seq)
 			}
 		}
 		if len(dropped) == 0 {
 			return nil
-		}
-		var seqs []uint64
-		for _, e := range dropped {
-			seqs = append(seqs, e.Seq)
 		}
 		if err := t.Outbox.Told(ctx, t.hook, seqs); err != nil {
 			return err
@@ -139,9 +155,10 @@ func (t *target) expire(ctx context.Context) error {
 // event is one of the notifier's own about a try.
 func (t *target) event(kind run.EventKind, r result) run.Event {
 	e := r.entry
-	note := fmt.Sprintf("%s to %s, key %s", e.Kind, r.by.name(), e.Key(t.Queue))
+	key := run.Notice{Seq: e.seq, At: e.at}.Key(t.Queue)
+	note := fmt.Sprintf("%s to %s, key %s", e.kind, r.by.name(), key)
 	if e.tries > 0 {
 		note += ", failed " + english.Plural(e.tries, "time", "")
 	}
-	return run.Event{Kind: kind, Run: e.Run, Asset: e.Asset, Err: r.err, Note: note}
+	return run.Event{Kind: kind, Run: e.run, Asset: e.asset, Err: r.err, Note: note}
 }

@@ -5,9 +5,12 @@
 // that names it once it is as old as Config.GiveUpAfter and is not taken still;
 // that it is told under the same key at every try and after every restart; and
 // that notices of one run are told in the order in which things happened, while
-// those of other runs go on beside them. Each hook goes at its own pace. One that
-// takes nothing is probed at growing distances, however much waits for it, and
-// what waits stands in the queue and not in memory.
+// those of other runs go on beside them. Each hook goes at its own pace. Failures are
+// told apart: a notice that the hook refuses (4xx, an exit code) is tried again by itself
+// and holds up no other run's; a hook that does not answer (5xx, network) is probed at
+// growing distances, at most mostProbe apart, however much waits for it. A try that takes
+// long leaves its place to others (pick). What waits is in the queue; of at most mostHeld
+// notices a few hundred bytes each are in memory.
 //
 // Nobody waits for it: what a hook does, or does not, holds up no other stage and
 // takes nothing back. What is written into the outbox, and when, is the queue's.
@@ -31,9 +34,10 @@ type Outbox interface {
 
 // Config says who is told. All of it can change while the notifier runs.
 type Config struct {
-	Command     []string // program and arguments; empty: no command is run
-	URL         string   // is sent everything by POST; may hold a token; empty: nothing is sent
-	Secret      string   // of Standard Webhooks: base64, with or without whsec_ before it; empty: unsigned
+	Command     []string      // program and arguments; empty: no command is run
+	URL         string        // is sent everything by POST; may hold a token; empty: nothing is sent
+	Secret      string        // of Standard Webhooks: base64, with or without whsec_ before it; empty: unsigned
+	Timeout     time.Duration // of one try
 	GiveUpAfter time.Duration
 }
 
@@ -103,9 +107,9 @@ func (n *Notifier) senders(c Config) ([]sender, error) {
 		switch {
 		case c.Hooks()&t.hook == 0:
 		case t.hook == run.CommandHook:
-			all[i] = newCommand(c.Command, t.Deps)
+			all[i] = newCommand(c.Command, c.Timeout, t.Deps)
 		default:
-			p, err := newPost(c.URL, c.Secret, t.Now)
+			p, err := newPost(c.URL, c.Secret, c.Timeout, t.Now)
 			if err != nil {
 				return nil, err
 			}

@@ -17,9 +17,6 @@ import (
 	"github.com/assetd/assetd/internal/signedurl"
 )
 
-// postLimit is how long one POST may take.
-const postLimit = 30 * time.Second
-
 // post sends messages to a URL as Standard Webhooks has it
 // (https://www.standardwebhooks.com, "Webhook metadata").
 type post struct {
@@ -30,7 +27,7 @@ type post struct {
 	now    func() time.Time
 }
 
-func newPost(rawURL, secret string, now func() time.Time) (*post, error) {
+func newPost(rawURL, secret string, timeout time.Duration, now func() time.Time) (*post, error) {
 	u, err := url.Parse(rawURL)
 	if err != nil {
 		return nil, errors.New("hook.url is not a URL: write it like https://hooks.example/assetd") // the cause would show it
@@ -42,7 +39,7 @@ func newPost(rawURL, secret string, now func() time.Time) (*post, error) {
 		}
 	}
 	p.client = &http.Client{
-		Timeout: postLimit,
+		Timeout: timeout,
 		// Whoever is redirected to was not named by the operator.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		Transport: &http.Transport{
@@ -80,7 +77,7 @@ func (p *post) send(ctx context.Context, m message) error {
 	}
 	resp, err := p.client.Do(req)
 	if err != nil {
-		return unreachable(err)
+		return p.unreachable(err)
 	}
 	defer resp.Body.Close()
 	_, _ = io.CopyN(io.Discard, resp.Body, 64<<10) // so that the connection can be used again
@@ -88,18 +85,31 @@ func (p *post) send(ctx context.Context, m message) error {
 		return nil
 	}
 	return &refusal{
+		own:  ownFailure(resp.StatusCode),
 		gone: resp.StatusCode == http.StatusGone,
 		wait: retryAfter(resp.Header.Get("Retry-After"), at),
 		err:  fmt.Errorf("HTTP %d", resp.StatusCode),
 	}
 }
 
+// ownFailure reports whether a status is about this notice alone: 4xx (RFC 9110, 15.5), but
+// for those that say that the server cannot now (408, 425, 429) or that it wants none any
+// more (410). 401, 403 and 404 can be a wrong hook.url as well as one notice that a router
+// behind it does not know; so they, too, hold up nothing else.
+func ownFailure(status int) bool {
+	switch status {
+	case http.StatusRequestTimeout, http.StatusGone, http.StatusTooEarly, http.StatusTooManyRequests:
+		return false
+	}
+	return status/100 == 4
+}
+
 // unreachable is a failure of the client without the URL, which may hold a token
 // anywhere.
-func unreachable(err error) error {
+func (p *post) unreachable(err error) error {
 	if u := (*url.Error)(nil); errors.As(err, &u) {
 		if u.Timeout() {
-			return fmt.Errorf("no answer within %s", postLimit)
+			return fmt.Errorf("no answer within hook.timeout, %s", p.client.Timeout)
 		}
 		err = u.Err
 	}

@@ -19,7 +19,7 @@ const secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
 func poster(t *testing.T, url, secret string) *post {
 	t.Helper()
-	p, err := newPost(url, secret, time.Now)
+	p, err := newPost(url, secret, 30*time.Second, time.Now)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -119,11 +119,11 @@ func TestNoErrorShowsWhatTheURLHoldsAndAStopIsNoFailure(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 	for _, bad := range []string{"not base64 plantedsecret", "whsec_plantedsecret!"} {
-		if _, err := newPost("https://x.example/plantedsecret", bad, time.Now); err == nil || strings.Contains(err.Error(), "plantedsecret") {
+		if _, err := newPost("https://x.example/plantedsecret", bad, time.Second, time.Now); err == nil || strings.Contains(err.Error(), "plantedsecret") {
 			t.Errorf("%v", err)
 		}
 	}
-	if _, err := newPost("http://plantedsecret@:x\x7f", "", time.Now); err == nil || strings.Contains(err.Error(), "plantedsecret") {
+	if _, err := newPost("http://plantedsecret@:x\x7f", "", time.Second, time.Now); err == nil || strings.Contains(err.Error(), "plantedsecret") {
 		t.Errorf("%v", err)
 	}
 }

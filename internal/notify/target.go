@@ -5,17 +5,18 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/assetd/assetd/internal/run"
 )
 
-// How many notices a hook is told at a time, how many are in memory for it, and
-// how long to wait before the queue is asked again that could not answer.
+// How many notices are read at a time, how many are in memory, each with a few hundred
+// bytes, and how long to wait before the queue is asked again that could not answer.
 const (
-	parallel   = 4
-	mostHeld   = 1000
+	mostRead   = 1000
+	mostHeld   = 50_000
 	queueAgain = 5 * time.Second
 	idle       = time.Hour
 )
@@ -27,9 +28,11 @@ type sender interface {
 	close()
 }
 
-// refusal is an answer that says more than that it was none.
+// refusal is a failure that says more than that there was one. A failure that is no
+// refusal is the hook's: it does not answer, and would not take another notice either.
 type refusal struct {
-	gone bool          // for good
+	own  bool          // the hook works, and does not take this notice
+	gone bool          // the hook wants none any more
 	wait time.Duration // as the receiver wishes; 0: it said nothing
 	err  error
 }
@@ -50,6 +53,7 @@ type settings struct {
 type target struct {
 	Deps
 	hook run.Hooks
+	held int // at most so many notices are in memory
 	wake chan struct{}
 
 	mu   sync.Mutex
@@ -59,7 +63,7 @@ type target struct {
 	settings
 	window
 	health
-	running int
+	running []*entry
 	results chan result
 }
 
@@ -68,11 +72,12 @@ type result struct {
 	entry *entry
 	by    sender
 	err   error // of the hook
+	lost  bool  // the queue has no such notice any more
 	queue error // of the queue, which then did not record that the hook took it
 }
 
 func newTarget(hook run.Hooks, d Deps) *target {
-	return &target{Deps: d, hook: hook, wake: make(chan struct{}, 1), results: make(chan result, parallel)}
+	return &target{Deps: d, hook: hook, held: mostHeld, wake: make(chan struct{}, 1), window: newWindow(), results: make(chan result, mostRunning)}
 }
 
 func (t *target) configure(s settings) {
@@ -117,11 +122,9 @@ func (t *target) run(ctx, hard context.Context) error {
 
 // drain waits for what is under way, and returns err or what else broke the queue.
 func (t *target) drain(err error) error {
-	for t.running > 0 {
+	for left := len(t.running); left > 0; left-- {
 		if r := <-t.results; err == nil {
 			err = t.settle(context.Background(), r)
-		} else {
-			t.running--
 		}
 	}
 	return err
@@ -154,19 +157,19 @@ func (t *target) step(ctx, hard context.Context) (time.Duration, error) {
 			return t.queueFailed(err)
 		}
 	}
-	for t.running < t.most() && t.open(now) {
-		e := t.pick(now, t.down())
+	for {
+		e, wait := t.pick(now)
 		if e == nil {
-			break
+			return min(wait, idle), nil
 		}
-		e.sending = true
-		t.running++
+		t.take(e)
+		if e.refused() {
+			t.retryAt = now.Add(retryPace)
+		}
+		e.began = now
+		t.running = append(t.running, e)
 		go t.try(hard, t.sender, e) // ends before run does: see drain
 	}
-	if t.running >= t.most() {
-		return idle, nil // a result comes first
-	}
-	return t.sleep(now), nil
 }
 
 // queueFailed is how long to wait for a queue that did not answer, or its error
@@ -189,19 +192,19 @@ func (t *target) adopt() {
 	}
 	t.release()
 	t.settings = *next
-	t.health = health{}
-	t.again()
+	t.health = health{answers: 1}
+	t.again(true)
 	if t.sender == nil {
-		t.window = window{}
+		t.window = newWindow()
 	}
 }
 
 // refill reads on in the outbox where there is room.
 func (t *target) refill(ctx context.Context) error {
-	if t.drained || len(t.entries) > mostHeld/2 {
+	room := min(mostRead, t.held-len(t.all))
+	if t.drained || t.fresh > mostRead/2 || room <= 0 {
 		return nil
 	}
-	room := mostHeld - len(t.entries)
 	found, err := t.Outbox.Outbox(ctx, t.hook, t.read, room)
 	if err != nil {
 		return err
@@ -214,7 +217,7 @@ func (t *target) refill(ctx context.Context) error {
 // forget drops what waits for a hook that is not set.
 func (t *target) forget(ctx context.Context) error {
 	for dropped := 0; ; {
-		found, err := t.Outbox.Outbox(ctx, t.hook, 0, mostHeld)
+		found, err := t.Outbox.Outbox(ctx, t.hook, 0, mostRead)
 		if err != nil {
 			return err
 		}
@@ -244,16 +247,16 @@ func (t *target) try(hard context.Context, by sender, e *entry) {
 	r := result{entry: e, by: by}
 	defer func() {
 		if p := recover(); p != nil {
-			r.err = fmt.Errorf("panic: %v", p)
-			t.Tell(run.Event{Kind: run.StageRecovered, Run: e.Run, Err: fmt.Errorf("notify: %v\n%s", p, debug.Stack())})
+			r.err = &refusal{own: true, err: fmt.Errorf("panic: %v", p)}
+			t.Tell(run.Event{Kind: run.StageRecovered, Run: e.run, Err: fmt.Errorf("notify: %v\n%s", p, debug.Stack())})
 		}
 		t.results <- r
 	}()
 	working := context.WithoutCancel(hard) // the queue's methods end by themselves
 	if !e.taken {
-		m, err := t.message(working, e.Notice)
-		if err != nil {
-			r.queue = err
+		m, found, err := t.message(working, e.seq)
+		if err != nil || !found {
+			r.queue, r.lost = err, err == nil
 			return
 		}
 		if r.err = by.send(hard, m); r.err != nil {
@@ -261,41 +264,52 @@ func (t *target) try(hard context.Context, by sender, e *entry) {
 		}
 		e.taken = true
 	}
-	r.queue = t.Outbox.Told(working, t.hook, []uint64{e.Seq})
+	r.queue = t.Outbox.Told(working, t.hook, []uint64{e.seq})
 }
 
-// message makes what the hook is told.
-func (t *target) message(ctx context.Context, n run.Notice) (message, error) {
+// message makes what the hook is told; found is false where the queue has no such notice.
+func (t *target) message(ctx context.Context, seq uint64) (m message, found bool, err error) {
+	all, err := t.Outbox.Outbox(ctx, t.hook, seq-1, 1)
+	if err != nil || len(all) == 0 || all[0].Seq != seq {
+		return message{}, false, err
+	}
+	n := all[0]
 	var r run.Run
 	if n.Run != "" {
-		var err error
 		if r, err = t.Outbox.Get(ctx, n.Run); err != nil && !errors.Is(err, run.ErrUnknown) {
-			return message{}, err
+			return message{}, false, err
 		}
 	}
-	return compose(n, r, n.Key(t.Queue), t.Storage)
+	m, err = compose(n, r, n.Key(t.Queue), t.Storage)
+	return m, err == nil, err
 }
 
 // settle takes the end of a try.
 func (t *target) settle(ctx context.Context, r result) error {
-	t.running--
 	e := r.entry
-	e.sending = false
-	if r.queue != nil { // what the hook took is not told again, only recorded
+	t.running = slices.DeleteFunc(t.running, func(o *entry) bool { return o == e })
+	e.began = time.Time{}
+	if t.all[e.seq] != e { // the hook was not set for a while: all that waited was dropped
+		return nil
+	}
+	switch {
+	case r.queue != nil: // what the hook took is not told again, only recorded
 		e.next = time.Now().Add(queueAgain)
+		t.wait(e)
 		_, err := t.queueFailed(r.queue)
 		return err
-	}
-	if r.err == nil {
+	case r.lost:
+		t.remove(e)
+	case r.err == nil:
 		t.remove(e)
 		t.Tell(t.event(Told, r))
 		if r.by == t.sender {
-			t.worked(r)
+			t.took(r)
 		}
-		return nil
+	case r.by != t.sender, errors.Is(r.err, context.Canceled): // another hook by now, or the stop
+		t.wait(e)
+	default:
+		return t.fail(ctx, r)
 	}
-	if r.by != t.sender || errors.Is(r.err, context.Canceled) { // another hook by now, or the stop
-		return nil
-	}
-	return t.failed(ctx, r)
+	return nil
 }

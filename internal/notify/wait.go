@@ -7,20 +7,23 @@ import (
 	"time"
 )
 
-// How long is waited after a failure, and how long a receiver may ask us to wait.
+// How long is waited after a failure: of a notice that is refused at most mostWait, of a
+// hook that does not answer at most mostProbe. A receiver may have a notice wait for
+// mostRetryWait.
 const (
 	firstWait     = time.Second
+	mostProbe     = 10 * time.Second
 	mostWait      = 5 * time.Minute
 	mostRetryWait = time.Hour
 )
 
 // wait is how long to wait after the n-th failure in a row (from 1): a second,
-// doubling to five minutes; of that a half, and the part of the other half that
-// random (from 0 to 1) says.
-func wait(n int, random float64) time.Duration {
-	d := mostWait
+// doubling to most; of that a half, and the part of the other half that random
+// (from 0 to 1) says.
+func wait(n int, most time.Duration, random float64) time.Duration {
+	d := most
 	if n < 10 {
-		d = min(firstWait<<max(n-1, 0), mostWait)
+		d = min(firstWait<<max(n-1, 0), most)
 	}
 	return d/2 + time.Duration(float64(d/2)*min(max(random, 0), 1))
 }

@@ -2,6 +2,7 @@ package run
 
 import (
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -85,13 +86,14 @@ func (n Notice) Key(queue string) string {
 	return fmt.Sprintf("%.16s-%d-%x", queue, n.Seq, n.At.UnixMilli())
 }
 
-// Lanes are what the notice is told in order with: the runs it is about, and an
-// empty ID for what is about none, or about many.
-func (n Notice) Lanes() []ID {
+// Lane is what the notice is sent in order with: the run it is about, or, of what is about
+// none or about many, its subject (like "disk.", which is no run's ID).
+func (n Notice) Lane() ID {
 	if n.Run != "" {
-		return []ID{n.Run}
+		return n.Run
 	}
-	return append([]ID{""}, n.Runs...)
+	subject, _, _ := strings.Cut(string(n.Kind), ".")
+	return ID(subject + ".")
 }
 
 // Hooks is a set of ways by which others are told.
