@@ -45,25 +45,12 @@ type Result struct {
 	Hidden     int          // faults beyond these
 	Refused    int          // of HandIns, by the queue
 	Empty      bool         // the file is empty: what it says, it says by its name
-	Unwritten  string       // why an empty file's name is no run ID, and what to do; it waits to be written
+	Unwritten  string       // why an empty file's name is no run ID, and what to do; it may be written yet
+	Unfinished bool         // it ends within a line or a JSON text: it may be written on
 }
 
 // OK reports whether the file holds nothing wrong.
 func (r Result) OK() bool { return len(r.Faults) == 0 }
-
-// Pending reports whether a file of this name counts as not yet there: its
-// writer will rename it.
-func Pending(name string) bool {
-	if strings.HasPrefix(name, ".") {
-		return true
-	}
-	for _, end := range []string{".tmp", ".part", ".swp", "~"} {
-		if strings.HasSuffix(name, end) {
-			return true
-		}
-	}
-	return false
-}
 
 // Parse reads a drop file: name is its last path element, data its bytes, of
 // which MaxSize + 1 are enough. The form is told by the name's extension.
@@ -98,6 +85,10 @@ func Parse(name string, data []byte) Result {
 		for line, text := range lines(data) {
 			p.text(line, text)
 		}
+		p.endText()
+	}
+	if form != ".json" && rest == 0 && len(data) > 0 {
+		p.result.Unfinished = data[len(data)-1] != '\n'
 	}
 	if rest > 0 && !p.full {
 		p.fault(rest, fmt.Sprintf("the file has more than %d bytes and was not read from here on: split it", MaxSize), "")
@@ -122,19 +113,18 @@ type parser struct {
 	labelBytes int
 	most       int  // IDs
 	full       bool // these were passed: nothing more is taken
+	begun      bool // a line of text was read that says something
+	table      *table
 }
 
 // byName takes an empty file's name for the ID.
 func (p *parser) byName(name string) {
 	p.result.Empty = true
-	switch {
-	case filepath.Ext(name) != "":
-		p.result.Unwritten = "empty: write run IDs into it; only a name without extension is itself a run ID"
-	case !run.ValidID(name):
-		p.result.Unwritten = "empty, and its name is no run ID (" + whyNot(name) + "): rename it, or write run IDs into it"
-	default:
-		p.take(0, name)
+	if filepath.Ext(name) != "" || !run.ValidID(name) {
+		p.result.Unwritten = byNameHint(name)
+		return
 	}
+	p.take(0, name)
 }
 
 // take takes an ID and gives its place in the result; -1 where it was not taken.

@@ -180,7 +180,7 @@ func TestCase_A14_LabelsBeyondALimitAreAFaultAndTheRunIsTakenWithoutThem(t *test
 		"64 labels":          {set(64, 100), "", 64},
 		"1,025 bytes, value": {`{"a":"` + strings.Repeat("v", 1025) + `","b":"c"}`, "1025 bytes", 0},
 		"129 bytes, name":    {`{"` + strings.Repeat("n", 129) + `":"x","b":"c"}`, "129 bytes", 0},
-		"100,000 labels":     {set(100_000, 16), "100000 labels", 0},
+		"5,000 labels":       {set(5000, 16), "5000 labels", 0},
 		"escaped":            {`{"a":"` + strings.Repeat(`\u00e9`, 513) + `"}`, "1026 bytes", 0},
 	} {
 		for file, text := range map[string]string{
@@ -266,7 +266,7 @@ Mend the file and put it into the drop directory again: an ID that is known alre
 func TestNamesThatAreNotYetThere(t *testing.T) {
 	for name, want := range map[string]bool{
 		".x": true, "a.tmp": true, "a.part": true, ".a.swp": true, "a.swp": true, "a.txt~": true,
-		"a": false, "a.txt": false, "tmp": false, "a.tmp.txt": false, "a.TMP": false, "x.error": false,
+		"a": false, "a.txt": false, "tmp": false, "a.tmp.txt": false, "a.TMP": true, "x.error": false,
 	} {
 		if Pending(name) != want {
 			t.Errorf("Pending(%q) = %v", name, !want)

@@ -57,6 +57,13 @@ func (p *parser) tooMuch(line int, reason string) {
 	}
 }
 
+// GiveUp makes an empty file that says nothing a fault: nobody wrote it.
+func (r *Result) GiveUp() {
+	if r.Unwritten != "" {
+		r.Faults = append(r.Faults, Fault{Reason: r.Unwritten})
+	}
+}
+
 // Refuse adds the fault of a hand-in, by its place in HandIns, that the queue refused
 // for good after the file was read.
 func (r *Result) Refuse(at int, why run.Refused) {
@@ -101,7 +108,7 @@ func whyNot(s string) string {
 		switch {
 		case 'A' <= c && c <= 'Z', 'a' <= c && c <= 'z', '0' <= c && c <= '9', c == '_', c == '-':
 		case c == ' ', c == '\t', c == ',', c == ';':
-			return "not one run ID: one a line, please"
+			return "not one run ID: write one a line, or name the columns in the first line (run_id)"
 		case c == utf8.RuneError:
 			return "holds bytes that are not UTF-8; a run ID is made of A-Z a-z 0-9 _ -"
 		default:

@@ -56,6 +56,7 @@ func (p *parser) document(line int, data []byte, cut bool, whole, several string
 		case err == nil:
 			continue
 		case errors.Is(err, io.EOF) && values > 0:
+			return
 		case errors.Is(err, io.EOF) && !cut:
 			d.fault(d.line(), "no JSON value in it", "")
 		case errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF):
@@ -65,6 +66,7 @@ func (p *parser) document(line int, data []byte, cut bool, whole, several string
 		default:
 			d.fault(d.line(), "not JSON, the rest of the "+whole+" was not read: "+err.Error(), d.lineText())
 		}
+		d.result.Unfinished = d.result.Unfinished || whole == "file" && !cut
 		return
 	}
 }

@@ -38,6 +38,7 @@ func ReadText(r io.Reader) (Result, error) {
 			p.text(line, text)
 		}
 		if errors.Is(err, io.EOF) {
+			p.endText()
 			return p.result, nil
 		}
 		if err != nil {
@@ -77,13 +78,33 @@ func lines(data []byte) func(func(int, []byte) bool) {
 // text reads one line of a text file.
 func (p *parser) text(line int, text []byte) {
 	s := string(text)
+	if p.table != nil {
+		p.row(line, s)
+		return
+	}
 	for i := range len(s) {
 		if s[i] == '#' && (i == 0 || s[i-1] == ' ' || s[i-1] == '\t') {
 			s = s[:i]
 			break
 		}
 	}
-	if s = strings.Trim(s, " \t\r"); s != "" {
-		p.take(line, s)
+	if s = strings.Trim(s, " \t\r"); s == "" {
+		return
 	}
+	if !p.begun {
+		if len(s) == len("sep=;") && strings.EqualFold(s[:4], "sep=") { // Excel's
+			return
+		}
+		p.begun = true
+		if isColumn(s) {
+			return
+		}
+		if p.table = tableOf(s); p.table != nil {
+			return
+		}
+	}
+	if len(s) > 2 && s[0] == '"' && s[len(s)-1] == '"' { // a table of one column
+		s = s[1 : len(s)-1]
+	}
+	p.take(line, s)
 }

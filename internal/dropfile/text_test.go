@@ -19,7 +19,7 @@ func TestAStreamIsReadAsATextFileIs(t *testing.T) {
 		"run1\n" + strings.Repeat("x", 70_000) + "\nrun2 " + "#" + strings.Repeat("x", 70_000) + "\nrun3\n",
 	} {
 		want := Parse("x.txt", []byte(text))
-		want.Empty, want.Unwritten = false, ""
+		want.Empty, want.Unwritten, want.Unfinished = false, "", false
 		for name, r := range map[string]io.Reader{
 			"whole": strings.NewReader(text), "bytes": iotest.OneByteReader(strings.NewReader(text)), "end with data": iotest.DataErrReader(strings.NewReader(text)),
 		} {

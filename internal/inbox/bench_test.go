@@ -179,7 +179,17 @@ func rest(d time.Duration) {
 // write writes a file whose mtime is now, by the clock of the bubble.
 func (b *bench) write(name, data string) { b.writeAt(name, data, time.Now()) }
 
+// writeAt writes a file with that mtime, with a line feed at the end of a text.
 func (b *bench) writeAt(name, data string, mtime time.Time) {
+	b.t.Helper()
+	if data != "" && filepath.Ext(name) != ".json" && !strings.HasSuffix(data, "\n") {
+		data += "\n"
+	}
+	b.cut(name, data, mtime)
+}
+
+// cut writes a file as it is, also where its text breaks off.
+func (b *bench) cut(name, data string, mtime time.Time) {
 	b.t.Helper()
 	path := filepath.Join(b.dir, name)
 	if err := os.WriteFile(path, []byte(data), 0o640); err != nil {

@@ -67,15 +67,15 @@ func TestAnAcceptedFileThatIsSpoiledGoesToRejectedAndBackWhenMended(t *testing.T
 	})
 }
 
-// A writer that pauses for longer than drop.settle: half a JSON text is rejected,
-// the whole accepted.
+// A writer that pauses for longer than half a JSON text is waited for: that is
+// rejected, the whole accepted.
 func TestASlowWriterOfJSONIsAcceptedInTheEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t)
 		b.write("x.json", `["run1",`)
 		stop := b.start()
 		defer stop()
-		rest(5 * time.Second)
+		rest(31 * time.Second)
 		b.holds("rejected/x.json rejected/x.json.error", "run1")
 		b.write("rejected/x.json", `["run1","run2"]`)
 		rest(15 * time.Second)

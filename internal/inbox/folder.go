@@ -23,7 +23,8 @@ const (
 
 	lookAgain  = 10 * time.Minute       // for so long after its last change a taken file is looked at
 	secondLook = 100 * time.Millisecond // after the first, where the mtime is older than drop.settle
-	tellEmpty  = time.Minute            // after which an empty file that is not written is told of
+	writeEmpty = time.Minute            // beyond drop.settle: an empty file that says nothing may be written for so long
+	writeOn    = 30 * time.Second       // a file that ends within a line or a text may be written on for so long
 	maxLooks   = 100_000                // files known of a folder at a time; the others follow
 )
 
@@ -123,15 +124,21 @@ type stamp struct {
 	mtime   int64 // nanoseconds since 1970
 	ctime   int64
 	regular bool
+	linked  bool // it has other names, too
 }
+
+// usable reports whether the file may be read. One with several names may be anybody's:
+// whoever can write here can link a file of the daemon's user that they cannot read.
+func (s stamp) usable() bool { return s.regular && !s.linked }
 
 func stampOf(st *unix.Stat_t) stamp {
-	return stamp{st.Ino, st.Size, st.Mtim.Nano(), st.Ctim.Nano(), uint32(st.Mode)&unix.S_IFMT == unix.S_IFREG}
+	regular := uint32(st.Mode)&unix.S_IFMT == unix.S_IFREG
+	return stamp{st.Ino, st.Size, st.Mtim.Nano(), st.Ctim.Nano(), regular, regular && st.Nlink > 1}
 }
 
-// same reports whether size and mtime are unchanged.
+// same reports whether size and mtime are unchanged, and whether it may be read.
 func (s stamp) same(t stamp) bool {
-	return s.size == t.size && s.mtime == t.mtime && s.regular == t.regular
+	return s.size == t.size && s.mtime == t.mtime && s.regular == t.regular && s.linked == t.linked
 }
 
 // age is how old the last change is, by the wall clock.
@@ -147,7 +154,6 @@ type look struct {
 	count    int  // taken: its IDs
 	failures int  // in a row
 	retry    time.Time
-	why      string // unwritten: it waits
 	told     string // the trouble told last
 }
 
@@ -155,12 +161,11 @@ type look struct {
 type state int
 
 const (
-	fresh     state = iota // to be read
-	idle                   // nothing, until it changes
-	odd                    // nothing, not a regular file; told
-	toAccept               // its IDs are in the queue: to be moved
-	toReject               // likewise
-	unwritten              // nothing, until it is written
+	fresh    state = iota // to be read
+	idle                  // nothing, until it changes
+	odd                   // nothing, not a file to take; told
+	toAccept              // its IDs are in the queue: to be moved
+	toReject              // likewise
 )
 
 // settled reports whether the file may be taken, or when that will be: size and
@@ -172,6 +177,17 @@ func (l *look) settled(now time.Time, settle time.Duration) (bool, time.Time) {
 	return left <= 0, now.Add(left)
 }
 
+// holdBack puts the reading of a file off that may be written on, where its last
+// change is not as old as that takes.
+func (p *pass) holdBack(l *look, patience time.Duration) bool {
+	old, at := l.settled(p.now, patience)
+	if !old {
+		l.retry = at
+		p.sooner(at)
+	}
+	return !old
+}
+
 // pause puts the next try off: 1 s, doubling, at most a minute.
 func (l *look) pause(now time.Time) {
 	l.retry = now.Add(backoff(l.failures))
@@ -179,17 +195,6 @@ func (l *look) pause(now time.Time) {
 }
 
 func backoff(failures int) time.Duration { return min(time.Second<<min(failures, 6), time.Minute) }
-
-// waits tells once of an empty file that has not been written for a while: whoever
-// put it there may wait for it to be taken.
-func (p *pass) waits(f *folder, name string, l *look) {
-	at := l.since.Add(tellEmpty)
-	if p.now.Before(at) {
-		p.sooner(at)
-		return
-	}
-	p.tellFile(l, run.Event{File: f.path + "/" + name, Hint: l.why}, l.why)
-}
 
 // scan lists a folder and gives the files that are ready to be read or moved.
 // Files whose last change is older than young are passed over.
@@ -202,7 +207,7 @@ func (p *pass) scan(f *folder, young time.Duration) ([]*item, error) {
 	for {
 		names, err := f.dir.Readdirnames(1024)
 		for _, name := range names {
-			if dropfile.Pending(name) || f == p.drop && (name == acceptedDir || name == rejectedDir) ||
+			if dropfile.Pending(name) && !dropfile.Foreign(name) || f == p.drop && (name == acceptedDir || name == rejectedDir) ||
 				f == p.rejected && filepath.Ext(name) == errorExt {
 				continue
 			}
@@ -244,7 +249,7 @@ func (p *pass) look(f *folder, name string, young time.Duration) *item {
 	switch {
 	case l == nil && (st.age(p.now) > young || len(f.looks) >= maxLooks):
 		return nil
-	case l != nil && l.state == odd && !st.regular: // a directory's mtime changes with what is in it
+	case l != nil && l.state == odd && (!st.usable() || dropfile.Foreign(name)): // a directory's mtime changes with what is in it
 		l.stamp = st
 	case l == nil || !l.same(st):
 		l = &look{stamp: st, since: p.now, quiet: f != p.drop && !f.listed && l == nil}
@@ -257,6 +262,41 @@ func (p *pass) look(f *folder, name string, young time.Duration) *item {
 	}
 	l.seen = p.passes
 	return p.ready(f, name, l)
+}
+
+// oddity says why a file is left alone where it is; empty: it is not.
+func oddity(name string, l *look) string {
+	switch {
+	case dropfile.Foreign(name):
+		return "a file of a file manager, an operating system or an office program: it holds no run IDs"
+	case !l.regular:
+		return "only regular files are taken"
+	case l.linked:
+		return "it has several names (hard links): only a file with one is read; copy it instead (cp)"
+	}
+	return ""
+}
+
+// halfMoved ends the move of a file that a crash cut short between the making of its
+// new name and the removal of the old one, where the file system cannot rename without
+// replacing. Its run IDs are in the queue: files move only then.
+func (p *pass) halfMoved(name string, st stamp) bool {
+	for _, to := range []*folder{p.accepted, p.rejected} {
+		room := maxName
+		if to == p.rejected {
+			room -= len(errorExt)
+		}
+		for n := 1; to.dir != nil && n <= maxNames; n++ {
+			there, err := to.lstat(numbered(name, n, room))
+			if err != nil {
+				break
+			}
+			if there.ino == st.ino && to.id.dev == p.drop.id.dev && there.linked {
+				return p.drop.remove(name) == nil
+			}
+		}
+	}
+	return false
 }
 
 // unseen tells once of what cannot be looked at.
@@ -274,19 +314,24 @@ func (p *pass) unseen(f *folder, name string, err error) {
 }
 
 func (p *pass) ready(f *folder, name string, l *look) *item {
+	whole := false
 	switch l.state {
 	case idle, odd:
 		return nil
-	case unwritten:
-		p.waits(f, name, l)
-		return nil
 	case fresh:
-		if !l.regular {
+		whole = f == p.drop && l.usable() && p.whole(name, l)
+		if l.linked && f == p.drop && p.halfMoved(name, l.stamp) {
+			return nil // and there is no file of this name any more
+		}
+		if hint := oddity(name, l); hint != "" {
 			l.state = odd
 			if f == p.drop {
-				p.tell(run.Event{Kind: run.FileSkipped, File: f.path + "/" + name, Hint: "only regular files are taken"})
+				p.tell(run.Event{Kind: run.FileSkipped, File: f.path + "/" + name, Hint: hint})
 			}
 			return nil
+		}
+		if whole {
+			break
 		}
 		if ok, at := l.settled(p.now, p.cfg.Settle); !ok {
 			p.sooner(at)
@@ -297,5 +342,5 @@ func (p *pass) ready(f *folder, name string, l *look) *item {
 		p.sooner(l.retry)
 		return nil
 	}
-	return &item{from: f, name: name, look: l}
+	return &item{from: f, name: name, look: l, whole: whole}
 }

@@ -38,6 +38,8 @@ const (
 	spacing    = 20 * time.Millisecond // between two looks at the directory, so that a burst is one
 	maxSpacing = 2 * time.Second       // even where a look takes long
 	repeat     = 10 * time.Minute      // a trouble that lasts is told again
+
+	maxAge = time.Duration(math.MaxInt64) // of a file in the drop directory: any
 )
 
 // Config is what of the configuration concerns the inbox.
@@ -58,11 +60,13 @@ type Inbox struct {
 	queue   Queue
 	tell    run.Tell
 	wake    chan struct{}
+	asked   chan struct{} // somebody awaits files
 	scanned chan struct{}
 	once    sync.Once
 
-	mu  sync.Mutex
-	cfg Config
+	mu      sync.Mutex
+	cfg     Config
+	waiters map[*waiter]bool
 
 	lying atomic.Int64 // files in rejected/ when it was listed last
 
@@ -85,7 +89,8 @@ type Inbox struct {
 func New(cfg Config, queue Queue, tell run.Tell) *Inbox {
 	return &Inbox{
 		queue: queue, tell: redacting(tell), cfg: cfg,
-		wake: make(chan struct{}, 1), scanned: make(chan struct{}),
+		wake: make(chan struct{}, 1), asked: make(chan struct{}, 1), scanned: make(chan struct{}),
+		waiters:  map[*waiter]bool{},
 		watch:    watch{open: fsnotify.NewWatcher},
 		drop:     newFolder(cfg.Dir),
 		accepted: newFolder(cfg.Dir + "/" + acceptedDir),
@@ -143,23 +148,25 @@ func (x *Inbox) Rejected() int { return int(x.lying.Load()) }
 func (x *Inbox) Run(ctx context.Context) error {
 	defer x.watch.close()
 	for ctx.Err() == nil {
-		due := x.guarded(ctx)
+		due := x.guarded(func() time.Time { return x.pass(ctx) })
 		x.once.Do(func() { close(x.scanned) })
 		x.ended = time.Now()
-		x.sleep(ctx, due)
+		for x.sleep(ctx, due) {
+			due = x.guarded(func() time.Time { return x.express(ctx, due) })
+		}
 	}
 	return nil
 }
 
 // guarded is a pass that survives a panic.
-func (x *Inbox) guarded(ctx context.Context) (due time.Time) {
+func (x *Inbox) guarded(pass func() time.Time) (due time.Time) {
 	defer func() {
 		if r := recover(); r != nil {
 			x.tell(run.Event{Kind: run.StageRecovered, File: x.drop.path, Err: fmt.Errorf("inbox: %v\n%s", r, debug.Stack())})
 			due = time.Now().Add(x.config().Rescan)
 		}
 	}()
-	return x.pass(ctx)
+	return pass()
 }
 
 // earliest is when the directory may be looked at again: the longer a look takes,
@@ -168,30 +175,38 @@ func (x *Inbox) earliest() time.Time {
 	return x.ended.Add(min(max(spacing, 10*x.took), maxSpacing))
 }
 
-// sleep waits until due, an event of the directory, Wake or the end of ctx.
-func (x *Inbox) sleep(ctx context.Context, due time.Time) {
+// sleep waits until due, an event of the directory, Wake or the end of ctx; and until
+// somebody awaits files, which asked says.
+func (x *Inbox) sleep(ctx context.Context, due time.Time) (asked bool) {
 	if due.Before(x.earliest()) {
 		due = x.earliest()
 	}
 	for {
 		left := time.Until(due)
 		if left <= 0 {
-			return
+			return false
 		}
 		timer := time.NewTimer(min(left, maxSleep))
 		select {
 		case <-ctx.Done():
 			timer.Stop()
-			return
+			return false
 		case <-x.wake:
 			timer.Stop()
-			return
+			return false
+		case <-x.asked:
+			timer.Stop()
+			return true
 		case <-timer.C:
 		case event, ok := <-x.watch.events():
+			if ok {
+				x.watch.note(event)
+			}
 			if !ok || x.watch.matters(event, x.drop.path) {
 				due = x.earliest()
 			}
 		case <-x.watch.errors(): // an overflow, at worst the end of the watch: look
+			clear(x.watch.renamed)
 			due = x.earliest()
 		}
 		timer.Stop()
@@ -205,14 +220,14 @@ func (x *Inbox) pass(ctx context.Context) time.Time {
 	p := &pass{Inbox: x, cfg: x.config(), now: now}
 	p.due = now.Add(p.cfg.Rescan)
 	x.passes++
-	if err := x.drop.open(); err != nil {
+	if err := p.openAll(); err != nil {
 		x.missing.is(p, err, run.Event{Kind: run.DropTrouble, File: x.drop.path, Hint: hint(err)})
 		x.watch.close()
 		return p.due
 	}
-	defer x.drop.close()
+	defer p.closeAll()
 	p.ensureWatch()
-	ready, err := p.scan(x.drop, math.MaxInt64)
+	ready, err := p.scan(x.drop, maxAge)
 	x.took = time.Since(now)
 	if err != nil {
 		x.missing.is(p, err, run.Event{Kind: run.DropTrouble, File: x.drop.path, Hint: hint(err)})
@@ -220,15 +235,31 @@ func (x *Inbox) pass(ctx context.Context) time.Time {
 	}
 	x.missing.over(p, run.Event{Kind: run.DropBack, File: x.drop.path})
 	for _, f := range []*folder{x.accepted, x.rejected} {
-		f.openBelow(x.drop)
-		defer f.close()
 		f.trouble.is(p, f.err, run.Event{Kind: run.DropTrouble, File: f.path, Hint: hint(f.err)})
 	}
 	p.take(ctx, ready)
+	p.answer()
 	for _, f := range []*folder{x.accepted, x.rejected} {
 		p.again(ctx, f)
 	}
 	return p.due
+}
+
+// openAll opens the directory and its two folders for the time of a pass. What is
+// wrong with a folder is in its err.
+func (p *pass) openAll() error {
+	if err := p.drop.open(); err != nil {
+		return err
+	}
+	p.accepted.openBelow(p.drop)
+	p.rejected.openBelow(p.drop)
+	return nil
+}
+
+func (p *pass) closeAll() {
+	for _, f := range []*folder{p.rejected, p.accepted, p.drop} {
+		f.close()
+	}
 }
 
 // ensureWatch watches the directory before it is listed, so that nothing falls

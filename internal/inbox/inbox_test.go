@@ -21,7 +21,7 @@ func TestFilesGoToAcceptedOrRejectedWithAllTheirGoodIDs(t *testing.T) {
 		b := newBench(t)
 		old := time.Now().Add(-time.Hour)
 		b.writeAt("omps2OH829", "", old)
-		b.writeAt("later.json", "", old)
+		b.writeAt("later.json", "", time.Now())
 		b.writeAt("list.txt", "run1\nrun2\n", old)
 		b.writeAt("bad.txt", "run3\nhttps://h/p?token="+secret+"\n", old)
 		b.writeAt("half.json", `["run4", {"run_id": "ru`, old)
@@ -160,38 +160,98 @@ func TestAFileThatChangesBetweenTwoLooksIsNotTakenYet(t *testing.T) {
 	})
 }
 
-func TestAnEmptyFileWaitsUntilItIsWrittenAndIsToldOfOnce(t *testing.T) {
+// An empty file that says nothing may be written for a minute. It ends in rejected/, so
+// that whoever put it there sees why nothing came of it.
+func TestCase_C4_AnEmptyFileThatSaysNothingIsRejectedAfterAMinute(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t)
-		for _, name := range []string{"x.json", "abc", "two words"} {
+		want := map[string]string{
+			"abc": "has 3 characters", "two words": "write run IDs into it", "x.json": "one a line", "omps2OH829.txt": `touch "omps2OH829"`, "x.csv": "one a line",
+		}
+		for name := range want {
 			b.write(name, "")
 		}
+		b.write("later.json", "")
 		stop := b.start()
 		defer stop()
-		rest(59 * time.Second)
-		b.expect()
-		rest(5 * time.Second)
-		hints := map[string]string{}
-		for _, e := range b.told {
-			hints[filepath.Base(e.File)] = e.Hint
-		}
-		for name, want := range map[string]string{
-			"abc": "has 3 characters; a run ID has 4 to 64): rename it", "two words": "not one run ID", "x.json": "without extension",
-		} {
-			if !strings.Contains(hints[name], want) {
-				t.Errorf("%s: %q, want %q", name, hints[name], want)
+		rest(50 * time.Second)
+		b.write("later.json", `"run1"`) // in time
+		rest(11 * time.Second)
+		b.holds("abc accepted/later.json omps2OH829.txt two words x.csv x.json", "run1")
+		b.expect("drop file accepted drop/accepted/later.json 1")
+		rest(2 * time.Second)
+		for name, text := range want {
+			if report := b.read("rejected/" + name + errorExt); !strings.Contains(report, text) || !strings.Contains(report, "0 IDs were taken") {
+				t.Errorf("%s: %s", name, report)
 			}
 		}
-		if told := b.events(); len(told) != 3 {
-			t.Errorf("told %q", told)
+		if told := b.events(); len(told) != len(want) || b.tree() != "accepted/later.json rejected/abc rejected/abc.error rejected/omps2OH829.txt "+
+			"rejected/omps2OH829.txt.error rejected/two words rejected/two words.error rejected/x.csv rejected/x.csv.error rejected/x.json rejected/x.json.error" {
+			t.Errorf("told %q, directory holds %s", told, b.tree())
+		}
+		b.write("rejected/x.csv", "run2\n") // by a writer that has it open still
+		rest(15 * time.Second)
+		if !strings.Contains(b.tree(), "accepted/x.csv") || b.ledger.ids() != "run1 run2" {
+			t.Errorf("directory holds %s, queue %s", b.tree(), b.ledger.ids())
+		}
+	})
+}
+
+func TestCase_C1_AFileThatBreaksOffIsTakenOnceItIsThirtySecondsOld(t *testing.T) {
+	for name, c := range map[string]struct {
+		file, text string
+		age, want  time.Duration
+		ids        string
+	}{
+		"text":             {"x.txt", "run1\nrun2", 0, 30 * time.Second, "run1 run2"},
+		"no extension":     {"list", "run1", 0, 30 * time.Second, "run1"},
+		"half old":         {"x.txt", "run1", 20 * time.Second, 10 * time.Second, "run1"},
+		"old":              {"x.txt", "run1", time.Hour, secondLook, "run1"},
+		"of the future":    {"x.txt", "run1", -time.Hour, 30 * time.Second, "run1"},
+		"lines of JSON":    {"x.jsonl", "\"run1\"\n\"run2\"", 0, 30 * time.Second, "run1 run2"},
+		"half JSON":        {"x.json", `["run1","ru`, 0, 30 * time.Second, "run1"},
+		"whole text":       {"x.txt", "run1\n", 0, 2 * time.Second, "run1"},
+		"whole JSON":       {"x.json", `["run1"]`, 0, 2 * time.Second, "run1"},
+		"by name":          {"run1", "", 0, 2 * time.Second, "run1"},
+		"wrong, but whole": {"x.txt", "run1\n!\n", 0, 2 * time.Second, "run1"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := newBench(t)
+				start := time.Now()
+				var at time.Duration
+				b.ledger.taken = func([]run.HandIn) { at = time.Since(start) }
+				b.cut(c.file, c.text, start.Add(-c.age))
+				stop := b.start()
+				rest(time.Minute)
+				stop()
+				if at != c.want || b.ledger.ids() != c.ids {
+					t.Errorf("taken after %v, want %v: %s", at, c.want, b.ledger.ids())
+				}
+			})
+		})
+	}
+}
+
+func TestCase_C3_FilesOfFileManagersAreLeftAloneAndToldOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		names := []string{"Thumbs.db", "desktop.ini", "~$x.xlsx", ".DS_Store", "._x.txt", "Icon\r"}
+		for _, name := range names {
+			b.write(name, "run1\n")
+		}
+		b.write("empty.ini", "run2\n")
+		stop := b.start()
+		defer stop()
+		rest(time.Minute)
+		for _, name := range names { // Explorer writes them again
+			b.write(name, "run1\nrun1\n")
 		}
 		rest(time.Hour)
-		b.expect()
-		b.holds("abc two words x.json", "")
-		b.write("x.json", `"run1"`)
-		b.write("abc", "run2")
-		rest(13 * time.Second)
-		b.holds("accepted/abc accepted/x.json two words", "run1 run2")
+		b.holds(".DS_Store ._x.txt Icon\r Thumbs.db accepted/empty.ini desktop.ini ~$x.xlsx", "run2")
+		if told := b.events(); len(told) != len(names)+1 {
+			t.Errorf("told %q", told)
+		}
 	})
 }
 

@@ -38,7 +38,7 @@ func TestNoFileIsEverReplaced(t *testing.T) {
 			"accepted/x.txt": "first", "accepted/x-2.txt": "second", "accepted/x-3.txt": "run1", "accepted/omps2OH829": "third",
 			"rejected/bad.txt": "fourth", "rejected/bad-2.txt.error": "fifth", "rejected/bad-3.txt": "sixth", "rejected/bad-4.txt": "!!",
 		} {
-			if got := b.read(name); got != want {
+			if got := strings.TrimSuffix(b.read(name), "\n"); got != want {
 				t.Errorf("%s holds %q, want %q", name, got, want)
 			}
 		}
@@ -256,7 +256,7 @@ func TestAFileIsCopiedToAFolderOnAnotherDevice(t *testing.T) {
 			t.Fatalf("move %d: %v, want %v", i, err, want)
 		}
 		got, err := b.accepted.lstat("x.txt")
-		if data, _ := os.ReadFile(other + "/x.txt"); err != nil || !got.same(st) || string(data) != "run0" {
+		if data, _ := os.ReadFile(other + "/x.txt"); err != nil || !got.same(st) || string(data) != "run0\n" {
 			t.Errorf("move %d: %q %+v, want %+v", i, data, got, st)
 		}
 	}

@@ -60,15 +60,18 @@ func copyFile(from *folder, name string, to *folder, as string, want stamp) (err
 		return err
 	}
 	defer source.Close()
-	info, err := source.Stat()
-	if err != nil {
-		return err
+	var st unix.Stat_t
+	if err := durable.Uninterrupted(func() error { return unix.Fstat(int(source.Fd()), &st) }); err != nil {
+		return &fs.PathError{Op: "stat", Path: source.Name(), Err: err}
+	}
+	if is := stampOf(&st); !is.same(want) || !is.usable() { // another may have got its name
+		return errChanged
 	}
 	const temp = ".moving.part"
 	if err := to.remove(temp); err != nil { // of a copy that a crash cut short
 		return err
 	}
-	target, err := to.create(temp, uint32(info.Mode().Perm()))
+	target, err := to.create(temp, uint32(st.Mode)&0o777)
 	if err != nil {
 		return err
 	}

@@ -39,6 +39,7 @@ type item struct {
 	from   *folder
 	name   string
 	look   *look
+	whole  bool // it was complete when it got its name
 	result dropfile.Result
 }
 
@@ -51,6 +52,7 @@ func (p *pass) take(ctx context.Context, ready []*item) {
 		var group []*item
 		group, ready = p.read(ready)
 		p.add(ctx, group)
+		p.answer()
 	}
 	if p.lines > maxLines {
 		p.tell(run.Event{Kind: FileTrouble, File: p.drop.path, Count: p.lines - maxLines, Note: "further files; more about each when it changes"})
@@ -78,10 +80,10 @@ func (p *pass) read(ready []*item) (group, rest []*item) {
 		case err == nil && it.result.Empty && it.from != p.drop:
 			// Its name was taken when it was handed in, and may be another here: -2.
 			it.look.state = idle
-		case err == nil && it.result.Unwritten != "":
-			it.look.state, it.look.why = unwritten, it.result.Unwritten
-			p.waits(it.from, it.name, it.look)
+		case err == nil && it.result.Unwritten != "" && p.holdBack(it.look, p.cfg.Settle+writeEmpty):
+		case err == nil && it.result.Unfinished && !it.whole && p.holdBack(it.look, writeOn):
 		case err == nil:
+			it.result.GiveUp()
 			group = append(group, it)
 			ids += len(it.result.HandIns)
 			bytes += it.look.size
@@ -119,7 +121,7 @@ func (p *pass) load(it *item) (err error) {
 		if err := durable.Uninterrupted(func() error { return unix.Fstat(int(f.Fd()), &st) }); err != nil {
 			return &fs.PathError{Op: "stat", Path: it.path(), Err: err}
 		}
-		if !stampOf(&st).same(it.look.stamp) {
+		if now := stampOf(&st); !now.same(it.look.stamp) || !now.usable() {
 			return errChanged
 		}
 		n, err := io.ReadFull(f, data[len(data):cap(data)])

@@ -3,6 +3,7 @@ package inbox
 import (
 	"errors"
 	"path/filepath"
+	"time"
 
 	"github.com/fsnotify/fsnotify"
 	"golang.org/x/sys/unix"
@@ -17,6 +18,7 @@ type watch struct {
 	watcher *fsnotify.Watcher
 	on      identity // the directory watched
 	trouble trouble
+	renamed map[string]time.Time // files that appeared and were not written since, and when
 }
 
 // ensure watches the directory that f has open. A watch ends when its directory
@@ -34,7 +36,7 @@ func (w *watch) ensure(f *folder) error {
 		_ = watcher.Close() // nothing was watched
 		return err
 	}
-	w.watcher, w.on = watcher, f.id
+	w.watcher, w.on, w.renamed = watcher, f.id, map[string]time.Time{}
 	return nil
 }
 
@@ -42,7 +44,7 @@ func (w *watch) ensure(f *folder) error {
 func (w *watch) close() {
 	if w.watcher != nil {
 		_ = w.watcher.Close() // its descriptor is gone either way
-		w.watcher = nil
+		w.watcher, w.renamed = nil, nil
 	}
 }
 
@@ -58,6 +60,22 @@ func (w *watch) errors() <-chan error {
 		return nil
 	}
 	return w.watcher.Errors
+}
+
+// maxRenamed bounds how many files are known to have appeared whole: for others only
+// drop.settle tells.
+const maxRenamed = 10_000
+
+// note keeps of the events what tells a file that was renamed into place (IN_MOVED_TO)
+// from one that is written there: both appear, but the second is then written.
+func (w *watch) note(event fsnotify.Event) {
+	name := filepath.Base(event.Name)
+	switch {
+	case event.Has(fsnotify.Create) && len(w.renamed) < maxRenamed && !dropfile.Pending(name):
+		w.renamed[name] = time.Now()
+	case event.Has(fsnotify.Write) || event.Has(fsnotify.Rename) || event.Has(fsnotify.Remove):
+		delete(w.renamed, name)
+	}
 }
 
 // matters reports whether an event can be about a file to take.
