@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/assetd/assetd/internal/config"
@@ -32,10 +33,10 @@ type backups struct {
 	due   chan struct{}
 	tell  run.Tell
 
-	mu      sync.Mutex // one copy at a time; guards what follows
-	newest  time.Time  // when the newest good copy was begun; zero: there is none
-	retry   time.Time  // not before
-	trouble string     // told last
+	copying sync.Mutex                // one copy at a time; guards retry and trouble
+	retry   time.Time                 // not before
+	trouble string                    // reported last
+	newest  atomic.Pointer[time.Time] // when the newest good copy was begun; nil: there is none
 }
 
 // interval is how often a copy is made.
@@ -62,8 +63,8 @@ func (b *backups) run(ctx context.Context) error {
 // look makes a copy where the newest one is too old, or from the future: then it was
 // made when the clock was wrong.
 func (b *backups) look(ctx context.Context) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
+	b.copying.Lock()
+	defer b.copying.Unlock()
 	now := time.Now()
 	if now.Before(b.retry) {
 		return
@@ -73,7 +74,7 @@ func (b *backups) look(ctx context.Context) {
 		return
 	}
 	if made.Path != "" {
-		b.newest = made.At
+		b.newest.Store(&made.At)
 	}
 	switch {
 	case err != nil:
@@ -111,9 +112,7 @@ func (b *backups) copyDue(ctx context.Context, now time.Time) (made queue.Copy, 
 	}
 	if len(copies) > 0 {
 		if age := now.Sub(copies[0].At); age >= 0 && age < b.interval() {
-			if b.newest.IsZero() { // made before this start, and good when it was made
-				b.newest = copies[0].At
-			}
+			b.newest.CompareAndSwap(nil, &copies[0].At) // made before this start, and good when it was made
 			return made, nil
 		}
 	}
@@ -123,18 +122,20 @@ func (b *backups) copyDue(ctx context.Context, now time.Time) (made queue.Copy, 
 	return made, queue.Prune(b.dir, now, b.cfg.Keep)
 }
 
-// covered is when the newest good copy was begun: all that was durable then is in it.
+// covered is when the newest good copy was begun: all that was durable then is in it. It
+// does not wait for a copy under way: retention asks, and must go on.
 func (b *backups) covered() time.Time {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.newest
+	if at := b.newest.Load(); at != nil {
+		return *at
+	}
+	return time.Time{}
 }
 
 // Copy is a copy of the queue as it is at this moment, for the server. The file has
 // no name any more, so that no crash can leave it.
 func (b *backups) Copy(ctx context.Context) (*os.File, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
+	b.copying.Lock()
+	defer b.copying.Unlock()
 	if _, err := durable.MkdirAll(b.dir, 0o700); err != nil {
 		return nil, err
 	}
@@ -152,8 +153,8 @@ const byHand = "by-hand.db"
 
 // tidy removes what a crash left half made.
 func (b *backups) tidy() error {
-	b.mu.Lock()
-	defer b.mu.Unlock()
+	b.copying.Lock()
+	defer b.copying.Unlock()
 	path := filepath.Join(b.dir, byHand)
 	var failed []error
 	for _, name := range []string{path, queue.HalfCopy(path)} {

@@ -165,3 +165,22 @@ func TestNothingIsRestoredWhereDropFilesCannotBePutBack(t *testing.T) {
 		t.Errorf("said %d times", n)
 	}
 }
+
+// Retention asks for the newest copy while another one is made, which can take long.
+func TestF_RetentionDoesNotWaitForACopyUnderWay(t *testing.T) {
+	b, _ := copying(t, 3, time.Hour)
+	made := time.Now()
+	b.newest.Store(&made)
+	b.copying.Lock()
+	defer b.copying.Unlock()
+	got := make(chan time.Time, 1)
+	go func() { got <- b.covered() }()
+	select {
+	case at := <-got:
+		if !at.Equal(made) {
+			t.Errorf("%v, want %v", at, made)
+		}
+	case <-time.After(10 * time.Second):
+		t.Fatal("it waits for the copy")
+	}
+}

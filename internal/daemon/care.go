@@ -4,11 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"hash/fnv"
 	"io/fs"
 	"os"
 	"path/filepath"
-	"sync"
 	"syscall"
 
 	"github.com/assetd/assetd/internal/config"
@@ -32,7 +30,7 @@ type Care struct {
 
 	// One thing at a time is done to a run: a second retry must not move what the
 	// first has brought.
-	locks [64]sync.Mutex
+	locks runLocks
 }
 
 func newCare(e *engine, tell run.Tell, left func()) *Care {
@@ -81,12 +79,6 @@ func mayWrite(stateDir string) error {
 // Close closes the queue of an OpenCare.
 func (c *Care) Close() error { return c.queue.Close() }
 
-func (c *Care) lock(id run.ID) *sync.Mutex {
-	h := fnv.New32a()
-	_, _ = h.Write([]byte(id))
-	return &c.locks[h.Sum32()%uint32(len(c.locks))]
-}
-
 // Retry tries a settled run once more. It looks at the run's files first: what is
 // missing or has another size is marked, as verify does it. What is marked is put into
 // quarantine, so that its name is free when it is fetched again: where the volume is
@@ -94,9 +86,7 @@ func (c *Care) lock(id run.ID) *sync.Mutex {
 // run.ErrVolumeOffline. A run that is open is tried anyway, and one that is stored
 // whole has nothing to try: both are left as they are.
 func (c *Care) Retry(ctx context.Context, id run.ID) (done run.Retried, err error) {
-	lock := c.lock(id)
-	lock.Lock()
-	defer lock.Unlock()
+	defer c.locks.lock(id)()
 	if done.Run, err = c.queue.Get(ctx, id); err != nil {
 		return done, err
 	}
@@ -224,9 +214,7 @@ func (c *Care) putAside(ctx context.Context, r run.Run) (map[run.Key]string, err
 // Remove forgets a run. Its files stay; what else lies of it on the volume goes at
 // once, or as soon as the volume is there and nothing uses it any more.
 func (c *Care) Remove(ctx context.Context, id run.ID, force bool) (was run.Run, err error) {
-	lock := c.lock(id)
-	lock.Lock()
-	defer lock.Unlock()
+	defer c.locks.lock(id)()
 	if was, err = c.queue.Get(ctx, id); err != nil {
 		return was, err
 	}
@@ -241,9 +229,7 @@ func (c *Care) Remove(ctx context.Context, id run.ID, force bool) (was run.Run, 
 
 // Mark records what verify found.
 func (c *Care) Mark(ctx context.Context, id run.ID, revision int, found []run.Finding) error {
-	lock := c.lock(id)
-	lock.Lock()
-	defer lock.Unlock()
+	defer c.locks.lock(id)()
 	return c.queue.Mark(ctx, id, revision, found)
 }
 

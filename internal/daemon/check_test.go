@@ -128,7 +128,7 @@ func TestCheckSaysOfTheAPINoMoreThanWasProven(t *testing.T) {
 		say, time  string
 	}{
 		"no such run":       {404, now(), Note, Good, "URL and path are not proven yet", "from 127.0.0.1"},
-		"wrong key":         {401, now(), Bad, Good, "key not accepted", "from"},
+		"wrong key":         {401, now(), Bad, Good, "unauthorized (HTTP 401)", "from"},
 		"no access":         {403, now(), Bad, Good, "forbidden", "from"},
 		"too many requests": {429, now(), Note, Good, "did not judge the key", "from"},
 		"trouble":           {503, now(), Bad, Good, "server error", "from"},

@@ -103,7 +103,7 @@ type daemon struct {
 	hooks   *hooks
 	gauges  *gauges
 	look    chan struct{} // at the volume
-	swept   bool          // useVolume\'s, then watchVolume\'s alone
+	swept   bool          // watchVolume's alone
 }
 
 // open takes the state directory and builds the stages. Nothing runs yet.
@@ -261,8 +261,8 @@ func (d *daemon) useVolume(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	d.sweep(ctx)
 	d.gauges.look()
+	signal(d.look) // what can take long on a large volume waits until the daemon is ready
 	return nil
 }
 

@@ -131,26 +131,12 @@ func (e *engine) saveService(ctx context.Context) error {
 // moment or by a run that was removed. Which assets those are is looked up only
 // where something lies there. What the queue does not tell is kept.
 func (e *engine) sweep(ctx context.Context) (int, error) {
-	var wanted map[string]bool
-	var unknown error
-	n, err := e.volume.Sweep(ctx, func(hash string) bool {
-		if wanted == nil && unknown == nil {
-			wanted, unknown = e.wantedParts(ctx)
-		}
-		return unknown != nil || wanted[hash]
-	})
-	return n, errors.Join(err, unknown)
+	return e.volume.Sweep(ctx, func() (map[string]bool, error) { return e.wantedParts(ctx) })
 }
 
 // sweepStored removes what a crash at the wrong moment left of stored assets'
 // parts. What cannot be removed now is looked at again at the next start.
-func (e *engine) sweepStored(ctx context.Context, stored []run.Key) {
-	done := make(map[string]bool, len(stored))
-	for _, key := range stored {
-		done[key.Hash()] = true
-	}
-	_, _ = e.volume.Sweep(ctx, func(hash string) bool { return !done[hash] })
-}
+func (e *engine) sweepStored(_ context.Context, stored []run.Key) { _ = e.volume.RemoveParts(stored) }
 
 // sweepPage is how many records are read at a time.
 const sweepPage = 1000

@@ -325,6 +325,14 @@ func leaveToOthers() (done func()) {
 		lowest     = 7
 	)
 	runtime.LockOSThread()
-	_, _, _ = unix.Syscall(unix.SYS_IOPRIO_SET, whoProcess, 0, bestEffort|lowest)
-	return runtime.UnlockOSThread
+	was, _, failed := unix.Syscall(unix.SYS_IOPRIO_GET, whoProcess, 0, 0)
+	if failed == 0 {
+		_, _, failed = unix.Syscall(unix.SYS_IOPRIO_SET, whoProcess, 0, bestEffort|lowest)
+	}
+	return func() {
+		if failed == 0 { // the thread goes back to those that download
+			_, _, _ = unix.Syscall(unix.SYS_IOPRIO_SET, whoProcess, 0, was)
+		}
+		runtime.UnlockOSThread()
+	}
 }

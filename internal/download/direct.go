@@ -91,6 +91,7 @@ func (p *Pool) decide(ctx context.Context, sizes *errgroup.Group) (sleep, least 
 	defer p.tellAll()
 	now := p.now()
 	p.measure(now)
+	p.backlog.Promote(now)
 	w, who := p.window(now)
 	d := plan.Decide(w)
 	p.apply(d, w, who)
@@ -210,7 +211,7 @@ func (p *Pool) nearest(now time.Duration) []plan.Candidate {
 	if p.volume.offline || p.volume.full || p.stopping {
 		return nil
 	}
-	return p.backlog.Nearest(now, nearest)
+	return p.backlog.Nearest(nearest)
 }
 
 // on is a time of the candidate's server on the timeline of now.

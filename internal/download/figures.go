@@ -28,8 +28,9 @@ type Drain struct {
 	Slack time.Duration // what is left beyond that until that one dies; negative: too little
 }
 
-// Figures returns the figures of this moment. It looks at what runs and at the nearest
-// assets that wait, as a decision does, and costs the same however many there are.
+// Figures returns the figures of this moment and changes nothing. It looks at what runs
+// and at the nearest assets that wait, as a decision does, and costs the same however
+// many there are.
 func (p *Pool) Figures() Figures {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -42,10 +43,6 @@ func (p *Pool) Figures() Figures {
 		} else {
 			f.Running++
 		}
-	}
-	if p.backlog.Promote(now) { // which window does, too, and next would have seen
-		signal(p.wake)
-		signal(p.redirect)
 	}
 	w, _ := p.window(now)
 	f.Link, f.Drain = w.Rate, drain(w)

@@ -28,7 +28,10 @@ func (w *attempt) failed(ctx context.Context, f *transfer.Failure, sum string) {
 	case transfer.Canceled:
 		w.back(0)
 		return
-	case transfer.NoRoom, transfer.Disk:
+	case transfer.NoRoom:
+		w.local(ctx, f.Err) // the class is named where it is reported
+		return
+	case transfer.Disk:
 		w.local(ctx, f)
 		return
 	case transfer.NotMedia:

@@ -145,14 +145,15 @@ func (p *Pool) warnOfBlocked(now time.Duration) {
 		return
 	}
 	p.scarce.looked = max(now, 1)
+	p.backlog.Promote(now)
 	byHost, byRoom := p.backlog.Blocked(mostWarned)
 	switch {
 	case p.volume.offline:
-		all := append(byHost, p.backlog.Nearest(now, mostWarned)...)
+		all := append(byHost, p.backlog.Nearest(mostWarned)...)
 		p.blocked(threat{why: "the volume is offline"}, append(all, byRoom...), now)
 		return
 	case p.volume.full:
-		byRoom = append(byRoom, p.backlog.Nearest(now, mostWarned)...)
+		byRoom = append(byRoom, p.backlog.Nearest(mostWarned)...)
 	}
 	p.blocked(threat{why: "there is no room on the volume"}, byRoom, now)
 	hosts := map[string][]plan.Candidate{}

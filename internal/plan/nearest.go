@@ -27,11 +27,10 @@ func (it *item) candidate() Candidate {
 // Candidate is the ticket's asset.
 func (t *Ticket) Candidate() Candidate { return t.item.candidate() }
 
-// Nearest is up to n assets that may start now, the most urgent first, without
-// regard to how many workers a host may have, and to its pace. It costs O(n log n), however many
-// wait.
-func (b *Backlog) Nearest(now time.Duration, n int) []Candidate {
-	b.Promote(now)
+// Nearest is up to n assets that may start now, as of the last Promote, the most urgent
+// first, without regard to how many workers a host may have, and to its pace. It changes
+// nothing, and costs O(n log n), however many wait.
+func (b *Backlog) Nearest(n int) []Candidate {
 	var heaps []*heap[*item]
 	for _, hosts := range []*heap[*host]{&b.free, &b.full, &b.unsure, &b.paced} {
 		for _, h := range hosts.all {

@@ -17,7 +17,7 @@ func TestNearestIsInTheOrderOfStartingAndTakesNothing(t *testing.T) {
 		a.Death = a.Deadline.Add(time.Minute)
 		b.Put(plan.Run{HandedIn: day, App: "app"}, a)
 	}
-	near := b.Nearest(0, 200)
+	near := b.Nearest(200)
 	if len(near) != 200 {
 		t.Fatalf("%d candidates", len(near))
 	}
@@ -30,7 +30,7 @@ func TestNearestIsInTheOrderOfStartingAndTakesNothing(t *testing.T) {
 			t.Fatalf("%+v, taken as %+v", c, ticket.Candidate())
 		}
 	}
-	if more := b.Nearest(0, 500); len(more) != 100 {
+	if more := b.Nearest(500); len(more) != 100 {
 		t.Errorf("%d left", len(more))
 	}
 }
@@ -59,10 +59,13 @@ func TestTakeTakesWhatMayStartAndNothingElse(t *testing.T) {
 	if _, ok := b.Take(key("r001", 1), time.Second); ok {
 		t.Error("taken from a host that is closed")
 	}
-	if near := b.Nearest(time.Second, 9); len(near) != 0 {
+	if near := b.Nearest(9); len(near) != 0 {
 		t.Errorf("%d candidates on a closed host", len(near))
 	}
-	b.Nearest(time.Minute, 9) // the host's time has come
+	if _, ok := b.Take(key("r001", 2), time.Minute); ok {
+		t.Error("looking let the host's time come")
+	}
+	b.Promote(time.Minute)
 	probe, ok := b.Take(key("r001", 2), time.Minute)
 	if !ok {
 		t.Fatal("no probe")

@@ -1,9 +1,6 @@
 package run
 
-import (
-	"strings"
-	"time"
-)
+import "time"
 
 // Event is one thing that happened. Stages tell events; log lines, metrics and
 // server-sent events are all made from this one stream. An event holds no secret:
@@ -26,18 +23,12 @@ type Event struct {
 	Took  time.Duration // from hand-in, at Settled; of the transfer, at AssetStored
 }
 
-// Text is the kind with its cause, in one line. A cause that has the kind's first
-// words in it ("writing x: volume offline: ...") does not say them again.
+// Text is the kind with its cause, in one line.
 func (e Event) Text() string {
 	if e.Err == nil {
 		return string(e.Kind)
 	}
-	what, _, _ := strings.Cut(string(e.Kind), ",")
-	cause := strings.ReplaceAll(e.Err.Error(), what+": ", "")
-	if rest, ok := strings.CutPrefix(cause, what); ok && strings.HasPrefix(rest, " (") {
-		return string(e.Kind) + rest
-	}
-	return string(e.Kind) + ": " + cause
+	return string(e.Kind) + ": " + e.Err.Error()
 }
 
 // EventKind names an event; it is also the log line's message.

@@ -11,14 +11,14 @@ type RefusalKind string
 
 // The kinds of refusal.
 const (
-	RateLimited  RefusalKind = "rate limited"     // 429
-	Unauthorized RefusalKind = "key not accepted" // 401
-	Forbidden    RefusalKind = "forbidden"        // 403
-	NotFound     RefusalKind = "not found"        // 404
-	Rejected     RefusalKind = "run refused"      // another 4xx: it is about this one run
-	ServerError  RefusalKind = "server error"     // 5xx, and 408 and 425, which ask to try again
-	Unreachable  RefusalKind = "unreachable"      // DNS, dial, TLS, reset, timeout
-	Unusable     RefusalKind = "unusable answer"  // 2xx with HTML, half JSON or too large a body; a redirect; a status nobody documented
+	RateLimited  RefusalKind = "rate limited"    // 429
+	Unauthorized RefusalKind = "unauthorized"    // 401
+	Forbidden    RefusalKind = "forbidden"       // 403
+	NotFound     RefusalKind = "not found"       // 404
+	Rejected     RefusalKind = "run refused"     // another 4xx: it is about this one run
+	ServerError  RefusalKind = "server error"    // 5xx, and 408 and 425, which ask to try again
+	Unreachable  RefusalKind = "unreachable"     // DNS, dial, TLS, reset, timeout
+	Unusable     RefusalKind = "unusable answer" // 2xx with HTML, half JSON or too large a body; a redirect; a status nobody documented
 )
 
 // Refusal is an API call that brought no usable answer. It is safe to print: it

@@ -263,6 +263,14 @@ func TestRefusalNamesKindStatusAndCause(t *testing.T) {
 	}
 }
 
+func TestBecause_SaysItsCauseAndIsOfItsClass(t *testing.T) {
+	cause := errors.New("it is full")
+	err := run.Because(run.ErrNoRoom, cause)
+	if err.Error() != "it is full" || !errors.Is(err, run.ErrNoRoom) || !errors.Is(err, cause) || errors.Is(err, run.ErrVolumeOffline) {
+		t.Errorf("%v", err)
+	}
+}
+
 func TestNoMessageSaysAWordTwice(t *testing.T) {
 	said := &run.Refusal{Kind: run.NotFound, Status: 404, Cause: errors.New("Not Found")}
 	if got, want := said.Error(), "not found (HTTP 404)"; got != want {
@@ -270,16 +278,16 @@ func TestNoMessageSaysAWordTwice(t *testing.T) {
 	}
 	for want, e := range map[string]run.Event{
 		"volume is back": {Kind: run.VolumeBack},
-		"volume offline, downloads wait: /x is gone": {Kind: run.VolumeOffline, Err: fmt.Errorf("%w: /x is gone", run.ErrVolumeOffline)},
-		"no room, downloads wait: it is full":        {Kind: run.DiskLow, Err: fmt.Errorf("%w: it is full", run.ErrNoRoom)},
+		"volume offline, downloads wait: /x is gone": {
+			Kind: run.VolumeOffline, Err: run.Because(run.ErrVolumeOffline, errors.New("/x is gone")),
+		},
 		"volume offline, downloads wait: writing /x: it is gone": {
-			Kind: run.VolumeOffline, Err: fmt.Errorf("writing /x: %w: it is gone", run.ErrVolumeOffline),
+			Kind: run.VolumeOffline, Err: fmt.Errorf("writing /x: %w", run.Because(run.ErrVolumeOffline, errors.New("it is gone"))),
 		},
-		"no room, downloads wait: https://cdn/a: it is full": {
-			Kind: run.DiskLow, Err: fmt.Errorf("no room: https://cdn/a: %w: it is full", run.ErrNoRoom),
+		"no room, downloads wait: no room: a file of that name": { // an error is never edited
+			Kind: run.DiskLow, Err: errors.New("no room: a file of that name"),
 		},
-		"no room, downloads wait: no roommate": {Kind: run.DiskLow, Err: errors.New("no roommate")},
-		"key not accepted, polling stopped (HTTP 401): why": {
+		"key not accepted, polling stopped: unauthorized (HTTP 401): why": {
 			Kind: run.APIRefused, Err: &run.Refusal{Kind: run.Unauthorized, Status: 401, Cause: errors.New("why")},
 		},
 		"key not accepted, polling stopped: forbidden (HTTP 403)": {

@@ -15,6 +15,15 @@ var (
 	ErrOpenRun       = errors.New("the run is not settled")
 )
 
+// Because returns an error of a class, one of those above, that says its cause alone:
+// where it is reported the class has been named already. errors.Is knows both.
+func Because(class, cause error) error { return &classified{class, cause} }
+
+type classified struct{ class, cause error }
+
+func (e *classified) Error() string   { return e.cause.Error() }
+func (e *classified) Unwrap() []error { return []error{e.class, e.cause} }
+
 // Trial is how one attempt at an asset ended without its bytes.
 type Trial struct {
 	Final       bool          // the answer looked final (4.4 b)

@@ -23,7 +23,7 @@ func statuses(t *testing.T, s *Sim, id run.ID, every time.Duration, n int) strin
 	var said []string
 	for i := range n {
 		if i > 0 {
-			time.Sleep(every)
+			time.Sleep(every) // real time: outside of bubbles it is 0
 		}
 		w := poll(s, id)
 		if w.Code != http.StatusOK {

@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"path"
 	"strconv"
-	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -166,8 +165,7 @@ func (v *Volume) Clear(ctx context.Context, hashes []string) (busy []string, err
 	v.mu.Unlock()
 	for _, dir := range []string{partsDir, quarantineDir} {
 		_, err := m.sweep(ctx, dir, func(name string) bool {
-			hash, _, _ := strings.Cut(name, ".")
-			return wanted[hash]
+			return wanted[hashOf(name)]
 		})
 		if err != nil {
 			return busy, err

@@ -69,8 +69,7 @@ func (v *Volume) Check() error {
 }
 
 func (v *Volume) hangs(since time.Time) error {
-	return fmt.Errorf("%w: %s has not answered for %v: is its server or disk alive?",
-		run.ErrVolumeOffline, v.Dir, time.Since(since).Round(time.Second))
+	return run.Because(run.ErrVolumeOffline, fmt.Errorf("%s has not answered for %v: is its server or disk alive?", v.Dir, time.Since(since).Round(time.Second)))
 }
 
 func (v *Volume) check() error {
@@ -110,5 +109,5 @@ func offline(err error) error {
 	if errors.Is(err, run.ErrVolumeOffline) {
 		return err
 	}
-	return fmt.Errorf("%w: %w", run.ErrVolumeOffline, err)
+	return run.Because(run.ErrVolumeOffline, err)
 }

@@ -65,15 +65,15 @@ func (v *Volume) foreign(mk marker, err error) error {
 	file := filepath.Join(v.Dir, markerFile)
 	switch {
 	case err == nil:
-		return fmt.Errorf("%w: %s is volume %s of queue %s, ours is queue %s: %s",
-			run.ErrVolumeOffline, v.Dir, mk.Volume, mk.Queue, v.deps.Ledger.ID(), mend)
+		err = fmt.Errorf("%s is volume %s of queue %s, ours is queue %s: %s", v.Dir, mk.Volume, mk.Queue, v.deps.Ledger.ID(), mend)
 	case errors.Is(err, fs.ErrNotExist):
-		return fmt.Errorf("%w: %s has no marker (%s), so it is not the volume of queue %s: %s",
-			run.ErrVolumeOffline, v.Dir, file, v.deps.Ledger.ID(), mend)
+		err = fmt.Errorf("%s has no marker (%s), so it is not the volume of queue %s: %s", v.Dir, file, v.deps.Ledger.ID(), mend)
 	case errors.Is(err, errMarker), errors.Is(err, errNotRegular), errors.Is(err, unix.ENOTDIR):
-		return fmt.Errorf("%w: %s: %w, so nobody knows whose volume this is: %s", run.ErrVolumeOffline, file, err, mend)
+		err = fmt.Errorf("%s: %w, so nobody knows whose volume this is: %s", file, err, mend)
+	default:
+		return v.unusable(file, err)
 	}
-	return v.unusable(file, err)
+	return run.Because(run.ErrVolumeOffline, err)
 }
 
 // Use is the start: it finds out whether the volume is there and ours. Where this

@@ -59,7 +59,7 @@ func everyUse(r *rig) map[string]func() error {
 		"RemovePart": func() error { return r.RemovePart(run.Key{Run: "run1", ID: "x"}) },
 		"Parts":      func() error { _, err := r.Parts(); return err },
 		"Free":       func() error { _, err := r.Free(); return err },
-		"Sweep":      func() error { _, err := r.Sweep(ctx, func(string) bool { return false }); return err },
+		"Sweep":      func() error { _, err := r.Sweep(ctx, func() (map[string]bool, error) { return nil, nil }); return err },
 		"ReadRecord": func() error { _, err := r.ReadRecord(ctx, "app/run1", "manifest.json"); return err },
 		"Sizes":      func() error { _, err := r.Sizes(ctx, "app/run1", []string{"a"}); return err },
 		"Aside":      func() error { _, err := r.Aside(ctx, run.Key{Run: "run1", ID: "x"}, "app/run1", "a"); return err },
@@ -288,7 +288,7 @@ func TestAfterARefusedWriteOnlyAWriteShowsThatTheVolumeIsBack(t *testing.T) {
 	}
 	for range 2 {
 		err := r.Check()
-		if !errors.Is(err, run.ErrVolumeOffline) || strings.Count(err.Error(), "volume offline") != 1 || !strings.Contains(err.Error(), "read-only") {
+		if !errors.Is(err, run.ErrVolumeOffline) || strings.Contains(err.Error(), "volume offline") || !strings.Contains(err.Error(), "read-only") {
 			t.Errorf("check: %v", err)
 		}
 	}

@@ -73,8 +73,8 @@ func (p *Part) reserve(n int64) error {
 		return v.explain("asking for the room at", v.Dir, err)
 	}
 	if need > free {
-		return fmt.Errorf("%w: %s needs %s, which is %s more than is left at %s beside storage.min_free and what others were promised",
-			run.ErrNoRoom, p.key, humanize.IBytes(uint64(need)), humanize.IBytes(uint64(need-free)), v.Dir)
+		return run.Because(run.ErrNoRoom, fmt.Errorf("%s needs %s, which is %s more than is left at %s beside storage.min_free and what others were promised",
+			p.key, humanize.IBytes(uint64(need)), humanize.IBytes(uint64(need-free)), v.Dir))
 	}
 	before := p.end
 	p.end += need
@@ -231,10 +231,48 @@ func (v *Volume) RemovePart(key run.Key) error {
 		return err
 	}
 	defer d.close()
-	for _, ext := range []string{cardExt, partExt} { // in this order, as by Part.drop
+	return d.removePart(hash)
+}
+
+// removePart removes a part with its card, in the order of Part.drop. The caller has
+// claimed it.
+func (d *folder) removePart(hash string) error {
+	for _, ext := range []string{cardExt, partExt} {
 		if err := d.remove(hash + ext); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// RemoveParts removes the parts of assets that are stored, which a crash at the wrong
+// moment can leave; those in use stay. It lists nothing, so it costs the same however
+// many parts there are.
+func (v *Volume) RemoveParts(keys []run.Key) error {
+	if len(keys) == 0 {
+		return nil
+	}
+	m, err := v.open()
+	if err != nil {
+		return err
+	}
+	defer m.close()
+	d, err := m.enter(partsDir, false)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer d.close()
+	var failed error
+	for _, key := range keys {
+		hash := key.Hash()
+		if !v.claim(hash) {
+			continue
+		}
+		failed = errors.Join(failed, d.removePart(hash))
+		v.release(hash)
+	}
+	return failed
 }

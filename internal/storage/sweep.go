@@ -14,10 +14,12 @@ import (
 const sweepStep = 1024
 
 // Sweep removes from .assetd what belongs to no asset that is open or lost: parts
-// and cards for whose hash (run.Key.Hash) keep says no, and what a crash left half
-// written. Marker, quarantine, what is in use here and what is not ours stay. It
-// says how many files it removed; an error does not stop it.
-func (v *Volume) Sweep(ctx context.Context, keep func(hash string) bool) (removed int, err error) {
+// and cards whose hash (run.Key.Hash) is not wanted, and what a crash left half
+// written. Marker, quarantine, what is in use here and what is not ours stay. wanted is
+// called where any part is there, after all were listed: so the part of an asset that
+// came meanwhile is not among them, and work may go on. It says how many files it
+// removed; an error does not stop it.
+func (v *Volume) Sweep(ctx context.Context, wanted func() (map[string]bool, error)) (removed int, err error) {
 	m, err := v.open()
 	if err != nil {
 		return 0, err
@@ -29,11 +31,22 @@ func (v *Volume) Sweep(ctx context.Context, keep func(hash string) bool) (remove
 	if err != nil {
 		return n, err
 	}
-	more, err := m.sweep(ctx, partsDir, func(name string) bool {
-		hash, _, _ := strings.Cut(name, ".")
-		return !keep(hash)
-	})
+	listed := map[string]bool{}
+	if _, err := m.sweepOnce(ctx, partsDir, func(name string) bool { listed[hashOf(name)] = true; return false }); err != nil || len(listed) == 0 {
+		return n, err
+	}
+	keep, err := wanted()
+	if err != nil {
+		return n, err
+	}
+	more, err := m.sweep(ctx, partsDir, func(name string) bool { return listed[hashOf(name)] && !keep[hashOf(name)] })
 	return n + more, err
+}
+
+// hashOf is the asset's hash in the name of a part or a card.
+func hashOf(name string) string {
+	hash, _, _ := strings.Cut(name, ".")
+	return hash
 }
 
 // sweep removes what is stale from a directory, in rounds: not every file system
@@ -89,7 +102,7 @@ func (m *mount) sweepOnce(ctx context.Context, dir string, stale func(name strin
 
 // sweepOne removes one file, unless somebody begins to use it at this moment.
 func (m *mount) sweepOne(d *folder, name string) (bool, error) {
-	hash, _, _ := strings.Cut(name, ".")
+	hash := hashOf(name)
 	if !m.v.claim(hash) {
 		return false, nil
 	}

@@ -40,7 +40,7 @@ func TestSweepRemovesThousandsOfStalePartsAndNothingElse(t *testing.T) {
 		plantFile(t, filepath.Join(r.dir, name), "x")
 	}
 	must(t, os.Symlink("/etc/passwd", filepath.Join(r.dir, partsDir, "link.part")))
-	n, err := r.Sweep(t.Context(), func(hash string) bool { return hash == kept.Hash() })
+	n, err := r.Sweep(t.Context(), func() (map[string]bool, error) { return map[string]bool{kept.Hash(): true}, nil })
 	if err != nil || n != 10_007 {
 		t.Errorf("removed %d, %v", n, err)
 	}
@@ -61,7 +61,53 @@ func TestSweepEndsWhenItIsToldTo(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	plantFile(t, filepath.Join(r.dir, partsDir, "0.part"), "x")
-	if n, err := r.Sweep(ctx, func(string) bool { return false }); n != 0 || !errors.Is(err, context.Canceled) {
+	if n, err := r.Sweep(ctx, func() (map[string]bool, error) { return nil, nil }); n != 0 || !errors.Is(err, context.Canceled) {
 		t.Errorf("removed %d, %v", n, err)
+	}
+}
+
+// Work goes on while the volume is swept: what comes after the listing stays.
+func TestF_SweepLeavesPartsThatComeMeanwhile(t *testing.T) {
+	r := newRig(t)
+	late := r.asset("run1", run.Videos, "late")
+	must(t, os.MkdirAll(filepath.Join(r.dir, partsDir), 0o700))
+	plantFile(t, filepath.Join(r.dir, partsDir, "00.part"), "x")
+	n, err := r.Sweep(t.Context(), func() (map[string]bool, error) {
+		p, err := r.write(late, strong, []byte("late"))
+		must(t, err)
+		return nil, p.Close()
+	})
+	if err != nil || n != 1 {
+		t.Errorf("removed %d, %v", n, err)
+	}
+	if _, err := os.Stat(filepath.Join(r.dir, partsDir, late.Hash()+partExt)); err != nil {
+		t.Errorf("a part that came meanwhile: %v", err)
+	}
+	if _, err := r.Sweep(t.Context(), func() (map[string]bool, error) { return nil, errors.New("no queue") }); err == nil {
+		t.Error("swept without knowing what is wanted")
+	}
+	if _, err := os.Stat(filepath.Join(r.dir, partsDir, late.Hash()+partExt)); err != nil {
+		t.Errorf("removed without knowing what is wanted: %v", err)
+	}
+}
+
+func TestF_RemovePartsTakesThoseNamedAndNoOther(t *testing.T) {
+	r := newRig(t)
+	stored, kept, busy := r.asset("run1", run.Videos, "stored"), r.asset("run1", run.Videos, "kept"), r.asset("run1", run.Videos, "busy")
+	for _, key := range []run.Key{stored, kept} {
+		p, err := r.write(key, strong, []byte("left"))
+		must(t, err)
+		must(t, p.Close())
+	}
+	p, err := r.write(busy, strong, []byte("busy"))
+	must(t, err)
+	defer p.Close()
+	must(t, r.RemoveParts([]run.Key{stored, busy, r.asset("run1", run.Videos, "never")}))
+	for key, want := range map[run.Key]bool{stored: false, kept: true, busy: true} {
+		for _, ext := range []string{partExt, cardExt} {
+			if _, err := os.Stat(filepath.Join(r.dir, partsDir, key.Hash()+ext)); (err == nil) != want {
+				t.Errorf("%s%s: %v", key.ID, ext, err)
+			}
+		}
 	}
 }

@@ -260,8 +260,7 @@ func (v *Volume) checkMounted(dev uint64) error {
 		return v.unusable(v.Dir+"/..", err)
 	}
 	if st, ok := sysStat(info); ok && st.Dev == dev {
-		return fmt.Errorf("%w: nothing is mounted at %s, and storage.mounted says that something must be: mount it",
-			run.ErrVolumeOffline, v.Dir)
+		return run.Because(run.ErrVolumeOffline, fmt.Errorf("nothing is mounted at %s, and storage.mounted says that something must be: mount it", v.Dir))
 	}
 	return nil
 }
@@ -277,16 +276,15 @@ func (v *Volume) unusable(path string, err error) error {
 	case errors.Is(err, unix.EMFILE), errors.Is(err, unix.ENFILE), errors.Is(err, unix.ENOMEM):
 		return fmt.Errorf("opening %s: %w: raise the limit or lower download.workers", path, err)
 	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
-		return fmt.Errorf("opening %s: %w: %w", path, run.ErrNoRoom, err)
+		return run.Because(run.ErrNoRoom, fmt.Errorf("opening %s: %w", path, err))
 	case errors.Is(err, fs.ErrNotExist):
-		return fmt.Errorf("%w: %s is not there: mount the volume or make the directory", run.ErrVolumeOffline, path)
+		return run.Because(run.ErrVolumeOffline, fmt.Errorf("%s is not there: mount the volume or make the directory", path))
 	}
 	v.suspect.Store(true)
 	if errors.Is(err, fs.ErrPermission) {
-		return fmt.Errorf("%w: uid %d may not use %s: it needs read, write and search permission there: %w",
-			run.ErrVolumeOffline, os.Getuid(), path, err)
+		return run.Because(run.ErrVolumeOffline, fmt.Errorf("uid %d may not use %s: it needs read, write and search permission there: %w", os.Getuid(), path, err))
 	}
-	return fmt.Errorf("%w: %s cannot be used: %w", run.ErrVolumeOffline, path, err)
+	return run.Because(run.ErrVolumeOffline, fmt.Errorf("%s cannot be used: %w", path, err))
 }
 
 // explain is an error of a write with its object, its meaning and its mend.
@@ -295,13 +293,13 @@ func (v *Volume) explain(doing, path string, err error) error {
 	case err == nil:
 		return nil
 	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
-		return fmt.Errorf("%s %s: %w: %w", doing, path, run.ErrNoRoom, err)
+		return run.Because(run.ErrNoRoom, fmt.Errorf("%s %s: %w", doing, path, err))
 	case errors.Is(err, unix.EROFS):
 		v.suspect.Store(true)
-		return fmt.Errorf("%s %s: %w: the file system is read-only, mount it writable: %w", doing, path, run.ErrVolumeOffline, err)
+		return run.Because(run.ErrVolumeOffline, fmt.Errorf("%s %s: the file system is read-only, mount it writable: %w", doing, path, err))
 	case errors.Is(err, unix.ESTALE), errors.Is(err, unix.ENOTCONN), errors.Is(err, unix.ENODEV), errors.Is(err, unix.EHOSTDOWN):
 		v.suspect.Store(true)
-		return fmt.Errorf("%s %s: %w: the file system has gone, mount it again: %w", doing, path, run.ErrVolumeOffline, err)
+		return run.Because(run.ErrVolumeOffline, fmt.Errorf("%s %s: the file system has gone, mount it again: %w", doing, path, err))
 	case errors.Is(err, fs.ErrPermission):
 		return fmt.Errorf("%s %s: uid %d may not: give it read, write and search permission: %w", doing, path, os.Getuid(), err)
 	case errors.Is(err, unix.EIO):

@@ -144,7 +144,7 @@ func TestHeldTransferHoldsARealServerUp(t *testing.T) {
 	}()
 	for before := int64(-1); done.Load() < 128<<10 || sent.Load() != before; { // until it stands still
 		before = sent.Load()
-		time.Sleep(100 * time.Millisecond)
+		time.Sleep(100 * time.Millisecond) // real time: the kernel's buffers fill up
 	}
 	if swallowed := sent.Load() - done.Load(); swallowed > 16<<20 {
 		t.Errorf("%d bytes were sent ahead of a held transfer", swallowed)
