@@ -46,7 +46,7 @@ which an asset may not be there before its URL dies.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
 			if l.filter.States, err = server.ParseStates(only); err != nil {
-				return withCode(exitUsage, "--state: %w (see assetd list --help)", err)
+				return withCode(exitUsage, "--%w (see assetd list --help)", err)
 			}
 			l.filter.Apps = server.ParseList(l.filter.Apps)
 			if l.filter.Labels, err = server.ParseLabels(labels); err != nil {

@@ -10,6 +10,7 @@ import (
 )
 
 func (a *app) restoreCommand() *cobra.Command {
+	var force bool
 	cmd := &cobra.Command{
 		Use:   "restore FILE",
 		Short: "put a copy in the place of the queue",
@@ -17,21 +18,23 @@ func (a *app) restoreCommand() *cobra.Command {
 place of the queue, whose own file is kept under another name, and puts the drop files
 that were taken since the copy was made back into the drop directory: their runs are
 taken again at the next start. FILE is checked first; where it is no whole copy nothing
-is changed. Stop the daemon first.`,
+is changed, and neither where it is a copy of another queue, unless --force is given. Stop
+the daemon first.`,
 		Example: example("assetd restore queue.db"),
 		Args:    cobra.ExactArgs(1),
-		RunE:    func(_ *cobra.Command, args []string) error { return a.restore(args[0]) },
+		RunE:    func(_ *cobra.Command, args []string) error { return a.restore(args[0], force) },
 	}
 	cmd.ValidArgsFunction = proposeFiles
+	cmd.Flags().BoolVar(&force, "force", false, "also a copy of another queue")
 	return cmd
 }
 
-func (a *app) restore(file string) error {
+func (a *app) restore(file string, force bool) error {
 	c, err := a.load()
 	if err != nil {
 		return err
 	}
-	r, err := daemon.RestoreQueue(c, file)
+	r, err := daemon.RestoreQueue(c, file, force)
 	if err != nil {
 		return err
 	}

@@ -36,7 +36,7 @@ func (c *Config) Reloaded(next *Config) (*Config, error) {
 	if err := merged.Load(values, nil); err != nil {
 		return nil, err
 	}
-	mixed := &Config{file: next.file, values: values, origins: next.origins, env: next.env, uid: next.uid}
+	mixed := &Config{file: next.file, values: values, origins: next.origins, env: next.env, uid: next.uid, unitKey: next.unitKey}
 	mixed.Storage.Default = c.Storage.Default
 	return mixed, merged.Unmarshal("", mixed)
 }

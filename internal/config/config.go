@@ -43,6 +43,7 @@ type Config struct {
 	origins map[string]string // where values come from that were set
 	env     environment
 	uid     int
+	unitKey string // the service's key file
 }
 
 // File is the path of the file that was read; empty where there was none.

@@ -2,12 +2,15 @@ package config
 
 import (
 	"maps"
+	"net"
 	"os"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"go.yaml.in/yaml/v3"
 )
 
 // directives are a systemd unit's, by name; one that stands there several times
@@ -114,6 +117,51 @@ func TestContainerStopsWithinWhatDockerGives(t *testing.T) {
 		if grace, kill := find(c.grace), find(c.kill); kill < grace+c.gap {
 			t.Errorf("%s: killed after %v, shutdown_grace %v: %v more are needed", c.file, kill, grace, c.gap)
 		}
+	}
+}
+
+// What the compose file publishes is this machine's alone, and a daemon that is asked from
+// outside its container has a token.
+func TestCase_E13_TheComposeFilePublishesMetricsAndAPIWithAToken(t *testing.T) {
+	data, err := os.ReadFile("../../deploy/compose.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var file struct {
+		Services map[string]struct {
+			Environment    map[string]string
+			Ports, Secrets []string
+		}
+		Secrets map[string]struct{ File string }
+	}
+	if err := yaml.Unmarshal(data, &file); err != nil {
+		t.Fatal(err)
+	}
+	s := file.Services["assetd"]
+	environ := []string{"HOME=/home/x"}
+	for name, value := range s.Environment {
+		environ = append(environ, name+"="+value)
+	}
+	c, _, err := Load(Options{File: "/dev/null", Environ: environ, UID: 65532})
+	if err != nil {
+		t.Fatal(err)
+	}
+	host, port, err := net.SplitHostPort(c.Server.Listen)
+	if err != nil || host != "0.0.0.0" {
+		t.Errorf("server.listen %q is not reached from outside the container: %v", c.Server.Listen, err)
+	}
+	if want := []string{"127.0.0.1:7433:" + port}; !slices.Equal(s.Ports, want) {
+		t.Errorf("ports %q, want %q", s.Ports, want)
+	}
+	for _, path := range []string{c.Server.TokenFile, c.API.KeyFile} {
+		name := strings.TrimPrefix(path, "/run/secrets/")
+		if name == path || !slices.Contains(s.Secrets, name) || file.Secrets[name].File == "" {
+			t.Errorf("%q is no secret that the container gets: %v, %v", path, s.Secrets, file.Secrets)
+		}
+	}
+	readme, err := os.ReadFile("../../README.md")
+	if err != nil || !strings.Contains(string(readme), `curl -H "Authorization: Bearer $(cat deploy/token)" http://127.0.0.1:7433/metrics`) {
+		t.Errorf("the README does not show how to ask it: %v", err)
 	}
 }
 

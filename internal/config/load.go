@@ -35,7 +35,7 @@ func Load(o Options) (*Config, []Warning, error) {
 	l.layer(func() { l.setLayer(o.Set) })
 	l.layer(func() { l.derive(env, o.UID) })
 
-	c := &Config{file: file, values: l.merged.All(), origins: l.origins, env: env, uid: o.UID}
+	c := &Config{file: file, values: l.merged.All(), origins: l.origins, env: env, uid: o.UID, unitKey: unitKey}
 	if err := l.merged.Unmarshal("", c); err != nil {
 		return nil, l.warnings, err // a key and its field disagree, which a test rules out
 	}

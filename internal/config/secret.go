@@ -11,7 +11,14 @@ import (
 )
 
 // ErrNoKey is what APIKey gives where no API key was given in any way.
-var ErrNoKey = errors.New("no API key: write it into a file and set api.key_file, or set $ASSETD_API_KEY, or give the systemd credential api-key")
+var ErrNoKey = errors.New("no API key: write it into a file and set api.key_file, or set $ASSETD_API_KEY, or give the systemd credential api-key (" + unitKey + ")")
+
+// ErrServiceKey is what APIKey gives where the only API key is the service's file, which
+// this user cannot read.
+var ErrServiceKey = errors.New("no API key that this user can read")
+
+// unitKey is the file that the unit gives the service as the credential (LoadCredential).
+const unitKey = "/etc/assetd/api-key"
 
 // The variables that may hold the key itself, and the name of the credential.
 const (
@@ -27,16 +34,18 @@ const maxKey = 4 << 10
 type source struct {
 	name string // for people
 	path string // of a file; empty: the environment variable `name`
+	unit bool   // the file of the service
 }
 
 // sources are the places that hold a key, the one that counts first. Like all
 // settings: --set before the environment, before the file; then what was not
-// meant for assetd alone, then what the service manager gives.
+// meant for assetd alone, then what the service manager gives. Where there is none of
+// these, commands outside the service find its key in its file.
 func (c *Config) sources() []source {
 	var found []source
 	add := func(when bool, name, path string) {
 		if when {
-			found = append(found, source{name, path})
+			found = append(found, source{name: name, path: path})
 		}
 	}
 	file, set := c.API.KeyFile, c.origins["api.key_file"] == "--set"
@@ -51,13 +60,17 @@ func (c *Config) sources() []source {
 		none := errors.Is(err, fs.ErrNotExist) || err == nil && info.Size() <= 1
 		add(!none, "systemd credential "+credential, path)
 	}
+	if info, err := os.Stat(c.unitKey); len(found) == 0 && err == nil && info.Size() > 1 {
+		found = append(found, source{"the service's file", c.unitKey, true})
+	}
 	return found
 }
 
 // APIKey reads the API key anew: from --set api.key_file, else $ASSETD_API_KEY,
 // else api.key_file, else $MAGNIFIC_API_KEY, else the systemd credential
-// `api-key`. One newline at its end is dropped. The error is ErrNoKey, or names
-// the place and the mend; it never holds the key.
+// `api-key`, else the file that the unit makes that of. One newline at its end is
+// dropped. The error is ErrNoKey or ErrServiceKey, or names the place and the mend; it
+// never holds the key.
 func (c *Config) APIKey() (string, error) {
 	found := c.sources()
 	if len(found) == 0 {
@@ -73,6 +86,8 @@ func (c *Config) APIKey() (string, error) {
 	switch {
 	case errors.As(err, &f):
 		return "", fmt.Errorf("%s %s: %s", where, f.what, f.mend)
+	case from.unit && errors.Is(err, fs.ErrPermission):
+		return "", fmt.Errorf("%w: %s is read by root and the service alone: use sudo, or give a key of your own in $ASSETD_API_KEY", ErrServiceKey, from.path)
 	case err != nil:
 		return "", fmt.Errorf("%s: %s: it must be a file that user %d can read", where, reason(err), c.uid)
 	}

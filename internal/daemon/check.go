@@ -5,8 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"os"
+	"os/user"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -46,6 +49,7 @@ type checker struct {
 	itsKey  bool         // the key is that daemon's own, and not here
 	queue   *queue.Queue // for reading; nil: there is none, or it cannot be read
 	made    bool         // there is a queue
+	others  bool         // the daemon is another user's, and cannot be asked
 }
 
 func (k *checker) add(about string, grade Grade, mend, format string, args ...any) {
@@ -64,8 +68,11 @@ func Check(ctx context.Context, c *config.Config, key string, keyErr error, offl
 	k.apiKey(keyErr)
 	k.secrets()
 	k.hook()
-	k.dropDir()
-	k.volume()
+	k.listen(ctx)
+	if !k.others {
+		k.dropDir()
+		k.volume()
+	}
 	k.api(ctx, offline)
 	k.cdn(ctx, offline)
 	k.backlog(ctx)
@@ -85,12 +92,63 @@ func (k *checker) state(ctx context.Context) {
 		k.add("daemon", Good, "", "one runs on %s and is ready", dir)
 	case err == nil:
 		k.add("daemon", Bad, "see each reason, and the daemon's log", "one runs on %s and is not ready: %s", dir, strings.Join(h.Reasons, "; "))
+	case errors.Is(err, fs.ErrPermission) && k.foreign(dir):
 	case errors.Is(err, fs.ErrPermission):
 		k.add("daemon", Bad, "check as root or as the daemon's user, like sudo -u assetd assetd check", "%v", err)
 	case k.running:
 		k.add("daemon", Bad, "look at the daemon's log, or stop it and check again", "%v", err)
+	case k.foreign(dir):
 	default:
 		k.openQueue(dir)
+	}
+}
+
+// foreign reports whether the daemon of this configuration is another user's, and says
+// so: what its directories allow this user is no answer to whether it can work.
+func (k *checker) foreign(stateDir string) bool {
+	me := os.Geteuid()
+	for _, dir := range []string{stateDir, k.cfg.DataDir} {
+		var st unix.Stat_t
+		if err := unix.Stat(dir, &st); err != nil {
+			continue
+		}
+		if k.others = me != 0 && int(st.Uid) != me && st.Uid != 0; k.others {
+			who := userName(st.Uid)
+			k.add("daemon", Bad, "check as that user, sudo -u "+who+" assetd check, or as root",
+				"the daemon of %s is %s's (uid %d), to whom %s belongs: user %d cannot see what it can use", stateDir, who, st.Uid, dir, me)
+		}
+		return k.others
+	}
+	return false
+}
+
+// userName is the name of a user, or #ID, which sudo takes, too.
+func userName(uid uint32) string {
+	id := strconv.FormatUint(uint64(uid), 10)
+	if u, err := user.LookupId(id); err == nil {
+		return u.Username
+	}
+	return "#" + id
+}
+
+// listen looks whether server.listen can be opened. A daemon that runs has it, or says
+// itself that it has not.
+func (k *checker) listen(ctx context.Context) {
+	address := k.cfg.Server.Listen
+	if address == "" || k.running {
+		return
+	}
+	l, err := new(net.ListenConfig).Listen(ctx, "tcp", address)
+	switch {
+	case err == nil:
+		k.add("server.listen", Good, "", "%s is free", address)
+		l.Close() //nolint:errcheck // nothing was said on it
+	case errors.Is(err, unix.EADDRINUSE):
+		_, port, _ := net.SplitHostPort(address)
+		k.add("server.listen", Bad, "stop that process (ss -ltnp 'sport = :"+port+"' names it), or set server.listen to an address that is free",
+			"another process listens on %s: dashboard, metrics and API would not be reached there", address)
+	default:
+		k.add("server.listen", Bad, "set server.listen to an address of this machine that this user may open, or to nothing for the socket alone", "%v", err)
 	}
 }
 

@@ -39,7 +39,7 @@ func machine(t *testing.T) string {
 // bad must come with what to do.
 func findings(t *testing.T, data, key string, set ...string) map[string]Finding {
 	t.Helper()
-	c, _, err := config.Load(config.Options{File: os.DevNull, Set: append([]string{"data_dir=" + data}, set...)})
+	c, _, err := config.Load(config.Options{File: os.DevNull, Set: append([]string{"data_dir=" + data, "server.listen="}, set...)})
 	if err != nil {
 		t.Fatal(err)
 	}

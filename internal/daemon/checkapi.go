@@ -27,10 +27,13 @@ const (
 // apiKey says whether there is a key. A systemd credential is seen by the service
 // alone: that it is not here is no fault where the daemon runs.
 func (k *checker) apiKey(err error) {
-	k.itsKey = k.running && errors.Is(err, config.ErrNoKey)
+	service := errors.Is(err, config.ErrServiceKey)
+	k.itsKey = service || k.running && errors.Is(err, config.ErrNoKey)
 	switch {
 	case err == nil:
 		k.add("key", Good, "", "there is one")
+	case service:
+		k.add("key", Note, "check as root, and the API is asked, too", "%v", err)
 	case k.itsKey:
 		k.add("key", Note, "", "none for this command; the daemon that runs has its own")
 	case errors.Is(err, config.ErrNoKey):

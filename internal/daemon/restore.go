@@ -105,10 +105,16 @@ type Restored struct {
 
 // RestoreQueue puts a copy in the place of this configuration's queue, and the drop
 // files that were taken since it was made back into the drop directory. No daemon may
-// run. Whatever fails before the copy has its place leaves the queue as it is.
-func RestoreQueue(c *config.Config, file string) (r Restored, err error) {
+// run. Whatever fails before the copy has its place leaves the queue as it is. A copy of
+// another queue is refused before anything is changed, unless force is true.
+func RestoreQueue(c *config.Config, file string, force bool) (r Restored, err error) {
 	if file, err = filepath.Abs(file); err != nil {
 		return r, err
+	}
+	if !force {
+		if err := ownCopy(c, file); err != nil {
+			return r, fmt.Errorf("nothing was restored: %w", err)
+		}
 	}
 	if _, err := inbox.Prepare(c.Drop.Dir); err != nil {
 		return r, err
@@ -128,6 +134,19 @@ func RestoreQueue(c *config.Config, file string) (r Restored, err error) {
 		r.Foreign = present
 	}
 	return r, nil
+}
+
+// ownCopy refuses a copy of another queue than the one that is used here.
+func ownCopy(c *config.Config, file string) error {
+	found, err := queue.Verify(file)
+	if err != nil {
+		return err
+	}
+	if present := presentID(c); present != "" && present != found.ID {
+		return fmt.Errorf("%s is a copy of queue %s, and the volume %s or the queue in %s is of queue %s: restore a copy of that one, or this one on purpose with --force (downloads wait then until assetd check --adopt-volume)",
+			file, found.ID, c.Storage.Dir, c.State.Dir, present)
+	}
+	return nil
 }
 
 // presentID is the ID of the queue that the volume belongs to, or else of the one in
