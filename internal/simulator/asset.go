@@ -40,6 +40,8 @@ type asset struct {
 	signing       *Signing
 	faults        []*Armed
 	lost          *bool
+	bytes         *string // the object; nil: it is made
+	end           int64   // where the object was cut off; 0: nowhere
 
 	path    string
 	seed    uint64
@@ -199,6 +201,9 @@ func (a *asset) become(s *Sim, size int64, number int) error {
 	c, err := a.object(size, seed, s.encode)
 	if err != nil {
 		return err
+	}
+	if a.end > 0 && a.end < c.size {
+		c = c.first(a.end)
 	}
 	if a.now != nil {
 		a.before = append(a.before, a.now)

@@ -81,20 +81,6 @@ func GzipBomb(n int) Fault {
 	})
 }
 
-// Gzip packs the right answer, asked or not; the whole of it is in memory then.
-func Gzip() Fault {
-	return spoil("gzip", func(x *exchange) bool {
-		packed := pack(io.NewSectionReader(x.body, x.off, x.n))
-		contentType, status := x.header.Get("Content-Type"), x.status
-		if status == http.StatusPartialContent {
-			status = http.StatusOK
-		}
-		x.say(status, contentType, packed)
-		x.header.Set("Content-Encoding", "gzip")
-		return true
-	})
-}
-
 func pack(r io.Reader) string {
 	var b bytes.Buffer
 	w := gzip.NewWriter(&b)

@@ -99,8 +99,18 @@ func TestFaultsOfTheWireReachTheClient(t *testing.T) {
 		{RangeUnder200(), func(g got) bool { return g.is(200, 10_000, nil) && g.Header.Get("Content-Range") != "" }},
 		{ContentType("text/plain"), func(g got) bool { return g.is(206, 9000, nil) && g.Header.Get("Content-Type") == "text/plain" }},
 		{ContentType(""), func(g got) bool { return g.is(206, 9000, nil) && g.Header.Values("Content-Type") == nil }},
-		{Gzip(), func(g got) bool {
+		{ContentEncoded("gzip"), func(g got) bool {
 			return g.StatusCode == 200 && g.Header.Get("Content-Encoding") == "gzip" && g.body[0] == 0x1f
+		}},
+		{ContentEncoded("zstd").With("Content-Encoding", ""), func(g got) bool {
+			return g.is(200, len(g.body), nil) && g.Header.Get("Content-Encoding") == "" && bytes.HasPrefix(g.body, []byte("\x28\xb5\x2f\xfd"))
+		}},
+		{EncodedPage("gzip", "br"), func(g got) bool {
+			return g.is(200, len(g.body), nil) && g.Header.Get("Content-Encoding") == "gzip, br" && !bytes.Contains(g.body, []byte("html"))
+		}},
+		{WrongEncoding("aws-chunked"), func(g got) bool { return g.is(206, 9000, nil) && g.Header.Get("Content-Encoding") == "aws-chunked" }},
+		{Unfinished(5000), func(g got) bool {
+			return g.is(206, 4000, nil) && g.Header.Get("Content-Range") == "bytes 1000-4999/5000"
 		}},
 		{Slow(1000, 1), func(g got) bool { return g.is(206, 9000, nil) }},
 		{RedirectLoop(), func(g got) bool { return g.StatusCode == 302 && g.Header.Get("Location") == g.Request.URL.RequestURI() }},
@@ -144,6 +154,37 @@ func TestAFaultThatCannotStrikeIsNotCounted(t *testing.T) {
 	}
 	if n := len(s.Unfired()); n != len(faults) {
 		t.Errorf("%d of %d are told as never fired", n, len(faults))
+	}
+}
+
+func TestAnObjectThatIsCutOffAtItsOriginIsWhatMustBeStored(t *testing.T) {
+	s := New()
+	add(t, s, "runs1", Image("a", objectSize, CutAtOrigin(4000)), Image("b", objectSize, Unfinished(4000).Times(2)))
+	k := key("runs1", run.Images, "a")
+	u := target(t, s, k)
+	first, again := ask(s.CDN(), u), ask(s.CDN(), u)
+	if first.Code != 200 || first.Body.Len() != 4000 || first.Header().Get("ETag") != again.Header().Get("ETag") || !bytes.Equal(first.Body.Bytes(), again.Body.Bytes()) {
+		t.Errorf("%d, %d bytes", first.Code, first.Body.Len())
+	}
+	if e := s.Expected()[0].Assets[0]; e.Size != 4000 || e.SHA256 != textContent(first.Body.String()).sum() {
+		t.Errorf("expected %+v", e)
+	}
+	u = target(t, s, key("runs1", run.Images, "b"))
+	half, half2, all := ask(s.CDN(), u), ask(s.CDN(), u), ask(s.CDN(), u)
+	if half.Body.Len() != 4000 || half2.Body.Len() != 4000 || all.Body.Len() != objectSize || half.Header().Get("ETag") == all.Header().Get("ETag") || !bytes.HasPrefix(all.Body.Bytes(), half.Body.Bytes()) {
+		t.Errorf("%d, %d, %d bytes", half.Body.Len(), half2.Body.Len(), all.Body.Len())
+	}
+}
+
+func TestAnObjectOfGivenBytes(t *testing.T) {
+	s := New()
+	add(t, s, "runs1", Image("a", 0, Bytes("image/avif", "some bytes")))
+	w := ask(s.CDN(), target(t, s, key("runs1", run.Images, "a")))
+	if w.Body.String() != "some bytes" || w.Header().Get("Content-Type") != "image/avif" {
+		t.Errorf("%q, %v", w.Body, w.Header())
+	}
+	if e := s.Expected()[0].Assets[0]; e.Size != 10 || e.ContentType != "image/avif" {
+		t.Errorf("expected %+v", e)
 	}
 }
 

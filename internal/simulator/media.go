@@ -83,6 +83,9 @@ func (p picture) encode() (head, tail string, err error) {
 // object makes the bytes of an asset: of exactly that size in bytes, or of a few
 // KiB where it is 0.
 func (a *asset) object(size int64, seed uint64, encode func(picture) (head, tail string, err error)) (content, error) {
+	if a.bytes != nil {
+		return textContent(*a.bytes), nil
+	}
 	head, tail := "", ""
 	switch a.format {
 	case PNG, JPEG:
