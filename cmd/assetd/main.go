@@ -7,10 +7,13 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"slices"
 	"syscall"
 	"time"
 
+	"github.com/assetd/assetd/internal/config"
 	"github.com/assetd/assetd/internal/signals"
+	_ "github.com/assetd/assetd/internal/undumpable" // nobody reads the key in /proc/PID/environ
 )
 
 func main() {
@@ -40,8 +43,18 @@ func start() int {
 		os.Exit(exitInterrupted)
 	}()
 	return execute(ctx, os.Args[1:], system{
-		getenv: os.LookupEnv, environ: os.Environ, stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr,
+		getenv: os.LookupEnv, environ: takeEnviron(), stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr,
 	})
+}
+
+// takeEnviron returns the environment as it was at the start, and takes the API key out of
+// the process's own: no program that is run by accident with all of it gets the key.
+func takeEnviron() func() []string {
+	environ := os.Environ()
+	for _, name := range config.KeyVariables() {
+		os.Unsetenv(name) //nolint:errcheck // it is a name
+	}
+	return func() []string { return slices.Clone(environ) }
 }
 
 // system is what a command touches of the process it runs in.

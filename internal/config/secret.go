@@ -27,6 +27,9 @@ const (
 	credential = "api-key"
 )
 
+// KeyVariables are the environment variables that may hold the API key.
+func KeyVariables() []string { return []string{ourKey, theirKey} }
+
 // maxKey is more than any key has, in bytes.
 const maxKey = 4 << 10
 

@@ -8,15 +8,11 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"time"
 
+	"github.com/assetd/assetd/internal/leash"
 	"github.com/assetd/assetd/internal/run"
 )
-
-// pipeLimit is how long what a command left running may keep its output open after its
-// end.
-const pipeLimit = time.Second
 
 // Exit codes that say that the hook cannot work now, whatever it is told: sysexits.h, and a
 // shell's for a program that it cannot run (POSIX, 2.8.2).
@@ -67,27 +63,24 @@ func inherited(environ []string) []string {
 	return kept
 }
 
-// send runs the command with the message on its standard input, in a process
-// group of its own, which ends with it. Exit code 0 says that it was taken.
+// send runs the command with the message on its standard input. All it started ends with
+// it. Exit code 0 says that it was taken.
 func (c *command) send(ctx context.Context, m message) error {
 	limited, cancel := context.WithTimeout(ctx, c.took)
 	defer cancel()
+	cmd, err := leash.Command(limited, c.argv)
+	if err != nil {
+		return err
+	}
 	out := newLines(func(line string) {
 		c.tell(run.Event{Kind: Said, Run: m.Run, Note: line})
 	})
-	cmd := exec.CommandContext(limited, c.argv[0], c.argv[1:]...)
 	cmd.Env = append(append([]string{}, c.env...), m.env...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(m.body), out, out
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
-	cmd.WaitDelay = pipeLimit
-	err := cmd.Run()
-	if cmd.Process != nil {
-		endGroup(cmd.Process.Pid)
-	}
+	err = cmd.Run()
 	out.close()
 	switch {
-	case err == nil, errors.Is(err, exec.ErrWaitDelay): // it said 0; what it left open was closed
+	case err == nil:
 		return nil
 	case ctx.Err() != nil:
 		return fmt.Errorf("killed at the stop: %w", ctx.Err())
@@ -109,23 +102,4 @@ func failure(err error) error {
 		return err
 	}
 	return &refusal{own: true, err: err}
-}
-
-// endGroup kills what the leader of a process group left running, and reaps what
-// of it is ours: where this process is the first of a container, all orphans are.
-// One that cannot die yet is left to the system.
-func endGroup(leader int) {
-	if err := syscall.Kill(-leader, syscall.SIGKILL); err != nil {
-		return // nothing is left
-	}
-	for range 50 {
-		pid, err := syscall.Wait4(-leader, nil, syscall.WNOHANG, nil)
-		switch {
-		case errors.Is(err, syscall.EINTR), pid > 0:
-		case err != nil:
-			return
-		default:
-			<-time.After(2 * time.Millisecond)
-		}
-	}
 }

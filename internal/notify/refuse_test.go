@@ -67,7 +67,7 @@ func TestCase_A22_AnExitCodeSaysWhoseFailureItIs(t *testing.T) {
 		own  bool
 		says string
 	}{
-		"a signal":            {shell(t, "kill -SEGV $$", &events{}), true, "segmentation fault"},
+		"a signal":            {shell(t, "kill -SEGV $$", &events{}), true, "exit status 139"},
 		"the time limit":      {newCommand([]string{"/bin/sleep", "600"}, 100*time.Millisecond, deps(newBox(), &events{})), true, "hook.timeout, 100ms"},
 		"no program":          {newCommand([]string{"/no/such/program"}, time.Minute, deps(newBox(), &events{})), false, "/no/such/program"},
 		"no program, by name": {newCommand([]string{"no-such-program"}, time.Minute, deps(newBox(), &events{})), false, "not found"},
