@@ -212,7 +212,7 @@ func (p *parser) assets(kind run.Kind, list []byte) (odd json.RawMessage, err er
 			if err := p.asset(kind, index, e); err != nil {
 				return nil, err
 			}
-		case isString(e) && (strings.Contains(text(e), "://") || assetURL(text(e))): // nothing but the URL
+		case isString(e) && signedurl.IsURL(text(e)): // nothing but the URL
 			p.add(run.Listed{Kind: kind, URL: text(e)}, index)
 		case !isNull(e):
 			if p.extras++; p.extras > maxExtra {
@@ -284,7 +284,8 @@ func (p *parser) add(l run.Listed, index int) {
 	if l.ID == "" {
 		l.ID = string(l.Kind) + "-" + strconv.Itoa(index)
 	}
-	if l.URL != "" {
+	p.taken[l.URL] = true // as it came
+	if l.URL = signedurl.Clean(l.URL); l.URL != "" {
 		l.Source = signedurl.Source(l.URL)
 		l.Expiry, _ = signedurl.Expiry(l.URL)
 	}
@@ -329,10 +330,11 @@ func preview(url string) bool {
 }
 
 // path is the path of a URL, by which two URLs are told apart as two files: the
-// text as it came, nothing decoded. It is empty for no URL alone.
+// text as it came, nothing decoded; all of it where the URL holds the file itself. It is
+// empty for no URL alone.
 func path(url string) string {
-	if url == "" {
-		return ""
+	if url == "" || signedurl.IsData(url) {
+		return url
 	}
 	if cut := strings.IndexAny(url, "?#"); cut >= 0 {
 		url = url[:cut]

@@ -32,7 +32,7 @@ type Answer struct {
 type Listed struct {
 	Kind   Kind      `json:"kind"`
 	ID     string    `json:"id"`               // unique within kind and answer
-	URL    string    `json:"url,omitempty"`    // exactly as it came; empty: nothing to fetch
+	URL    string    `json:"url,omitempty"`    // as it came, see signedurl.Clean; empty: nothing to fetch
 	Source string    `json:"source,omitempty"` // the URL without its secrets
 	Expiry time.Time `json:"expiry,omitzero"`  // zero: unknown
 

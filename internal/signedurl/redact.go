@@ -13,6 +13,9 @@ var leftover = regexp.MustCompile(`(?i)((?:token|signature|sig|hmac|policy|key-p
 // without userinfo, query and fragment. Of what has no :// a path or, for
 // `data:` and the like, the scheme alone is kept.
 func Source(rawURL string) string {
+	if IsData(rawURL) {
+		return "data:" // whatever it holds, a :// included
+	}
 	at, ok := separator(rawURL, 0)
 	if !ok {
 		path := rawURL[:queryStart(rawURL, false)]
@@ -26,12 +29,29 @@ func Source(rawURL string) string {
 	return hideLeftovers(scheme + kept)
 }
 
+// inlined matches a data URL within a text: its payload may be megabytes of it.
+var inlined = regexp.MustCompile(`(?i)\b(data:)([a-z0-9+._-]+/[a-z0-9+._-]+)?((?:;[^\s,;"'<>]*)*),[^\s"'<>]+`)
+
+// hideInlined leaves of data URLs what Source does.
+func hideInlined(text string) string {
+	if !strings.Contains(text, ",") || !strings.Contains(text, "data:") && !strings.Contains(strings.ToLower(text), "data:") {
+		return text
+	}
+	return inlined.ReplaceAllStringFunc(text, func(found string) string {
+		if part := inlined.FindStringSubmatch(found); part[2] == "" && part[3] == "" {
+			return found // a word and a comma
+		}
+		return "data:"
+	})
+}
+
 // Redact is the text with every URL in it cut down to its Source, however many
 // there are, in quotes or not, percent-encoded or not; and with what looks like
 // a token or a signature by its name replaced. Where the end of a URL cannot be
 // told it takes a word too much rather than one too few: an unquoted URL ends at
 // a space alone, since net/url lets line breaks and quotes into its errors.
 func Redact(text string) string {
+	text = hideInlined(text)
 	at, ok := separator(text, 0)
 	if !ok {
 		return hideLeftovers(text)

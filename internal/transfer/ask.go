@@ -51,6 +51,9 @@ type answer struct {
 // this very host set during this fetch. net/http's own redirects would hand the
 // signed URL on as Referer (P3.10).
 func (f *fetch) ask(ctx context.Context, q query) (*answer, error) {
+	if signedurl.IsData(f.req.URL) {
+		return f.answerData(ctx)
+	}
 	at, err := parseTarget(f.req.URL)
 	if err != nil {
 		return nil, &Failure{Class: unreadable(err, Nothing), Err: err}

@@ -54,7 +54,10 @@ type body struct {
 func (f *fetch) watch(a *answer) *body {
 	stall := f.cfg.StallTimeout
 	b := &body{from: a.resp.Body, ctx: a.ctx, cancel: a.cancel, pace: f.c.pace, stall: stall, moved: &f.c.moved, count: f.req.Valve, left: a.resp.ContentLength}
-	if size := a.resp.ContentLength; size < 0 || size > readOut {
+	switch size := a.resp.ContentLength; {
+	case a.at.scheme == dataScheme: // it came with the URL: nothing moves, and nothing is held
+		b.moved, b.count = new(atomic.Int64), nil
+	case size < 0 || size > readOut:
 		b.valve, b.conn = f.req.Valve, a.conn
 	}
 	b.timer = time.AfterFunc(stall, func() {

@@ -285,6 +285,9 @@ func (f *fetch) contradicted(ctx context.Context, err error) error {
 }
 
 func (f *fetch) result() Result {
+	if f.host == "" {
+		f.received = 0 // a data URL's bytes came with the answer that listed it
+	}
 	return Result{Whole: f.whole, Kind: f.media.kind, Proven: f.proven, Cut: f.cut, Received: f.received, Host: f.host}
 }
 

@@ -16,6 +16,10 @@ func (c *Client) Size(ctx context.Context, req Request) (int64, error) {
 	if err != nil {
 		return 0, f.failure(ctx, err)
 	}
+	if a.at.scheme == dataScheme {
+		defer a.close()
+		return a.resp.ContentLength, nil
+	}
 	switch a.resp.StatusCode {
 	case http.StatusPartialContent:
 		defer a.drain()

@@ -103,7 +103,8 @@ func TestURLsThatCannotBeFetched(t *testing.T) {
 		"https://%31%32%37.0.0.1/":     Nothing,
 		"ftp://cdn.test/render.png":    Rule,
 		"file:///etc/passwd":           Rule,
-		"data:image/png;base64,AAAA":   Rule,
+		"data:image/png;base64":        Nothing,
+		"data:image/png;base64,A":      Nothing,
 		"gopher://127.0.0.1/":          Rule,
 	} {
 		_, err := c.Fetch(t.Context(), request(raw), &memPart{}, nil)
