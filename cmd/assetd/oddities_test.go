@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/assetd/assetd/internal/run"
 	"github.com/assetd/assetd/internal/simulator"
 )
 
@@ -50,5 +51,36 @@ func (r *rig) noDataURLOnDisk() {
 	})
 	if err != nil || looked < 10 || strings.Contains(r.log.String(), ";base64,") {
 		r.t.Errorf("looked at %d files: %v; in the log: %v", looked, err, strings.Contains(r.log.String(), ";base64,"))
+	}
+}
+
+func TestCase_A21_UserAgentIsNamedByVersionAndCanBeSet(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, []string{"download.user_agent=studio/1.0"})
+	if err := r.sim.AddRun("agent00001", simulator.Image("a", 9000, simulator.RefuseAgent("assetd"))); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.sim.AddRun("agent00002", simulator.Image("a", 9000)); err != nil {
+		t.Fatal(err)
+	}
+	p := r.start().ready()
+	r.handIn([]run.ID{"agent00001"})
+	r.waitSettled(1, time.Minute)
+	if code := p.stop(); code != 0 {
+		t.Errorf("exit %d", code)
+	}
+	r.settings = append(r.settings, "download.user_agent=")
+	p = r.start().ready()
+	r.handIn([]run.ID{"agent00002"})
+	r.waitSettled(2, time.Minute)
+	if code := p.stop(); code != 0 {
+		t.Errorf("exit %d", code)
+	}
+	var agents []string
+	for _, q := range r.sim.Requests(func(q simulator.Request) bool { return q.Server == simulator.CDN }) {
+		agents = append(agents, q.UserAgent)
+	}
+	if len(agents) != 2 || agents[0] != "studio/1.0" || !strings.HasPrefix(agents[1], "assetd/") {
+		t.Errorf("asked as %q", agents)
 	}
 }

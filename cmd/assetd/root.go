@@ -146,7 +146,7 @@ func (a *app) warn(warnings []config.Warning) {
 
 func (a *app) read() (*config.Config, []config.Warning, error) {
 	c, warnings, err := config.Load(config.Options{
-		File: a.configFile, Set: a.set, Environ: a.environ(), UID: os.Geteuid(),
+		File: a.configFile, Set: a.set, Environ: a.environ(), UID: os.Geteuid(), Version: versionText(),
 	})
 	if err != nil {
 		return nil, warnings, codedError{exitConfig, err}

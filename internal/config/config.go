@@ -98,9 +98,10 @@ type Download struct {
 	Workers       int            `koanf:"workers"`
 	Connections   int            `koanf:"connections"`
 	MaxOpen       int            `koanf:"max_open"`
-	HostRate      float64        `koanf:"host_rate"` // requests a second to one host; 0: learned
-	MaxRate       int64          `koanf:"max_rate"`  // bytes a second; 0: no limit
-	Proxy         string         `koanf:"proxy"`     // may hold a password; empty: none
+	HostRate      float64        `koanf:"host_rate"`  // requests a second to one host; 0: learned
+	MaxRate       int64          `koanf:"max_rate"`   // bytes a second; 0: no limit
+	Proxy         string         `koanf:"proxy"`      // may hold a password; empty: none
+	UserAgent     string         `koanf:"user_agent"` // empty where Options name no version
 	Margin        time.Duration  `koanf:"margin"`
 	StallTimeout  time.Duration  `koanf:"stall_timeout"`
 	GiveUpAfter   time.Duration  `koanf:"give_up_after"`

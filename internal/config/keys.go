@@ -14,7 +14,7 @@ type key struct {
 func (k key) envName() string { return envPrefix + upper(k.name) }
 
 // table is every key, in the order of configs/assetd.yaml. Where a default is
-// empty but stands for something (the directories), derive fills it in.
+// empty but stands for something (the directories, the User-Agent), derive fills it in.
 func table() []key {
 	const live = true
 	return []key{
@@ -55,6 +55,7 @@ func table() []key {
 		{name: "download.host_rate", initial: "0", kind: number(true)},
 		{name: "download.max_rate", initial: "0", kind: byteRate(), live: live},
 		{name: "download.proxy", kind: proxyURL()},
+		{name: "download.user_agent", kind: userAgent()},
 		{name: "download.margin", initial: "2m", kind: duration(), live: live},
 		{name: "download.stall_timeout", initial: "30s", kind: duration(), live: live},
 		{name: "download.give_up_after", initial: "30m", kind: duration(), live: live},

@@ -15,6 +15,7 @@ type Options struct {
 	Set     []string // --set, each key=value; the last of a key counts
 	Environ []string // as os.Environ gives it
 	UID     int      // as os.Geteuid gives it: root has another data_dir, and messages name it
+	Version string   // of the program, for download.user_agent; empty: none is named
 }
 
 // Load reads the configuration: --set before the environment, before the file,
@@ -33,7 +34,7 @@ func Load(o Options) (*Config, []Warning, error) {
 	l.layer(func() { l.environmentLayer(env) })
 	l.warnings = append(l.warnings, unknownVariables(env)...)
 	l.layer(func() { l.setLayer(o.Set) })
-	l.layer(func() { l.derive(env, o.UID) })
+	l.layer(func() { l.derive(env, o.UID); l.deriveAgent(o.Version) })
 
 	c := &Config{file: file, values: l.merged.All(), origins: l.origins, env: env, uid: o.UID, unitKey: unitKey}
 	if err := l.merged.Unmarshal("", c); err != nil {

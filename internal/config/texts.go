@@ -244,3 +244,37 @@ func placeholders(known []string, labels bool) string {
 func notInNames(r rune) bool {
 	return r == unicode.ReplacementChar || unicode.IsControl(r) || strings.ContainsRune(`\:*?"<>|}`, r)
 }
+
+// maxUserAgent bounds a User-Agent, in bytes.
+const maxUserAgent = 256
+
+// userAgent is a User-Agent (RFC 9110, section 10.1.5); empty stands for the default.
+func userAgent() kind {
+	const mend = "write it like studio-fetch/1.0 (ops@example.com)"
+	return kind{tags: tagText, parse: func(text string) (any, error) {
+		switch {
+		case strings.ContainsFunc(text, func(r rune) bool { return r < ' ' || r > '~' }):
+			return nil, fault{"holds what no header field may hold", mend}
+		case strings.TrimSpace(text) != text:
+			return nil, fault{"begins or ends with a blank", mend}
+		case len(text) > maxUserAgent:
+			return nil, fault{fmt.Sprintf("is longer than %d bytes", maxUserAgent), mend}
+		}
+		return text, nil
+	}}
+}
+
+// deriveAgent fills in the User-Agent that was not set: assetd/<version>, of which
+// what cannot be in a product's version becomes a dash.
+func (l *loader) deriveAgent(version string) {
+	const key = "download.user_agent"
+	if l.merged.String(key) != "" || version == "" {
+		return
+	}
+	l.current[key] = "assetd/" + strings.Map(func(r rune) rune {
+		if r <= ' ' || r > '~' || strings.ContainsRune("\"(),/:;<=>?@[\\]{}", r) {
+			return '-'
+		}
+		return r
+	}, version)
+}

@@ -218,7 +218,7 @@ func transferConfig(c *config.Config) transfer.Config {
 	d := c.Download
 	return transfer.Config{
 		AllowHTTP: d.AllowHTTP, AllowNetworks: d.AllowNetworks, MaxSize: d.MaxSize, StallTimeout: d.StallTimeout,
-		MaxRate: d.MaxRate, Proxy: d.ProxyURL(), IdlePerHost: d.Workers + d.Connections, Connections: d.Connections,
+		MaxRate: d.MaxRate, UserAgent: d.UserAgent, Proxy: d.ProxyURL(), IdlePerHost: d.Workers + d.Connections, Connections: d.Connections,
 	}
 }
 

@@ -125,7 +125,7 @@ func (f *fetch) send(ctx context.Context, at target, q query) (*answer, error) {
 	h := http.Header{
 		"Accept":          {"*/*"},
 		"Accept-Encoding": {"identity"},
-		"User-Agent":      {"assetd"},
+		"User-Agent":      {f.cfg.UserAgent},
 	}
 	switch {
 	case q.one:

@@ -236,7 +236,7 @@ func (f *fetch) finish(ctx context.Context) error {
 	switch err := f.sums.check(); {
 	case err == nil:
 		f.proven = f.proven || len(f.sums.wants) > 0
-	case f.sums.sha256() == f.req.Before && ContainerWhole(f.part, f.have):
+	case f.sums.sha256() == f.req.Before && (ContainerWhole(f.part, f.have) || f.proven && !ContainerCut(f.part, f.have)):
 		f.disputed = err
 	default:
 		return f.contradicted(ctx, err)

@@ -40,6 +40,7 @@ type Config struct {
 	MaxSize       int64          // bytes of one asset; 0: no limit
 	StallTimeout  time.Duration  // without a byte; 0: 30 s
 	MaxRate       int64          // bytes a second over all transfers; 0: no limit
+	UserAgent     string         // sent with each request; empty: assetd
 	Proxy         *url.URL       // http, https or socks5; nil: none, the environment's are not used
 	IdlePerHost   int            // connections kept open to one host between transfers: the number of workers; 0: 16
 	Connections   int            // for one large asset at most, and beyond the first of each for all together; up to 1: one
@@ -195,6 +196,9 @@ func (c *Client) Configure(cfg Config) {
 	cfg.AllowNetworks = unmap(cfg.AllowNetworks)
 	if cfg.StallTimeout <= 0 {
 		cfg.StallTimeout = defaultStall
+	}
+	if cfg.UserAgent == "" {
+		cfg.UserAgent = "assetd"
 	}
 	c.cfg.Store(&cfg)
 	c.pace.set(cfg.MaxRate)
