@@ -4,36 +4,52 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
+	"slices"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/assetd/assetd/internal/config"
 	"github.com/assetd/assetd/internal/dropfile"
 	"github.com/assetd/assetd/internal/inbox"
+	"github.com/assetd/assetd/internal/queue"
 	"github.com/assetd/assetd/internal/run"
 	"github.com/assetd/assetd/internal/server"
 )
 
 func (a *app) addCommand() *cobra.Command {
-	return &cobra.Command{
-		Use:   "add RUN-ID... | -",
+	var labels []string
+	cmd := &cobra.Command{
+		Use:   "add [--label NAME=VALUE]... RUN-ID... | -",
 		Short: "hand run IDs to the daemon",
 		Long: `Hands run IDs in by writing a file into the drop directory, safely on disk before
 the command ends. It works with and without a running daemon. With - the IDs are
 read from standard input, any number of them, one a line; # starts a comment.
-Nothing is handed in where one of them is no run ID.`,
-		Example: example("assetd add omps2OH829 Xk20aa9Lq1", "cat ids.txt | assetd add -"),
+Nothing is handed in where one of them is no run ID. Where a daemon runs, they are in
+its queue when the command ends. Labels are those of all the runs.`,
+		Example: example("assetd add omps2OH829 Xk20aa9Lq1", "assetd add --label project=Spring omps2OH829", "cat ids.txt | assetd add -"),
 		Args:    cobra.MinimumNArgs(1),
-		RunE:    func(cmd *cobra.Command, args []string) error { return a.add(cmd.Context(), args) },
+		RunE:    func(cmd *cobra.Command, args []string) error { return a.add(cmd.Context(), args, labels) },
 	}
+	cmd.Flags().StringArrayVar(&labels, "label", nil, "a `NAME=VALUE` that names and manifests can use; may be repeated")
+	return cmd
 }
 
-func (a *app) add(ctx context.Context, args []string) error {
+func (a *app) add(ctx context.Context, args, labels []string) error {
 	ids, err := a.readIDs(args)
 	if err != nil {
 		return err
+	}
+	set, err := readLabels(labels)
+	if err != nil {
+		return err
+	}
+	for i := range ids {
+		ids[i].Labels = set
 	}
 	c, err := a.load()
 	if err != nil {
@@ -54,12 +70,83 @@ func (a *app) add(ctx context.Context, args []string) error {
 	if _, err := fmt.Fprintf(a.stdout, "%d handed in as %s\n", len(ids), strings.Join(paths, " ")); err != nil {
 		return err
 	}
+	if waitTaken(ctx, paths, func() bool { return daemonThere(ctx, c) }) {
+		return nil
+	}
+	if daemonThere(ctx, c) {
+		fmt.Fprintf(a.stderr, "assetd: they are safe on disk, but the daemon has not taken them yet: assetd health --ready says what keeps it\n")
+		return nil
+	}
+	fmt.Fprintf(a.stderr, "assetd: no daemon runs with state.dir %s at the moment: they are taken when one starts (assetd run)\n", c.State.Dir)
+	return nil
+}
+
+// So long add waits for a daemon that may have been started in the same moment, for one
+// that is there to take the IDs, and between two looks.
+const (
+	startTime = 300 * time.Millisecond
+	takeTime  = 10 * time.Second
+	takeLook  = 10 * time.Millisecond
+)
+
+// waitTaken waits until the drop files have left the drop directory: then their IDs are
+// in the queue, where list and show find them. It reports whether they have.
+func waitTaken(ctx context.Context, paths []string, daemon func() bool) bool {
+	begun, there := time.Now(), false
+	for {
+		paths = slices.DeleteFunc(paths, func(path string) bool {
+			_, err := os.Lstat(path)
+			return errors.Is(err, fs.ErrNotExist)
+		})
+		if len(paths) == 0 {
+			return true
+		}
+		waited := time.Since(begun)
+		if !there && waited >= startTime {
+			if there = daemon(); !there {
+				return false
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return false
+		case <-time.After(takeLook):
+		}
+		if waited >= takeTime {
+			return false
+		}
+	}
+}
+
+// daemonThere reports whether a daemon runs, or is starting: then it holds its state
+// directory before its socket answers.
+func daemonThere(ctx context.Context, c *config.Config) bool {
 	ctx, cancel := context.WithTimeout(ctx, healthTime)
 	defer cancel()
-	if _, err := client(c).Health(ctx, false); errors.Is(err, server.ErrNoDaemon) {
-		fmt.Fprintf(a.stderr, "assetd: no daemon runs with state.dir %s at the moment: they are taken when one starts (assetd run)\n", c.State.Dir)
+	_, err := client(c).Health(ctx, false)
+	return !errors.Is(err, server.ErrNoDaemon) || queue.Locked(c.State.Dir)
+}
+
+// readLabels is the labels of --label.
+func readLabels(flags []string) (map[string]string, error) {
+	var labels map[string]string
+	for _, flag := range flags {
+		name, value, ok := strings.Cut(flag, "=")
+		if !ok {
+			return nil, withCode(exitUsage, "--label %s: write it as NAME=VALUE", dropfile.Quote(flag))
+		}
+		if _, twice := labels[name]; twice {
+			return nil, withCode(exitUsage, "--label %s: given twice", dropfile.Quote(name))
+		}
+		if labels == nil {
+			labels = map[string]string{}
+		}
+		labels[name] = value
 	}
-	return nil
+	if err := run.CheckLabels(labels); err != nil {
+		return nil, withCode(exitUsage, "--label: %w", err)
+	}
+	return labels, nil
 }
 
 // noteMade says what a daemon of another user needs before it can use what root

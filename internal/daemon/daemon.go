@@ -111,7 +111,12 @@ func open(o Options) (*daemon, error) {
 	d := &daemon{Options: o, cfg: o.Config, current: o.Config, key: o.Key, log: o.Log, told: []run.Tell{newTeller(o.Log).Tell}, look: make(chan struct{}, 1)}
 	c := o.Config
 	// The drop directory first: what it makes above it lets its group pass.
-	if _, err := inbox.Prepare(c.Drop.Dir); err != nil {
+	slow := time.AfterFunc(passLate, func() {
+		o.Log.Error("the drop directory does not answer, the start waits for it: see its mount", zap.String("file", c.Drop.Dir))
+	})
+	_, err := inbox.Prepare(c.Drop.Dir)
+	slow.Stop()
+	if err != nil {
 		return nil, fmt.Errorf("%w: set data_dir or drop.dir to a directory of yours (uid %d)", err, os.Getuid())
 	}
 	if err := makeStateDir(c.State.Dir); err != nil {
@@ -332,9 +337,19 @@ func (d *daemon) jobs() []job {
 		job{"marker", 5 * time.Second, func(context.Context) { signal(d.look) }},
 		job{"oldest", time.Second, func(ctx context.Context) { d.seekOldest(ctx) }},
 		job{"rescan", time.Second, d.rescan()},
+		job{"intake", time.Second, d.watchPasses()},
 		job{"backup", min(d.cfg.Backup.Interval, backupLook), func(context.Context) { signal(d.backups.due) }},
 		job{"retention", retainEvery, func(context.Context) { signal(d.retain.tick) }},
 	)
+}
+
+// watchPasses sees that the inbox gets on.
+func (d *daemon) watchPasses() func(context.Context) {
+	p := &passes{
+		dir: d.cfg.Drop.Dir, last: d.inbox.LastPass, tell: d.tell,
+		rescan: func() time.Duration { return time.Duration(d.every.Load()) },
+	}
+	return func(context.Context) { p.watch() }
 }
 
 // seekOldest is a step of the search for the oldest open run, for the metrics alone:

@@ -239,7 +239,7 @@ func (t *teller) pass(kind run.EventKind) (leftOut int, ok bool) {
 func repeats(k run.EventKind) bool {
 	switch k {
 	case run.PollRefused, run.AssetRetry, run.APIRefused, run.APIDown, run.RateLowered, run.HostSlowed, run.HostBack,
-		run.DropTrouble, run.FileSkipped, inbox.FileTrouble, run.QueueTrouble, run.ManifestTrouble, storage.NameTrouble, run.ClockSkewed, run.StageRecovered, run.ListenTrouble, run.WebhookOdd, notify.Failed:
+		run.DropTrouble, run.DropHangs, run.FileSkipped, inbox.FileTrouble, run.QueueTrouble, run.ManifestTrouble, storage.NameTrouble, run.ClockSkewed, run.StageRecovered, run.ListenTrouble, run.WebhookOdd, notify.Failed:
 		return true
 	}
 	return false
@@ -250,7 +250,7 @@ func level(k run.EventKind) zapcore.Level {
 	case run.AssetStarted, run.AssetKept, run.RunKnown, run.BackupMade, notify.Told:
 		return zapcore.DebugLevel
 	case run.AssetGone, run.AtRisk, run.APIRefused, run.VolumeOffline, run.DiskLow, run.QueueTrouble, run.ManifestTrouble,
-		run.StageRecovered, run.RunGivenUp, run.DropTrouble, run.BackupTrouble, run.ListenTrouble, notify.GivenUp, notify.Gone:
+		run.StageRecovered, run.RunGivenUp, run.DropTrouble, run.DropHangs, run.BackupTrouble, run.ListenTrouble, notify.GivenUp, notify.Gone:
 		return zapcore.ErrorLevel
 	case run.QueueLarge, run.PollRefused, run.AssetRetry, run.APIDown, run.RateLowered, run.HostSlowed, run.HostCuts, run.FileRejected, run.FileSkipped,
 		inbox.FileTrouble, inbox.WatchLost, storage.SyncUnsupported, storage.NameTrouble,

@@ -129,8 +129,8 @@ func (g *gauges) Around() server.Around {
 	wrong := g.status.wrong()
 	a := server.Around{
 		API: !wrong[run.APIDown], Key: !wrong[run.APIRefused], Volume: !wrong[run.VolumeOffline], Space: !wrong[run.DiskLow],
-		Drop: !wrong[run.DropTrouble], Queue: !wrong[run.QueueTrouble],
-		State: g.room.Load(), Rejected: g.inbox.Rejected(),
+		Drop: !wrong[run.DropTrouble] && !wrong[run.DropHangs], Queue: !wrong[run.QueueTrouble],
+		State: g.room.Load(), Rejected: g.inbox.Rejected(), LastPass: max(time.Since(g.inbox.LastPass()), 0),
 	}
 	var room storage.Room
 	var known bool

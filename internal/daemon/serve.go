@@ -16,8 +16,8 @@ func (d *daemon) newServer(metrics *server.Metrics, events *server.Events) *serv
 		Path: c.State.Socket(), Address: c.Server.Listen, Version: d.Version,
 		Runs: d.queue, Checks: d.status, Now: now{d.status, d.engine.pool}, Risks: d.engine.pool,
 		Care: d.care, Stock: d.care, Copies: d.backups, Metrics: metrics, Gauges: d.gauges, Events: events,
-		Tokens:  server.Tokens{All: d.Secrets.Token, Add: d.Secrets.AddToken},
-		DropDir: c.Drop.Dir, WebhookKeys: d.Secrets.Webhook, Poker: poker{d.queue, d.engine.poller.Wake},
+		Tokens: server.Tokens{All: d.Secrets.Token, Add: d.Secrets.AddToken},
+		Intake: d.inbox, DropDir: c.Drop.Dir, WebhookKeys: d.Secrets.Webhook, Poker: poker{d.queue, d.engine.poller.Wake},
 		Clock: func() time.Time { return d.engine.clock.Server(d.engine.api.Host()) }, Tell: d.tell,
 	})
 }

@@ -76,6 +76,8 @@ func ends(k run.EventKind) []run.EventKind {
 		return []run.EventKind{run.DiskLow}
 	case run.DropBack:
 		return []run.EventKind{run.DropTrouble}
+	case run.DropAnswers:
+		return []run.EventKind{run.DropHangs}
 	case run.ListenBack:
 		return []run.EventKind{run.ListenTrouble}
 	case run.RunAccepted, run.RunEnded, run.RunSettled, run.AssetKept: // each was committed
@@ -96,7 +98,7 @@ func (s *status) note(e run.Event) (news bool) {
 		delete(s.faults, k)
 	}
 	switch e.Kind {
-	case run.APIRefused, run.APIDown, run.VolumeOffline, run.DiskLow, run.DropTrouble, run.QueueTrouble, run.ListenTrouble:
+	case run.APIRefused, run.APIDown, run.VolumeOffline, run.DiskLow, run.DropTrouble, run.DropHangs, run.QueueTrouble, run.ListenTrouble:
 		f, known := s.faults[e.Kind]
 		if !known {
 			f.since = time.Now()
@@ -259,7 +261,7 @@ func (s *status) Ready() server.Health {
 	if !s.up {
 		h.Reasons = append(h.Reasons, "the drop directory has not been looked at since the start")
 	}
-	kinds := []run.EventKind{run.APIRefused, run.VolumeOffline, run.DiskLow, run.DropTrouble, run.QueueTrouble, run.ListenTrouble}
+	kinds := []run.EventKind{run.APIRefused, run.VolumeOffline, run.DiskLow, run.DropTrouble, run.DropHangs, run.QueueTrouble, run.ListenTrouble}
 	h.Reasons = append(h.Reasons, s.reasons(kinds)...)
 	h.OK = len(h.Reasons) == 0
 	return h

@@ -34,7 +34,7 @@ func TestReadyNamesEveryReasonUntilItIsOver(t *testing.T) {
 		t.Errorf("after it: %+v", h)
 	}
 	for fault, end := range map[run.EventKind]run.EventKind{
-		run.APIRefused: run.APIBack, run.VolumeOffline: run.VolumeBack, run.DiskLow: run.DiskBack, run.DropTrouble: run.DropBack,
+		run.APIRefused: run.APIBack, run.VolumeOffline: run.VolumeBack, run.DiskLow: run.DiskBack, run.DropTrouble: run.DropBack, run.DropHangs: run.DropAnswers,
 	} {
 		s.note(run.Event{Kind: fault, Err: errors.New("why"), Hint: "mend it"})
 		s.note(run.Event{Kind: fault, Err: errors.New("why now")})

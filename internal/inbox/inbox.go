@@ -68,7 +68,8 @@ type Inbox struct {
 	cfg     Config
 	waiters map[*waiter]bool
 
-	lying atomic.Int64 // files in rejected/ when it was listed last
+	lying atomic.Int64              // files in rejected/ when it was listed last
+	done  atomic.Pointer[time.Time] // when a look ended last
 
 	// Only Run's goroutine touches these.
 	watch    watch
@@ -87,7 +88,7 @@ type Inbox struct {
 
 // New gives an inbox for the directory, which Prepare has made.
 func New(cfg Config, queue Queue, tell run.Tell) *Inbox {
-	return &Inbox{
+	x := &Inbox{
 		queue: queue, tell: redacting(tell), cfg: cfg,
 		wake: make(chan struct{}, 1), asked: make(chan struct{}, 1), scanned: make(chan struct{}),
 		waiters:  map[*waiter]bool{},
@@ -96,6 +97,8 @@ func New(cfg Config, queue Queue, tell run.Tell) *Inbox {
 		accepted: newFolder(cfg.Dir + "/" + acceptedDir),
 		rejected: newFolder(cfg.Dir + "/" + rejectedDir),
 	}
+	x.getsOn()
+	return x
 }
 
 // redacting tells without what a file's name gives away: a file saved by its URL
@@ -143,6 +146,10 @@ func (x *Inbox) Scanned() <-chan struct{} { return x.scanned }
 // that say why.
 func (x *Inbox) Rejected() int { return int(x.lying.Load()) }
 
+// LastPass is when a look at the drop directory ended last, or was known to get on: at
+// first when the inbox was made. One whose file system hangs does not end.
+func (x *Inbox) LastPass() time.Time { return *x.done.Load() }
+
 // Run takes drop files until ctx ends, and then returns nil: nothing that goes
 // wrong here ends the daemon.
 func (x *Inbox) Run(ctx context.Context) error {
@@ -150,12 +157,19 @@ func (x *Inbox) Run(ctx context.Context) error {
 	for ctx.Err() == nil {
 		due := x.guarded(func() time.Time { return x.pass(ctx) })
 		x.once.Do(func() { close(x.scanned) })
-		x.ended = time.Now()
+		x.ended = x.getsOn()
 		for x.sleep(ctx, due) {
 			due = x.guarded(func() time.Time { return x.express(ctx, due) })
 		}
 	}
 	return nil
+}
+
+// getsOn notes that a look at the drop directory ended, or got on.
+func (x *Inbox) getsOn() time.Time {
+	now := time.Now()
+	x.done.Store(&now)
+	return now
 }
 
 // guarded is a pass that survives a panic.

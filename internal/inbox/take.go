@@ -53,6 +53,7 @@ func (p *pass) take(ctx context.Context, ready []*item) {
 		group, ready = p.read(ready)
 		p.add(ctx, group)
 		p.answer()
+		p.getsOn()
 	}
 	if p.lines > maxLines {
 		p.tell(run.Event{Kind: FileTrouble, File: p.drop.path, Count: p.lines - maxLines, Note: "further files; more about each when it changes"})

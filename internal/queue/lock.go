@@ -41,6 +41,16 @@ func lockDir(dir string, shared bool, wait time.Duration) (*os.File, error) {
 	}
 }
 
+// Locked reports whether a process holds the state directory: a daemon, from the first
+// moments of its start on, or a command that has the queue open.
+func Locked(dir string) bool {
+	f, err := lockDir(dir, true, 0)
+	if f != nil {
+		_ = f.Close() // which lets go of it
+	}
+	return errors.Is(err, ErrLocked)
+}
+
 func locked(what string) error {
 	return fmt.Errorf("%w: %s is locked by a daemon, or by a command that opened the queue itself; stop that one, or ask it through its socket", ErrLocked, what)
 }

@@ -61,9 +61,11 @@ const (
 const (
 	FileAccepted    EventKind = "drop file accepted"
 	FileRejected    EventKind = "drop file rejected"
-	FileSkipped     EventKind = "left alone: not a regular file"
+	FileSkipped     EventKind = "left alone: not a drop file"
 	DropTrouble     EventKind = "drop directory cannot be read"
 	DropBack        EventKind = "drop directory can be read again"
+	DropHangs       EventKind = "drop directory does not answer"
+	DropAnswers     EventKind = "drop directory answers again"
 	PollRefused     EventKind = "poll refused"
 	APIRefused      EventKind = "key not accepted, polling stopped"
 	APIDown         EventKind = "API cannot be reached"

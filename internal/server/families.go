@@ -100,6 +100,7 @@ func aroundFamilies() []family {
 		{name: "volume_up", help: "0 while the volume is offline: not mounted, another one, or hanging. Downloads wait.", read: is(func(s standing) bool { return s.Volume })},
 		{name: "volume_has_room", help: "0 while downloads wait for room on the volume.", read: is(func(s standing) bool { return s.Space })},
 		{name: "drop_directory_readable", help: "0 while the drop directory, accepted/ or rejected/ cannot be used.", read: is(func(s standing) bool { return s.Drop })},
+		{name: "drop_last_pass_age_seconds", help: "Time since a look at the drop directory ended last. Grows while its file system hangs; one comes every drop.rescan.", read: of(func(s standing) float64 { return s.LastPass.Seconds() })},
 		{name: "queue_writable", help: "0 while the queue cannot be written: nothing is taken in, and nothing is lost.", read: is(func(s standing) bool { return s.Queue })},
 		{name: "rejected_drop_files", help: "Files lying in rejected/, each with what is wrong with it in a file beside it.", read: of(func(s standing) float64 { return float64(s.Rejected) })},
 		{name: "clock_skew_seconds", help: "How far the API's clock is ahead of this machine's, in whole seconds. Missing until it answered.", read: func(s standing) []sample { return lasts(s.Skew) }},

@@ -55,6 +55,7 @@ type Around struct {
 	Assets, State *Space         // of storage.dir and state.dir; nil: not known
 	Skew          *time.Duration // of the API's clock ahead of ours; nil: not known
 	Rejected      int            // files in rejected/
+	LastPass      time.Duration  // since a look at the drop directory ended last
 }
 
 // Space is the room of a file system, in bytes.

@@ -1,11 +1,13 @@
 package server
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"mime"
 	"net/http"
+	"time"
 
 	"github.com/dustin/go-humanize/english"
 
@@ -13,8 +15,8 @@ import (
 	"github.com/assetd/assetd/internal/run"
 )
 
-// Accepted is what was handed in: it is safe on disk, and the daemon takes it within
-// moments.
+// Accepted is what was handed in: it is safe on disk, and in the queue unless that
+// cannot be written at the moment.
 type Accepted struct {
 	Count int      `json:"count"`
 	Runs  []run.ID `json:"run_ids"` // the first 1,000
@@ -65,7 +67,7 @@ func (s *Server) handIn(w http.ResponseWriter, r *http.Request) {
 			english.Plural(len(found.Faults)+found.Hidden, "fault", ""), english.Plural(len(found.HandIns), "run ID", "")), faults...)
 		return
 	}
-	if !s.drop(w, found.HandIns) {
+	if !s.drop(r.Context(), w, found.HandIns) {
 		return
 	}
 	answer := Accepted{Count: len(found.HandIns)}
@@ -78,17 +80,52 @@ func (s *Server) handIn(w http.ResponseWriter, r *http.Request) {
 	reply(w, http.StatusAccepted, answer)
 }
 
-// drop writes a drop file; where it cannot, it has answered so that the client tries
-// again.
-func (s *Server) drop(w http.ResponseWriter, in []run.HandIn) bool {
-	_, err := dropfile.Write(s.DropDir, in)
-	if err == nil {
-		return true
+// Intake takes what is written into the drop directory.
+type Intake interface {
+	// Await returns nil once all run IDs of these drop files are in the queue.
+	Await(ctx context.Context, paths []string) error
+}
+
+// So many drop files are written at a time, and for so long a request waits for its
+// turn: where the drop directory hangs, no more requests hang with it. And for so long
+// it waits for the queue, before it is answered without.
+const (
+	maxWriting  = 16
+	writingTurn = 5 * time.Second
+	queueTurn   = 5 * time.Second
+)
+
+// drop writes a drop file, and returns once its runs are in the queue, so that they can
+// be asked for: at once, unless the queue cannot be written. Where the file cannot be
+// written, it has answered so that the client tries again.
+func (s *Server) drop(ctx context.Context, w http.ResponseWriter, in []run.HandIn) bool {
+	paths, err := s.write(ctx, in)
+	if err != nil {
+		s.tell(run.Event{Kind: run.DropTrouble, File: s.DropDir, Err: err, Hint: "what was handed in over HTTP was refused: its sender has to try again"})
+		w.Header().Set("Retry-After", "30")
+		problem(w, http.StatusServiceUnavailable, "not taken, try again: "+err.Error())
+		return false
 	}
-	s.tell(run.Event{Kind: run.DropTrouble, File: s.DropDir, Err: err, Hint: "what was handed in over HTTP was refused: its sender has to try again"})
-	w.Header().Set("Retry-After", "30")
-	problem(w, http.StatusServiceUnavailable, "not taken, try again: "+err.Error())
-	return false
+	if s.Intake != nil {
+		ctx, cancel := context.WithTimeout(ctx, queueTurn)
+		defer cancel()
+		_ = s.Intake.Await(ctx, paths) // else they are safe on disk, and taken later
+	}
+	return true
+}
+
+func (s *Server) write(ctx context.Context, in []run.HandIn) (paths []string, err error) {
+	turn := time.NewTimer(writingTurn)
+	defer turn.Stop()
+	select {
+	case s.writing <- struct{}{}:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case <-turn.C:
+		return nil, fmt.Errorf("%s does not answer: %d drop files are being written and none gets done", s.DropDir, maxWriting)
+	}
+	defer func() { <-s.writing }()
+	return dropfile.Write(s.DropDir, in)
 }
 
 // body reads a request's body of a bounded size; where it cannot, it has answered.

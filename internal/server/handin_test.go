@@ -1,11 +1,16 @@
 package server_test
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/assetd/assetd/internal/run"
 	"github.com/assetd/assetd/internal/server"
@@ -44,5 +49,49 @@ func TestCase_A14_LabelsBeyondALimitAreUnprocessable(t *testing.T) {
 	w := answer(s.Handler(), request("POST", "/api/v1/runs", `{"run_id":"good000001","labels":`+set(16, 1024)+"}", "Content-Type", "application/json"))
 	if w.Code != http.StatusAccepted {
 		t.Errorf("%d %s", w.Code, w.Body)
+	}
+}
+
+// intake is an inbox that takes its time.
+type intake struct {
+	took  time.Duration // negative: for ever
+	paths []string
+}
+
+func (i *intake) Await(ctx context.Context, paths []string) error {
+	i.paths = append(i.paths, paths...)
+	if i.took < 0 {
+		<-ctx.Done()
+		return ctx.Err()
+	}
+	time.Sleep(i.took)
+	return nil
+}
+
+func TestCase_E2_AnAnswerComesOnceTheRunsAreInTheQueueOrAfterABoundedWait(t *testing.T) {
+	for name, c := range map[string]struct{ took, want time.Duration }{
+		"at once": {0, 0}, "in a second": {time.Second, time.Second}, "never": {-1, 5 * time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				in := intake{took: c.took}
+				s := guarded(t, server.Tokens{}, func(d *server.Deps) { d.Intake = &in })
+				for kind, r := range map[string]*http.Request{
+					"submission": request("POST", "/api/v1/runs", `"good000001"`, "Content-Type", "application/json"),
+					"webhook":    delivery(t, "msg_1", time.Now(), `{"run_id":"unknown001"}`),
+				} {
+					begun := time.Now()
+					w := answer(s.Handler(), r)
+					if w.Code != http.StatusAccepted || time.Since(begun) != c.want {
+						t.Errorf("%s: %d after %v, want %v: %s", kind, w.Code, time.Since(begun), c.want, w.Body)
+					}
+				}
+				files, err := filepath.Glob(filepath.Join(s.DropDir, "add-*"))
+				slices.Sort(in.paths)
+				if err != nil || len(files) != 2 || !slices.Equal(files, in.paths) {
+					t.Errorf("files %v, awaited %v, %v", files, in.paths, err)
+				}
+			})
+		})
 	}
 }

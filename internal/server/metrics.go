@@ -89,7 +89,7 @@ func (m *Metrics) countRuns() {
 		Buckets: []float64{1, 5, 15, 30, 60, 120, 300, 600, 1800, 3600, 3 * 3600, 6 * 3600, 12 * 3600, 24 * 3600},
 	})
 	m.registry.MustRegister(m.settling)
-	m.files = m.vector("drop_files_total", "Drop files by result: accepted; rejected (something in it was wrong, see the .error file beside it); skipped (not a regular file).", results, "result")
+	m.files = m.vector("drop_files_total", "Drop files by result: accepted; rejected (something in it was wrong, see the .error file beside it); skipped (not a regular file, one with several names, or one of a file manager).", results, "result")
 }
 
 func (m *Metrics) countAssets() {

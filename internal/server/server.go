@@ -67,6 +67,7 @@ type Deps struct {
 	Gauges  Gauges       // for the status; nil: it says less
 	Events  *Events      // nil: none are told
 
+	Intake      Intake           // says when what was written is in the queue; nil: nobody does
 	DropDir     string           // what is handed in is written there
 	WebhookKeys [][]byte         // any of which may have signed a webhook; switch the receiver on; need Poker
 	Poker       Poker            // has known runs polled
@@ -81,11 +82,12 @@ type Server struct {
 	asked   *gauges
 	webhook *receiver
 	remotes remotes
+	writing chan struct{} // a place for each drop file that is being written
 }
 
 // New makes a server; it opens nothing yet.
 func New(d Deps) *Server {
-	s := &Server{Deps: d, started: time.Now().UTC()}
+	s := &Server{Deps: d, started: time.Now().UTC(), writing: make(chan struct{}, maxWriting)}
 	if s.Clock == nil {
 		s.Clock = time.Now
 	}

@@ -125,7 +125,7 @@ func (v *receiver) remember(id string, d delivery, now time.Time) {
 func (v *receiver) take(ctx context.Context, w http.ResponseWriter, id run.ID) bool {
 	_, err := v.server.Runs.Get(ctx, id)
 	if errors.Is(err, run.ErrUnknown) {
-		return v.server.drop(w, []run.HandIn{{ID: id}})
+		return v.server.drop(ctx, w, []run.HandIn{{ID: id}})
 	}
 	if err == nil {
 		err = v.server.Poker.Poke(ctx, id)
