@@ -166,7 +166,8 @@ func (e *engine) wantedParts(ctx context.Context) (map[string]bool, error) {
 	return wanted, nil
 }
 
-// wantLost adds the lost assets of runs in a state: a retry goes on from their parts.
+// wantLost adds the assets of runs in a state that wait for nothing here: the lost
+// ones, as a retry goes on from their parts, and those that are provisional.
 func (e *engine) wantLost(ctx context.Context, state run.State, wanted map[string]bool) error {
 	for after := run.ID(""); ; {
 		runs, err := e.queue.List(ctx, state, after, sweepPage)
@@ -175,7 +176,7 @@ func (e *engine) wantLost(ctx context.Context, state run.State, wanted map[strin
 		}
 		for _, r := range runs {
 			after = r.ID
-			if r.Lost == 0 {
+			if r.Lost == 0 && (r.Ended() || r.Open() == 0) {
 				continue
 			}
 			assets, err := e.queue.Assets(ctx, r.ID)
@@ -183,7 +184,7 @@ func (e *engine) wantLost(ctx context.Context, state run.State, wanted map[strin
 				return err
 			}
 			for _, a := range assets {
-				if a.State == run.AssetLost {
+				if a.State == run.AssetLost || a.State == run.AssetProvisional {
 					wanted[a.Key.Hash()] = true
 				}
 			}

@@ -247,7 +247,7 @@ func repeats(k run.EventKind) bool {
 
 func level(k run.EventKind) zapcore.Level {
 	switch k {
-	case run.AssetStarted, run.AssetKept, run.RunKnown, run.BackupMade, notify.Told:
+	case run.AssetStarted, run.AssetKept, run.AssetEarly, run.RunKnown, run.BackupMade, notify.Told:
 		return zapcore.DebugLevel
 	case run.AssetGone, run.AtRisk, run.APIRefused, run.VolumeOffline, run.DiskLow, run.QueueTrouble, run.ManifestTrouble,
 		run.StageRecovered, run.RunGivenUp, run.DropTrouble, run.DropHangs, run.BackupTrouble, run.ListenTrouble, notify.GivenUp, notify.Gone:

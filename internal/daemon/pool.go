@@ -1,7 +1,6 @@
 package daemon
 
 import (
-	"strings"
 	"syscall"
 
 	"github.com/assetd/assetd/internal/config"
@@ -69,6 +68,5 @@ func poolConfig(c *config.Config) download.Config {
 	d := c.Download
 	return download.Config{
 		Workers: d.Workers, MaxOpen: affordable(d.MaxOpen), HostRate: d.HostRate, Margin: d.Margin, GiveUpAfter: d.GiveUpAfter, LostAfter: d.LostAfter,
-		Numbered: strings.Contains(c.Storage.FileName, "{index}"),
 	}
 }

@@ -26,6 +26,7 @@ type attempt struct {
 	flight *flight // the same once a request was made; nil before
 	given  bool    // the asset is back in the backlog, with the keeper, or gone
 	doubt  bool    // the URL at hand is not the one that the queue knows of
+	early  bool    // the run had not ended when the attempt began
 }
 
 // work makes one attempt. Whatever happens in it stays with this asset.
@@ -76,10 +77,13 @@ func (w *attempt) run(ctx context.Context) {
 		w.failed(ctx, &transfer.Failure{Class: transfer.Nothing, Err: errors.New("the API lists the asset without a URL")}, "")
 		return
 	}
-	if !w.open(ctx) {
+	if !w.confirm(ctx, url) || !w.open(ctx) {
 		return
 	}
-	req := transfer.Request{Key: w.key, URL: url, Width: w.asset.Width, Height: w.asset.Height, Valve: &w.own.valve, Before: w.asset.Evidence.UnprovenSum, Cut: w.cut(), Plain: w.plain(), Turn: w.turn}
+	req := transfer.Request{
+		Key: w.key, URL: url, Width: w.asset.Width, Height: w.asset.Height, Early: w.early,
+		Valve: &w.own.valve, Before: w.asset.Evidence.UnprovenSum, Cut: w.cut(), Plain: w.plain(), Turn: w.turn,
+	}
 	w.p.Tell(run.Event{Kind: run.AssetStarted, Asset: w.key, Host: w.flight.host})
 	res, err := w.p.Fetcher.Fetch(ctx, req, w.part, w.progress())
 	w.outlived(ctx)
@@ -88,6 +92,8 @@ func (w *attempt) run(ctx context.Context) {
 	}
 	var f *transfer.Failure
 	switch {
+	case err == nil && w.early:
+		w.keepEarly(ctx, url, res)
 	case err == nil && res.Proven && res.Cut:
 		w.truncated(res)
 	case err == nil && res.Proven:
@@ -112,10 +118,6 @@ func (w *attempt) read(ctx context.Context) bool {
 		return false
 	}
 	w.asset = a
-	if w.p.numbered() && a.Index == 0 {
-		w.back(w.p.now() + lookAgain) // Changed brings it earlier
-		return false
-	}
 	return true
 }
 
@@ -126,20 +128,21 @@ func (w *attempt) prepare(ctx context.Context) bool {
 	s.preparing.Lock()
 	defer s.preparing.Unlock()
 	p.mu.Lock()
-	known, prepared := s.known, s.prepared
+	known, prepared := s.known && s.plan.Ended, s.prepared
 	p.mu.Unlock()
-	if !known {
+	if !known { // a run that goes on is read each time
 		r, err := p.Queue.Get(ctx, w.key.Run)
 		if err != nil {
 			return w.queueFailed(ctx, "reading the run of", err)
 		}
 		p.mu.Lock()
-		if !s.known { // else a change came meanwhile, which is newer
+		if !s.known || r.Ended() && !s.plan.Ended { // else a change came meanwhile, which is newer
 			s.known, s.plan = true, planRun(r)
 		}
+		w.early = !s.plan.Ended
 		p.mu.Unlock()
 	}
-	if prepared {
+	if prepared || w.early {
 		return true
 	}
 	p.mu.Lock()
@@ -199,14 +202,21 @@ func (w *attempt) url() (string, bool) {
 	return l.URL, true
 }
 
+// begin notes that requests are made from now on.
+func (w *attempt) begin() {
+	p := w.p
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	w.flight = w.own
+	w.flight.host, w.flight.since = hostOf(w.asset), time.Now()
+	p.notes(w.asset) // a poll that comes now can tell whether it brings another URL
+}
+
 // open opens the part, or takes the one that is held for a rescue.
 func (w *attempt) open(ctx context.Context) bool {
 	p := w.p
-	host := hostOf(w.asset)
+	w.begin()
 	p.mu.Lock()
-	w.flight = w.own
-	w.flight.host, w.flight.since = host, time.Now()
-	p.notes(w.asset) // a poll that comes now can tell whether it brings another URL
 	if w.rescue = p.takeRescue(w.key); w.rescue != nil {
 		w.part = w.rescue.part
 	}

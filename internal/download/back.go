@@ -93,14 +93,17 @@ func (w *attempt) keep(whole run.Whole) {
 		took = time.Since(w.flight.since)
 	}
 	w.part, w.rescue, w.given = nil, nil, true
-	part.Keep(whole, func(err error) {
-		if err == nil {
-			p.stored(t)
-			p.Tell(run.Event{Kind: run.AssetKept, Asset: a.Key, Host: hostOf(a), Bytes: whole.Size, Took: took})
-			return
-		}
-		p.notKept(t, a, whole.Size, err)
-	})
+	part.Keep(whole, func(err error) { p.kept(t, a, whole.Size, took, err) })
+}
+
+// kept is called when the store is done with a whole asset.
+func (p *Pool) kept(t *plan.Ticket, a run.Asset, size int64, took time.Duration, err error) {
+	if err != nil {
+		p.notKept(t, a, size, err)
+		return
+	}
+	p.stored(t)
+	p.Tell(run.Event{Kind: run.AssetKept, Asset: a.Key, Host: hostOf(a), Bytes: size, Took: took})
 }
 
 // stored notes that the asset is home, and so that the volume can be used.
@@ -169,7 +172,7 @@ func (p *Pool) notes(a run.Asset) *caseNotes {
 		p.cases[a.Key] = c
 	}
 	if c.url != a.URLHash {
-		c.url, c.tries, c.wasRefused, c.asking = a.URLHash, 0, false, false
+		c.url, c.tries, c.wasRefused, c.asking, c.unseen = a.URLHash, 0, false, false, false
 	}
 	return c
 }

@@ -100,6 +100,39 @@ func (q *fakeQueue) Tried(ctx context.Context, key run.Key, t run.Trial) (run.As
 	return a, nil
 }
 
+func (q *fakeQueue) KeepProvisional(_ context.Context, key run.Key, p run.Provisional) (run.Asset, error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	a, ok := q.assets[key]
+	switch {
+	case q.fail != nil:
+		return a, q.fail
+	case !ok:
+		return a, run.ErrUnknown
+	case a.State != run.AssetWaiting:
+		return a, run.ErrStale
+	}
+	a.Attempts++
+	a.Provisional = &p
+	if r := q.runs[key.Run]; !r.Ended() {
+		a.State = run.AssetProvisional
+	}
+	q.assets[key] = a
+	return a, nil
+}
+
+func (q *fakeQueue) Again(_ context.Context, key run.Key, reason string) (run.Asset, error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	a, ok := q.assets[key]
+	if !ok {
+		return a, cmp.Or(q.fail, run.ErrUnknown)
+	}
+	a.State, a.Provisional, a.LastError = run.AssetWaiting, nil, reason
+	q.assets[key] = a
+	return a, q.fail
+}
+
 func (q *fakeQueue) Lose(_ context.Context, key run.Key, loss run.Loss) (bool, error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()

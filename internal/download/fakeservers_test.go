@@ -32,6 +32,8 @@ type fakeServers struct {
 	requests []request
 	sized    []request // for sizes
 	size     func(transfer.Request) (int64, error)
+	looked   []request // for what there is
+	look     func(transfer.Request) (transfer.Facts, error)
 	now, max int // requests at a time
 }
 
@@ -62,6 +64,17 @@ func (s *fakeServers) Size(_ context.Context, r transfer.Request) (int64, error)
 	s.mu.Unlock()
 	if tell == nil {
 		return -1, nil
+	}
+	return tell(r)
+}
+
+func (s *fakeServers) Look(_ context.Context, r transfer.Request) (transfer.Facts, error) {
+	s.mu.Lock()
+	s.looked = append(s.looked, request{r.Key, r.URL, time.Since(s.begin)})
+	tell := s.look
+	s.mu.Unlock()
+	if tell == nil {
+		return transfer.Facts{Total: -1}, nil
 	}
 	return tell(r)
 }

@@ -17,6 +17,7 @@ type fakeVolume struct {
 	parts   map[run.Key]*fakePart
 	stored  map[run.Key]run.Whole
 	bytes   map[run.Key][]byte
+	early   map[run.Key][]byte // kept without a name
 	free    int64
 	offline error
 	openErr error                   // of Part
@@ -78,6 +79,39 @@ func (v *fakeVolume) Resume(a run.Asset, done func(error)) {
 		}
 		done(err)
 	})
+}
+
+func (v *fakeVolume) Confirm(w run.Whole, done func(error)) {
+	v.wg.Go(func() {
+		time.Sleep(keepTime)
+		v.mu.Lock()
+		data, there := v.early[w.Key]
+		err := v.offline
+		if v.keepErr != nil {
+			err = v.keepErr(w.Key)
+		}
+		if err == nil && there {
+			v.stored[w.Key], v.bytes[w.Key] = w, data
+			delete(v.early, w.Key)
+		}
+		v.mu.Unlock()
+		switch {
+		case err != nil:
+		case there:
+			v.q.set(w.Key, func(a *run.Asset) { a.State, a.Provisional = run.AssetStored, nil })
+		default:
+			err = errors.New("its bytes are gone")
+			v.q.set(w.Key, func(a *run.Asset) { a.Provisional = nil })
+		}
+		done(err)
+	})
+}
+
+func (v *fakeVolume) DropProvisional(key run.Key) error {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	delete(v.early, key)
+	return nil
 }
 
 func (v *fakeVolume) Free() (int64, error) {
@@ -175,6 +209,20 @@ func (p *fakePart) end(keep bool) {
 	if !keep || p.mark.ETag == "" {
 		delete(p.v.parts, p.key)
 	}
+}
+
+func (p *fakePart) KeepProvisional(size int64) error {
+	p.v.mu.Lock()
+	err := p.v.offline
+	if err == nil && int64(len(p.data)) != size {
+		err = errors.New("the part has another size")
+	}
+	if err == nil {
+		p.v.early[p.key] = p.data
+	}
+	p.v.mu.Unlock()
+	p.end(err != nil)
+	return err
 }
 
 func (p *fakePart) Close() error   { p.end(true); return nil }

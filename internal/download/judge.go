@@ -25,14 +25,15 @@ func final(c transfer.Class) bool {
 func refusing(c transfer.Class) bool { return c == transfer.Refused || c == transfer.Gone }
 
 // trial is what the queue is told of a failure.
-func trial(f *transfer.Failure, sum string, service time.Duration) run.Trial {
+func trial(f *transfer.Failure, sum string, m moment) run.Trial {
 	return run.Trial{
+		Early:       m.early,
 		Final:       final(f.Class),
 		Refused:     f.Class == transfer.Refused,
 		Unanswered:  f.Class == transfer.Network || f.Class == transfer.Stall,
 		UnprovenSum: sum,
 		Error:       f.Error(),
-		Service:     service,
+		Service:     m.service,
 	}
 }
 
@@ -50,6 +51,7 @@ type moment struct {
 	known     bool      // it is known
 	service   time.Duration
 	paused    bool // API or volume cannot be used: nothing is lost
+	early     bool // the run had not ended when the attempt began: nothing is lost
 	ended     bool // the run ended
 	endedAt   time.Duration
 	answering bool // the host has answered others since it last refused this asset
@@ -75,7 +77,7 @@ func judge(c Config, before, after run.Asset, class transfer.Class, m moment) ve
 	if after.URLHash != before.URLHash {
 		return verdict{again: true}
 	}
-	if !m.paused {
+	if !m.paused && !m.early {
 		if rule, reason := loss(c, before, after, class, m); rule != "" {
 			return verdict{lose: rule, reason: reason}
 		}

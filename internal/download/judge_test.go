@@ -264,7 +264,7 @@ func TestEachFailureSaysItsOwnOfTheHost(t *testing.T) {
 
 func TestTrialSaysWhatTheFailureWas(t *testing.T) {
 	for _, class := range classes() {
-		got := trial(&transfer.Failure{Class: class, Err: errors.New("why")}, "sum", time.Hour)
+		got := trial(&transfer.Failure{Class: class, Err: errors.New("why")}, "sum", moment{service: time.Hour})
 		want := run.Trial{UnprovenSum: "sum", Error: fmt.Sprintf("%s: why", class), Service: time.Hour}
 		switch class {
 		case transfer.Refused:

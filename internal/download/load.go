@@ -110,10 +110,10 @@ func (p *Pool) resume(a run.Asset) {
 	})
 }
 
-// resumed is an asset that could not be resumed.
+// resumed is an asset that could not be resumed, or that may wait again.
 type resumed struct {
 	key run.Key
-	why error
+	why error         // nil: nothing went wrong
 	due time.Duration // not to be looked into before
 }
 
@@ -152,8 +152,11 @@ func (p *Pool) reloadOne(ctx context.Context, x resumed) (sleep time.Duration) {
 	switch {
 	case errors.Is(err, run.ErrUnknown), ctx.Err() != nil, p.broken(err):
 	case err == nil && a.State == run.AssetWaiting:
-		p.Tell(run.Event{Kind: run.AssetAgain, Asset: x.key, Err: x.why})
+		if x.why != nil {
+			p.Tell(run.Event{Kind: run.AssetAgain, Asset: x.key, Err: x.why})
+		}
 		p.Changed(run.Change{Run: r, Assets: []run.Asset{a}})
+	case err == nil && x.why == nil:
 	case err == nil && a.State == run.AssetVerified && x.due > 0:
 		p.resume(a)
 	case err != nil, a.State == run.AssetVerified: // later

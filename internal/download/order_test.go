@@ -200,29 +200,31 @@ func TestSlowHostDoesNotStarveAnother(t *testing.T) {
 	})
 }
 
-func TestRunIsPreparedOnceAndAgainWhenItEnds(t *testing.T) {
+func TestRunIsPreparedWhenItHasEndedOnceAndAgainWhenItEndsByItself(t *testing.T) {
 	live(t, func(w *world) {
-		w.q.runs["run1"] = run.Run{ID: "run1", State: run.Waiting, HandedIn: time.Now()}
-		w.addMany("run1", "a", "https://cdn/", 10, hour)
+		w.s.rule("https://cdn/bad", refuse(transfer.Server, 500))
 		w.start()
+		w.goesOn("run1", "bad", "https://cdn/bad", hour)
+		w.pass(10 * time.Second)
+		if len(w.prepared) != 0 {
+			t.Errorf("prepared %d times before its end", len(w.prepared))
+		}
+		w.ends("run1", nil)
+		w.addMany("run1", "a", "https://cdn/", 10, hour)
 		w.pass(10 * time.Second)
 		if len(w.prepared) != 1 {
 			t.Errorf("prepared %d times, want once", len(w.prepared))
 		}
-		w.s.rule("https://cdn/bad", refuse(transfer.Server, 500))
-		bad := w.add("run1", "bad", "https://cdn/bad", hour)
-		w.pass(time.Second)
 		w.prepare = func(run.ID) (bool, error) { return true, nil }
-		prepared := len(w.prepared)
-		w.pool.Changed(run.Change{Run: w.q.runs["run1"], Ended: true})
+		w.pool.Changed(run.Change{Run: w.q.runs["run1"], Ended: true}) // it had been given up
 		w.pass(time.Minute)
-		if len(w.prepared) != prepared+1 {
-			t.Errorf("prepared %d times, want one more than %d", len(w.prepared), prepared)
+		if len(w.prepared) != 2 {
+			t.Errorf("prepared %d times, want once more", len(w.prepared))
 		}
 		requests := len(w.s.of("https://cdn/bad"))
 		w.pass(hour / 2)
 		if got := len(w.s.of("https://cdn/bad")); got != requests {
-			t.Errorf("%s was asked for after an older manifest had it", bad)
+			t.Error("it was asked for after an older manifest had it")
 		}
 	})
 }

@@ -41,7 +41,7 @@ func (w *attempt) failed(ctx context.Context, f *transfer.Failure, sum string) {
 	w.learnForm(f, m)
 	w.cutAtDeath(ctx, f, m)
 	hostWait := w.heed(f, m)
-	tried := trial(f, sum, m.service)
+	tried := trial(f, sum, m)
 	tried.Quarantine = aside
 	after, err := p.Queue.Tried(ctx, w.key, tried)
 	if err != nil {
@@ -68,7 +68,7 @@ func (w *attempt) failed(ctx context.Context, f *transfer.Failure, sum string) {
 // moment reads the clocks.
 func (w *attempt) moment(f *transfer.Failure) moment {
 	p := w.p
-	m := moment{server: p.Clock.Server(f.Host), service: p.Service.Now(), paused: p.paused() || w.doubt}
+	m := moment{server: p.Clock.Server(f.Host), service: p.Service.Now(), paused: p.paused() || w.doubt, early: w.early}
 	_, m.known = p.Clock.Skew(f.Host)
 	if !m.known && !f.Date.IsZero() {
 		m.server, m.known = f.Date, true
@@ -266,7 +266,7 @@ func (w *attempt) lose(ctx context.Context, a run.Asset, rule run.LossRule, reas
 			return
 		}
 	}
-	if rule != run.LossRefused && w.rescued() {
+	if rule != run.LossRefused && w.rescued() || w.settleForEarly() {
 		return
 	}
 	w.rescue = nil

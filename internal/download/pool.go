@@ -35,7 +35,6 @@ type Config struct {
 	Margin      time.Duration // a deadline is so long before death, see run.Asset.Deadline
 	GiveUpAfter time.Duration // how long answers must look final: loss rule (b)
 	LostAfter   time.Duration // from the run's end on: loss rule (d)
-	Numbered    bool          // files are named by index, which an asset gets when its run ends: it waits for that
 }
 
 // Records is what the pool reads of the queue. Get and Asset fail with
@@ -58,7 +57,15 @@ type Pages interface {
 // the asset is not waiting any more, or with run.ErrUnknown.
 type Ledger interface {
 	Tried(ctx context.Context, key run.Key, t run.Trial) (run.Asset, error)
+	Early
 	Lose(ctx context.Context, key run.Key, loss run.Loss) (ready bool, err error)
+}
+
+// Early records what was fetched of assets before their runs ended. KeepProvisional
+// notes the bytes, Again that they are gone or those of another object.
+type Early interface {
+	KeepProvisional(ctx context.Context, key run.Key, p run.Provisional) (run.Asset, error)
+	Again(ctx context.Context, key run.Key, reason string) (run.Asset, error)
 }
 
 // Hosts is what is remembered of hosts across restarts: those that were seen to end
@@ -84,6 +91,14 @@ type Store interface {
 	Part(key run.Key) (Part, error)
 	Check() error
 	Resume(a run.Asset, done func(error))
+	Shelf
+}
+
+// Shelf is where the bytes are that Part.KeepProvisional kept. Confirm gives them
+// their final name; done is called as by Part.Keep. DropProvisional removes them.
+type Shelf interface {
+	Confirm(w run.Whole, done func(error))
+	DropProvisional(key run.Key) error
 }
 
 // Room is the volume's room, in bytes. Free may be negative. Parts are those in
@@ -113,6 +128,7 @@ type Ender interface {
 	Discard() error
 	Quarantine() (file string, err error) // below the volume
 	Keep(w run.Whole, done func(error))
+	KeepProvisional(size int64) error
 }
 
 // Fetcher brings an asset into its part; the error is a *transfer.Failure.
@@ -120,6 +136,8 @@ type Fetcher interface {
 	Fetch(ctx context.Context, r transfer.Request, p transfer.Part, progress func(done, total int64)) (transfer.Result, error)
 	// Size is how many bytes the asset has; -1: its server does not tell.
 	Size(ctx context.Context, r transfer.Request) (int64, error)
+	// Look is what its server says of it.
+	Look(ctx context.Context, r transfer.Request) (transfer.Facts, error)
 }
 
 // Clock is each host's clock; the local one where a host's is not known.
@@ -213,6 +231,7 @@ type caseNotes struct {
 	parted      bool  // a part of it was kept, and may still be there
 	quarantined bool
 	form        requestForm
+	unseen      bool // whether it changed since it was fetched early could not be found out at this URL
 	lastTry     bool // the one before a loss by time
 	rescue      *rescue
 	cut         string // SHA-256 of what came last and looked cut off; empty: nothing did
@@ -248,12 +267,6 @@ func (p *Pool) Configure(c Config) {
 	p.config = c
 	p.mu.Unlock()
 	signal(p.nudge)
-}
-
-func (p *Pool) numbered() bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.config.Numbered
 }
 
 // Wake looks at once whether something may start.

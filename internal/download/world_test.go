@@ -86,7 +86,7 @@ func live(t *testing.T, test func(w *world)) {
 			losses: map[run.Key]run.Loss{}, trials: map[run.Key][]run.Trial{}, read: map[run.ID]int{},
 		}
 		w.v = &fakeVolume{
-			q: w.q, parts: map[run.Key]*fakePart{}, stored: map[run.Key]run.Whole{}, bytes: map[run.Key][]byte{},
+			q: w.q, parts: map[run.Key]*fakePart{}, stored: map[run.Key]run.Whole{}, bytes: map[run.Key][]byte{}, early: map[run.Key][]byte{},
 			free: 1 << 40, aside: map[run.Key]int{},
 		}
 		w.s = &fakeServers{begin: w.begin, by: map[string]fetchFunc{}}

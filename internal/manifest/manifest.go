@@ -121,6 +121,10 @@ func inOrder(assets []run.Asset) []run.Asset {
 	return sorted
 }
 
+// warningUnlisted is the word for an asset that was listed while its run went on and
+// is not in the answer that ended it.
+const warningUnlisted = "unlisted"
+
 func buildAsset(a run.Asset, told map[string]json.RawMessage) Asset {
 	m := Asset{
 		Kind: a.Key.Kind, ID: signedurl.Redact(a.Key.ID), Tool: text(a.Tool), Width: a.Width, Height: a.Height,
@@ -134,6 +138,9 @@ func buildAsset(a run.Asset, told map[string]json.RawMessage) Asset {
 		for _, w := range s.Warnings {
 			m.Warnings = append(m.Warnings, signedurl.Redact(w))
 		}
+	}
+	if a.Unlisted {
+		m.Warnings = append(m.Warnings, warningUnlisted)
 	}
 	if l := a.Loss; l != nil && a.State == run.AssetLost {
 		at := l.At.UTC()

@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/assetd/assetd/internal/run"
+	"github.com/assetd/assetd/internal/signedurl"
 )
 
 // Answered records what one poll means for a run, in one transaction: its polls,
@@ -51,6 +52,7 @@ func (q *Queue) Answered(ctx context.Context, id run.ID, v run.Verdict) (run.Cha
 func (e *edit) answered(v run.Verdict, c *run.Change) error {
 	r := &e.rec
 	r.Polls, r.due = v.Polls, millis(v.Next)
+	before := r.Ended()
 	c.Ended = r.learn(v)
 	if c.Ended && v.Sample.Took > 0 {
 		if err := e.t.sample(r.App, v.Sample, v.At); err != nil {
@@ -64,7 +66,7 @@ func (e *edit) answered(v run.Verdict, c *run.Change) error {
 	if err != nil {
 		return err
 	}
-	assets := see(r.ID, known, v)
+	assets := see(known, v, r, r.Ended() && !before)
 	if r.Ended() {
 		r.giveIndexes(assets)
 	}
@@ -114,9 +116,9 @@ type seen struct {
 	is  run.Asset
 }
 
-// see gives all assets of a run after a verdict: those listed in the answer's
-// order, then the others by first sight.
-func see(id run.ID, known []run.Asset, v run.Verdict) []seen {
+// see gives all assets of a run after a verdict, by which it has just ended or not:
+// those listed in the answer's order, then the others by first sight.
+func see(known []run.Asset, v run.Verdict, r *record, ends bool) []seen {
 	place := make(map[assetName]*run.Asset, len(known))
 	for i := range known {
 		place[assetName{known[i].Key.Kind, known[i].Key.ID}] = &known[i]
@@ -133,10 +135,13 @@ func see(id run.ID, known []run.Asset, v run.Verdict) []seen {
 			}
 			listed[name] = len(all)
 			s := seen{was: place[name]}
-			if s.was != nil {
+			switch {
+			case s.was == nil:
+				s.is = run.Asset{Key: run.Key{Run: r.ID, Kind: l.Kind, ID: l.ID}, State: run.AssetWaiting}
+			case ends:
+				s.is = s.was.AtEnd()
+			default:
 				s.is = *s.was
-			} else {
-				s.is = run.Asset{Key: run.Key{Run: id, Kind: l.Kind, ID: l.ID}, State: run.AssetWaiting}
 			}
 			s.is = listen(s.is, l, v)
 			all = append(all, s)
@@ -149,6 +154,10 @@ func see(id run.ID, known []run.Asset, v run.Verdict) []seen {
 			continue
 		}
 		is := *a
+		if ends {
+			is = is.AtEnd()
+			is.Unlisted = v.Answer != nil && v.Terminal
+		}
 		if is.State.Open() {
 			is = is.Unseen(v.At)
 		}
@@ -159,8 +168,13 @@ func see(id run.ID, known []run.Asset, v run.Verdict) []seen {
 }
 
 // listen is an asset after it was listed. Of one that is stored or lost only the
-// description is news: its URL is nobody's concern any more.
+// description is news: its URL is nobody's concern any more. A provisional one is
+// fetched again where another object is listed now.
 func listen(a run.Asset, l run.Listed, v run.Verdict) run.Asset {
+	a.Unlisted = false
+	if a.State == run.AssetProvisional && l.URL != "" && a.Provisional.Object != "" && signedurl.Object(l.URL) != a.Provisional.Object {
+		a.State = run.AssetWaiting
+	}
 	if a.State.Open() {
 		return a.See(l, v.At)
 	}

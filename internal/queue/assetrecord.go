@@ -69,6 +69,10 @@ func encodeAsset(a *run.Asset) []byte {
 	}
 	e.flag(17, a.Marked)
 	e.text(18, a.Quarantine)
+	if a.Provisional != nil {
+		e.fields(19, func(e *encoder) { encodeProvisional(e, *a.Provisional) })
+	}
+	e.flag(20, a.Unlisted)
 	return e.b
 }
 
@@ -146,6 +150,48 @@ func decodeProgress(d *decoder, a *run.Asset) {
 		a.Marked = d.flag()
 	case 18:
 		a.Quarantine = d.text()
+	case 19:
+		a.Provisional = new(run.Provisional)
+		d.fields(func(d *decoder) { decodeProvisional(d, a.Provisional) })
+	case 20:
+		a.Unlisted = d.flag()
+	}
+}
+
+func encodeProvisional(e *encoder, p run.Provisional) {
+	e.num(1, p.Size)
+	e.text(2, p.SHA256)
+	e.text(3, p.Ext)
+	e.text(4, p.ContentType)
+	e.time(5, p.DownloadedAt)
+	for _, w := range p.Warnings {
+		e.each(6, w)
+	}
+	e.text(7, p.Object)
+	e.flag(8, p.Preview)
+	e.text(9, p.Validator)
+}
+
+func decodeProvisional(d *decoder, p *run.Provisional) {
+	switch d.field {
+	case 1:
+		p.Size = d.n
+	case 2:
+		p.SHA256 = d.text()
+	case 3:
+		p.Ext = d.text()
+	case 4:
+		p.ContentType = d.text()
+	case 5:
+		p.DownloadedAt = d.time()
+	case 6:
+		p.Warnings = append(p.Warnings, d.text())
+	case 7:
+		p.Object = d.text()
+	case 8:
+		p.Preview = d.flag()
+	case 9:
+		p.Validator = d.text()
 	}
 }
 

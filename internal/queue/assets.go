@@ -161,6 +161,30 @@ func (q *Queue) Tried(ctx context.Context, key run.Key, trial run.Trial) (run.As
 	return a, err
 }
 
+// KeepProvisional records what was fetched of a waiting asset before its run ended:
+// these bytes are durable, without a final name. The asset is provisional then; it
+// stays waiting where its run has ended meanwhile. The attempt is counted.
+// run.ErrStale where it is not waiting.
+func (q *Queue) KeepProvisional(ctx context.Context, key run.Key, p run.Provisional) (is run.Asset, err error) {
+	_, err = q.updateAssets(ctx, 1, func(s *edits) error {
+		e, was, err := s.find(key)
+		if err != nil {
+			return err
+		}
+		if was.State != run.AssetWaiting {
+			return stale(was)
+		}
+		is = was
+		is.Attempts++
+		is.Provisional, is.LastError = &p, ""
+		if !e.rec.Ended() {
+			is.State = run.AssetProvisional
+		}
+		return e.put(&was, &is)
+	})
+	return is, err
+}
+
 // Verified records that parts are whole and synced, and claims their final names.
 // It answers for each item: nil; run.ErrNameTaken where another asset of the run
 // has the name, or one equal to it without regard to case; run.ErrStale where the
@@ -225,7 +249,7 @@ func (q *Queue) Stored(ctx context.Context, keys []run.Key) (ready []run.ID, err
 				continue
 			}
 			is := was
-			is.State = run.AssetStored
+			is.State, is.Provisional = run.AssetStored, nil
 			if err := e.put(&was, &is); err != nil {
 				return err
 			}
@@ -240,15 +264,19 @@ func (q *Queue) Stored(ctx context.Context, keys []run.Key) (ready []run.ID, err
 
 // Again sets a verified or stored asset of a run that is not settled back to
 // waiting, for a reason that stands as its last error: its bytes are gone. The
-// name is free again. A waiting one is left as it is; run.ErrStale for a lost one
-// or a settled run.
+// name is free again. Where it has provisional bytes these are next; of an
+// asset that is not verified yet they are gone. A waiting one that has none is left as it is; run.ErrStale for
+// a lost one or a settled run.
 func (q *Queue) Again(ctx context.Context, key run.Key, reason string) (run.Asset, error) {
 	a, _, err := q.updateAsset(ctx, key, func(a run.Asset) (run.Asset, error) {
 		switch a.State {
 		case run.AssetLost:
 			return a, stale(a)
-		case run.AssetWaiting:
-			return a, nil
+		case run.AssetWaiting, run.AssetProvisional:
+			if a.Provisional == nil {
+				return a, nil
+			}
+			a.Provisional = nil
 		}
 		a.State, a.Stored, a.Marked, a.LastError = run.AssetWaiting, nil, false, reason
 		return a, nil
@@ -282,7 +310,7 @@ func (q *Queue) Adopt(ctx context.Context, id run.ID, found []run.Adopted) (read
 				return err
 			}
 			there := whole
-			there.State = run.AssetStored
+			there.State, there.Provisional = run.AssetStored, nil
 			if err := e.put(&whole, &there); err != nil {
 				return err
 			}
@@ -306,7 +334,7 @@ func (q *Queue) Lose(ctx context.Context, key run.Key, loss run.Loss) (ready boo
 		case run.AssetLost:
 			return e.put(&was, &is)
 		case run.AssetWaiting:
-			is.State, is.Loss, is.LastError = run.AssetLost, &loss, loss.Reason
+			is.State, is.Loss, is.LastError, is.Provisional = run.AssetLost, &loss, loss.Reason, nil
 			if err := e.put(&was, &is); err != nil {
 				return err
 			}

@@ -153,6 +153,8 @@ func (e *edit) allowed(was, is *run.Asset) error {
 		err = fmt.Errorf("unknown kind %q", is.Key.Kind)
 	case whole != (is.Stored != nil), (is.State == run.AssetLost) != (is.Loss != nil):
 		err = fmt.Errorf("%s, but what is recorded with it says otherwise", is.State)
+	case is.State == run.AssetProvisional && (is.Provisional == nil || e.rec.Ended()):
+		err = errors.New("provisional, but what is recorded with it or of its run says otherwise")
 	case whole:
 		err = e.nameable(is)
 	}
@@ -263,6 +265,15 @@ func cleanAsset(a, was *run.Asset) {
 	if a.Loss != nil && a.Loss != was.Loss {
 		a.Loss = new(*a.Loss)
 		clean(&a.Loss.Reason, "")
+	}
+	if a.Provisional != nil && a.Provisional != was.Provisional {
+		a.Provisional = new(*a.Provisional)
+		clean(&a.Provisional.ContentType, "")
+		clean(&a.Provisional.Validator, "")
+		a.Provisional.Warnings = slices.Clone(a.Provisional.Warnings)
+		for i := range a.Provisional.Warnings {
+			clean(&a.Provisional.Warnings[i], "")
+		}
 	}
 	if a.Stored != nil && a.Stored != was.Stored {
 		a.Stored = new(*a.Stored)

@@ -127,7 +127,7 @@ func (m *model) answered(id run.ID, v run.Verdict) (run.Change, error) {
 	if r.State.Settled() {
 		return run.Change{Run: r.Run}, nil
 	}
-	ended := false
+	ended, before := false, r.Ended()
 	r.Polls, r.due = v.Polls, v.Next
 	r.Polls.LastError = signedurl.Redact(v.Polls.LastError)
 	if a := v.Answer; a != nil {
@@ -157,7 +157,7 @@ func (m *model) answered(id run.ID, v run.Verdict) (run.Change, error) {
 	}
 	change := run.Change{Ended: ended}
 	if v.Answer != nil || v.Unlisted || ended {
-		order := m.see(r, v)
+		order := m.see(r, v, r.Ended() && !before)
 		if r.Ended() {
 			for _, k := range order {
 				a := r.assets[k]
@@ -180,7 +180,20 @@ func (m *model) answered(id run.ID, v run.Verdict) (run.Change, error) {
 }
 
 // see brings an answer's assets in, and gives all in the order of indexes.
-func (m *model) see(r *modelRun, v run.Verdict) []run.Key {
+func (m *model) see(r *modelRun, v run.Verdict, ends bool) []run.Key {
+	for k, a := range r.assets {
+		if ends {
+			listed := v.Answer != nil && slices.ContainsFunc(v.Answer.Assets, func(l run.Listed) bool { return l.Kind == k.Kind && l.ID == k.ID })
+			a.Unlisted = v.Terminal && v.Answer != nil && !listed
+			if a.State.Open() {
+				a.Evidence = run.Evidence{}
+			}
+			if a.State == run.AssetProvisional {
+				a.State = run.AssetWaiting
+			}
+			r.assets[k] = a
+		}
+	}
 	var order []run.Key
 	if v.Answer != nil {
 		for _, l := range v.Answer.Assets {
@@ -188,6 +201,10 @@ func (m *model) see(r *modelRun, v run.Verdict) []run.Key {
 			a, known := r.assets[k]
 			if !known {
 				a = run.Asset{Key: k, State: run.AssetWaiting}
+			}
+			a.Unlisted = false
+			if a.State == run.AssetProvisional && l.URL != "" && a.Provisional.Object != signedurl.Object(l.URL) {
+				a.State = run.AssetWaiting
 			}
 			if a.State.Open() {
 				a = a.See(l, v.At)
@@ -274,6 +291,15 @@ func (m *model) tried(k run.Key, trial run.Trial) error {
 	})
 }
 
+func (m *model) keepProvisional(k run.Key, p run.Provisional) error {
+	return m.change(k, []run.AssetState{run.AssetWaiting}, func(a *run.Asset) {
+		if a.Attempts++; !m.runs[k.Run].Ended() {
+			a.State = run.AssetProvisional
+		}
+		a.Provisional, a.LastError = &p, ""
+	})
+}
+
 func (m *model) verified(n run.Named) error {
 	return m.change(n.Key, []run.AssetState{run.AssetWaiting}, func(a *run.Asset) {
 		a.State, a.LastError = run.AssetVerified, ""
@@ -286,14 +312,19 @@ func (m *model) stored(k run.Key) error {
 	if r := m.runs[k.Run]; r != nil && r.assets[k].State == run.AssetStored {
 		return nil
 	}
-	return m.change(k, []run.AssetState{run.AssetVerified}, func(a *run.Asset) { a.State = run.AssetStored })
+	return m.change(k, []run.AssetState{run.AssetVerified}, func(a *run.Asset) { a.State, a.Provisional = run.AssetStored, nil })
 }
 
 func (m *model) again(k run.Key, reason string) error {
-	return m.change(k, []run.AssetState{run.AssetWaiting, run.AssetVerified, run.AssetStored}, func(a *run.Asset) {
-		if a.State != run.AssetWaiting {
+	return m.change(k, []run.AssetState{run.AssetWaiting, run.AssetProvisional, run.AssetVerified, run.AssetStored}, func(a *run.Asset) {
+		kept := a.Provisional
+		if a.State == run.AssetWaiting || a.State == run.AssetProvisional {
+			kept = nil
+		}
+		if a.State != run.AssetWaiting || a.Provisional != nil {
 			a.State, a.Stored, a.LastError = run.AssetWaiting, nil, reason
 		}
+		a.Provisional = kept
 	})
 }
 
@@ -301,7 +332,7 @@ func (m *model) lose(k run.Key, loss run.Loss) error {
 	return m.change(k, []run.AssetState{run.AssetWaiting, run.AssetLost}, func(a *run.Asset) {
 		if a.State == run.AssetWaiting {
 			loss.Reason = signedurl.Redact(loss.Reason)
-			a.State, a.Loss, a.LastError = run.AssetLost, &loss, loss.Reason
+			a.State, a.Loss, a.LastError, a.Provisional = run.AssetLost, &loss, loss.Reason, nil
 			r := m.runs[k.Run]
 			m.post(run.Notice{
 				Kind: run.LostAsset, At: loss.At, Run: r.ID, App: r.App, Dir: r.Dir, State: r.State,
@@ -322,7 +353,7 @@ func (m *model) adopt(id run.ID, found []run.Adopted) error {
 			continue
 		}
 		err := m.change(f.Key, []run.AssetState{run.AssetWaiting}, func(a *run.Asset) {
-			a.State, a.LastError, a.Stored = run.AssetStored, "", new(f.Stored)
+			a.State, a.LastError, a.Stored, a.Provisional = run.AssetStored, "", new(f.Stored), nil
 		})
 		if err != nil {
 			r.assets = before

@@ -25,7 +25,7 @@ func runStates() []run.State {
 }
 
 func assetStates() []run.AssetState {
-	return []run.AssetState{run.AssetWaiting, run.AssetVerified, run.AssetStored, run.AssetLost}
+	return []run.AssetState{run.AssetWaiting, run.AssetVerified, run.AssetStored, run.AssetLost, run.AssetProvisional}
 }
 
 // ready reports whether the run waits for nothing but its manifest.

@@ -44,7 +44,7 @@ func unsealed(t *testing.T, dir string, outbox bool) {
 			}
 		}
 		values[bMeta][keySchema] = []byte(schemaUnsealed)
-		values[bMeta][keyCounts] = values[bMeta][keyCounts][:1+8*len(old.counts.states)]
+		values[bMeta][keyCounts] = values[bMeta][keyCounts][:1+8*firstStates]
 		for b, entries := range values {
 			for _, k := range slices.Sorted(maps.Keys(entries)) {
 				if err := tx.Bucket(b.name()).Put([]byte(k), entries[k]); err != nil {

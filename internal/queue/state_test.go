@@ -13,6 +13,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/assetd/assetd/internal/run"
+	"github.com/assetd/assetd/internal/signedurl"
 )
 
 // machine drives a queue and its model side by side.
@@ -45,7 +46,7 @@ func TestTheQueueDoesWhatItsModelDoes(t *testing.T) {
 		defer func() { _ = s.q.Close() }()
 		t.Repeat(map[string]func(*rapid.T){
 			"": s.same, "add": s.add, "reschedule": s.reschedule, "answered": s.answered, "place": s.place,
-			"tried": s.tried, "verified": s.verified, "stored": s.stored, "again": s.again, "adopt": s.adopt,
+			"tried": s.tried, "early": s.early, "verified": s.verified, "stored": s.stored, "again": s.again, "adopt": s.adopt,
 			"hooks": s.hooks, "trouble": s.trouble, "told": s.told,
 			"lose": s.lose, "settle": s.settle, "finish": s.finish, "retry": s.retry, "remove": s.remove, "reopen": s.reopen,
 		})
@@ -231,11 +232,25 @@ func (s *machine) place(t *rapid.T) {
 func (s *machine) tried(t *rapid.T) {
 	k := s.aKey(t)
 	trial := run.Trial{
-		Final: rapid.Bool().Draw(t, "final"), Refused: rapid.Bool().Draw(t, "refused"), Error: aText().Draw(t, "error"), Service: time.Minute,
+		Early: rapid.Bool().Draw(t, "early"), Final: rapid.Bool().Draw(t, "final"), Refused: rapid.Bool().Draw(t, "refused"), Error: aText().Draw(t, "error"), Service: time.Minute,
 		Quarantine: rapid.SampledFrom([]string{"", "aside/1", "aside/2"}).Draw(t, "quarantine"),
 	}
 	a, err := s.q.Tried(context.Background(), k, trial)
 	expect(t, err, s.m.tried(k, trial))
+	if err == nil && !cmp.Equal(a, s.m.runs[k.Run].assets[k]) {
+		t.Fatalf("%+v, want %+v", a, s.m.runs[k.Run].assets[k])
+	}
+}
+
+func (s *machine) early(t *rapid.T) {
+	k := s.aKey(t)
+	url := rapid.SampledFrom([]string{"https://cdn.example/1.png", "https://cdn.example/2.png"}).Draw(t, "url")
+	p := run.Provisional{
+		Size: 7, SHA256: "def", Ext: ".png", ContentType: "image/png", DownloadedAt: s.m.now, Warnings: []string{"odd", "very"},
+		Object: signedurl.Object(url), Preview: rapid.Bool().Draw(t, "preview"), Validator: `"e"`,
+	}
+	a, err := s.q.KeepProvisional(context.Background(), k, p)
+	expect(t, err, s.m.keepProvisional(k, p))
 	if err == nil && !cmp.Equal(a, s.m.runs[k.Run].assets[k]) {
 		t.Fatalf("%+v, want %+v", a, s.m.runs[k.Run].assets[k])
 	}

@@ -32,7 +32,7 @@ type change struct {
 
 // counts are what the queue holds, kept incrementally.
 type counts struct {
-	states  [9]int64       // the runs by state, then the assets by state
+	states  [10]int64      // the runs by state, then the assets by state
 	entries [buckets]int64 // of each bucket, without the schema
 	notices int64          // the place of the last notice; none comes twice
 }
@@ -43,16 +43,23 @@ func (c *counts) asset(s run.AssetState) *int64 {
 	return &c.states[len(runStates())+slices.Index(assetStates(), s)]
 }
 
+// firstStates is how many states an earlier version counted: the others come last.
+const firstStates = 9
+
 // all are the numbers in the order in which they are stored.
 func (c *counts) all() []*int64 {
 	all := make([]*int64, 0, len(c.states)+len(c.entries)+1)
-	for i := range c.states {
+	for i := range c.states[:firstStates] {
 		all = append(all, &c.states[i])
 	}
 	for i := range c.entries {
 		all = append(all, &c.entries[i])
 	}
-	return append(all, &c.notices)
+	all = append(all, &c.notices)
+	for i := range c.states[firstStates:] {
+		all = append(all, &c.states[firstStates+i])
+	}
+	return all
 }
 
 func (t *txn) bucket(b bucket) *bolt.Bucket {
@@ -138,7 +145,10 @@ func (t *txn) do(operation func(*txn) error) error {
 func (t *txn) readCounts() error {
 	value, all := t.get(bMeta, []byte(keyCounts)), t.counts.all()
 	if !t.sealed {
-		all = all[:len(t.counts.states)]
+		all = all[:firstStates]
+	}
+	if later := len(t.counts.states) - firstStates; t.sealed && len(value) == 1+8*(len(all)-later) {
+		all = all[:len(all)-later] // none is in such a state
 	}
 	if len(value) != 1+8*len(all) {
 		return broken("entry", []byte(keyCounts), errCodec)

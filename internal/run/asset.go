@@ -3,6 +3,7 @@ package run
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"slices"
 	"time"
 )
 
@@ -61,11 +62,15 @@ type Asset struct {
 	FirstSeen time.Time `json:"first_seen,omitzero"`
 	Expiry    time.Time `json:"expiry,omitzero"`
 
+	Unlisted bool `json:"unlisted,omitempty"` // the answer that ended its run lists it no more
+
 	Attempts  int      `json:"attempts,omitempty"`
 	Evidence  Evidence `json:"evidence,omitzero"`
 	LastError string   `json:"last_error,omitempty"` // redacted
 
 	Quarantine string `json:"quarantine,omitempty"` // where what came and was not media lies, below storage.dir, slashes
+
+	Provisional *Provisional `json:"provisional,omitempty"` // from `provisional` until it is stored
 
 	Stored *Stored `json:"stored,omitempty"` // from `verified` on
 	Loss   *Loss   `json:"loss,omitempty"`   // while `lost`
@@ -103,6 +108,30 @@ type Evidence struct {
 	Refusals    int       `json:"refusals,omitempty"`     // 401 and 403 on the URL at hand
 	NoLaterURL  bool      `json:"no_later_url,omitempty"` // a poll answered after death without a later URL
 	UnprovenSum string    `json:"unproven_sum,omitempty"` // SHA-256 of the last body without proof of its end, or that its digest contradicts
+}
+
+// Provisional is what was fetched of an asset before its run ended: whole bytes in
+// the volume that have no final name, and what tells at the end of the run whether
+// they are the result.
+type Provisional struct {
+	Size         int64     `json:"size"`   // bytes
+	SHA256       string    `json:"sha256"` // hex
+	Ext          string    `json:"ext,omitempty"`
+	ContentType  string    `json:"content_type,omitempty"`
+	DownloadedAt time.Time `json:"downloaded_at"`
+	Warnings     []string  `json:"warnings,omitempty"`
+
+	Object    string `json:"object,omitempty"`    // signedurl.Object of the URL it came from; empty: it must be fetched again
+	Preview   bool   `json:"preview,omitempty"`   // that URL was of a reduced rendition
+	Validator string `json:"validator,omitempty"` // ETag or Last-Modified of the answer; empty: it had none
+}
+
+// Whole is the provisional bytes as those of a whole part.
+func (p Provisional) Whole(key Key) Whole {
+	return Whole{
+		Key: key, Size: p.Size, SHA256: p.SHA256, Ext: p.Ext, ContentType: p.ContentType,
+		Warnings: slices.Clone(p.Warnings), At: p.DownloadedAt,
+	}
 }
 
 // Stored is what is known of an asset whose bytes are whole.

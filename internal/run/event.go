@@ -48,6 +48,7 @@ const (
 	URLsKept      EventKind = "answer has URLs that are no known asset's, kept in the manifest as ignored"
 	AssetStarted  EventKind = "asset started"
 	AssetKept     EventKind = "asset stored"
+	AssetEarly    EventKind = "asset fetched before its run ended, kept until then"
 	AssetRetry    EventKind = "asset not there yet"
 	AssetGone     EventKind = "asset lost"
 	AssetAgain    EventKind = "asset fetched again"

@@ -102,6 +102,7 @@ type AssetState string
 const (
 	AssetWaiting     AssetState = "waiting"
 	AssetDownloading AssetState = "downloading"
+	AssetProvisional AssetState = "provisional" // whole, without a final name, until its run ends
 	AssetVerified    AssetState = "verified"
 	AssetStored      AssetState = "stored"
 	AssetLost        AssetState = "lost"
@@ -109,7 +110,7 @@ const (
 
 // Open reports whether the asset is neither stored nor lost.
 func (s AssetState) Open() bool {
-	return s == AssetWaiting || s == AssetDownloading || s == AssetVerified
+	return s == AssetWaiting || s == AssetDownloading || s == AssetProvisional || s == AssetVerified
 }
 
 // Move returns an error unless an asset may go from one state to the other.
@@ -122,7 +123,8 @@ func (s AssetState) Move(to AssetState) error {
 	}
 	switch {
 	case from == to && from != "":
-	case from == AssetWaiting && (to == AssetVerified || to == AssetLost || to == AssetDownloading):
+	case from == AssetWaiting && (to == AssetVerified || to == AssetLost || to == AssetDownloading || to == AssetProvisional):
+	case from == AssetProvisional && to == AssetWaiting: // its run ended, or the API lists another object
 	case from == AssetVerified && (to == AssetStored || to == AssetWaiting):
 	case from == AssetStored && to == AssetWaiting:
 	case from == AssetLost && to == AssetWaiting: // retry

@@ -26,6 +26,7 @@ func (e *classified) Unwrap() []error { return []error{e.class, e.cause} }
 
 // Trial is how one attempt at an asset ended without its bytes.
 type Trial struct {
+	Early       bool          // it began before the run ended: it is no evidence for a loss
 	Final       bool          // the answer looked final (4.4 b)
 	Refused     bool          // 401 or 403
 	Unanswered  bool          // no answer at all: network, stall, cut
@@ -38,6 +39,8 @@ type Trial struct {
 // After is the evidence with one more trial in it.
 func (e Evidence) After(t Trial) Evidence {
 	switch {
+	case t.Early:
+		return e
 	case t.Final:
 		e.Finals++
 		e.FinalFor = e.FinalFor.Tick(t.Service)
@@ -108,6 +111,19 @@ func (a Asset) Unseen(at time.Time) Asset {
 	return a
 }
 
+// AtEnd is the asset as its run ends: what it is worth is decided from here on, so
+// that nothing which came before speaks against it, and what is provisional has to
+// be looked at again.
+func (a Asset) AtEnd() Asset {
+	if a.State == AssetProvisional {
+		a.State = AssetWaiting
+	}
+	if a.State.Open() {
+		a.Evidence = Evidence{}
+	}
+	return a
+}
+
 // Again is the asset set back to waiting with all counts anew, as by retry.
 func (a Asset) Again() Asset {
 	a.State, a.Attempts, a.Evidence, a.Stored, a.Loss, a.Marked = AssetWaiting, 0, Evidence{}, nil, nil, false
@@ -119,6 +135,9 @@ func (a Asset) Again() Asset {
 type PartMark struct {
 	ETag  string `json:"etag,omitempty"` // strong only; empty: the part cannot be resumed
 	Total int64  `json:"total"`          // bytes; -1: not told
+
+	Object string `json:"object,omitempty"` // signedurl.Object of the URL that it came from
+	Early  bool   `json:"early,omitempty"`  // it was begun before the run ended
 }
 
 // Span is bytes of an object that stand together.

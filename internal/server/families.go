@@ -157,7 +157,7 @@ func assetsByState(s standing) (all []sample) {
 		return nil
 	}
 	flying := min(s.Running+s.Held, s.queue.Assets[run.AssetWaiting])
-	for _, state := range []run.AssetState{run.AssetWaiting, run.AssetDownloading, run.AssetVerified, run.AssetStored, run.AssetLost} {
+	for _, state := range []run.AssetState{run.AssetWaiting, run.AssetDownloading, run.AssetProvisional, run.AssetVerified, run.AssetStored, run.AssetLost} {
 		n := s.queue.Assets[state]
 		switch state {
 		case run.AssetWaiting:

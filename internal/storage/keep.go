@@ -68,7 +68,9 @@ type item struct {
 
 	m     *mount // the asset's own; nil while it waits for later
 	ways  *ways  // its batch's
-	part  *Part  // nil where it came by Resume
+	part  *Part  // nil where it came by Resume or Confirm
+	early bool   // by Confirm: it is waiting in the queue, and provisional
+	from  string // the extension of the file in .assetd/parts that holds its bytes
 	whole run.Whole
 
 	asset    run.Asset
@@ -95,7 +97,7 @@ type item struct {
 // the queue no longer wants it. It must return quickly.
 func (p *Part) Keep(w run.Whole, done func(error)) {
 	v := p.v
-	it := &item{key: p.key, hash: p.hash, done: done, m: p.m, part: p, whole: w}
+	it := &item{key: p.key, hash: p.hash, done: done, m: p.m, part: p, from: partExt, whole: w}
 	switch {
 	case p.closed:
 		it.part = nil // it has left everything already
@@ -121,9 +123,20 @@ func (p *Part) Keep(w run.Whole, done func(error)) {
 // life of the daemon: its part or its file is compared with what the queue knows,
 // without asking a server. done is as in Keep. It never blocks.
 func (v *Volume) Resume(a run.Asset, done func(error)) {
-	it := &item{key: a.Key, hash: a.Key.Hash(), done: done}
+	v.takeUp(&item{key: a.Key, hash: a.Key.Hash(), done: done, from: partExt})
+}
+
+// Confirm gives provisional bytes (Part.KeepProvisional) their final name: they are
+// what w says, which is compared first. done is as in Keep; where the bytes are not
+// there the queue has forgotten them when it is called. It never blocks.
+func (v *Volume) Confirm(w run.Whole, done func(error)) {
+	v.takeUp(&item{key: w.Key, hash: w.Key.Hash(), done: done, early: true, from: earlyExt, whole: w})
+}
+
+// takeUp puts an item among the later ones whose bytes have to be compared.
+func (v *Volume) takeUp(it *item) {
 	if !v.claim(it.hash) {
-		it.call(v, fmt.Errorf("asset %s: its part is still in use", a.Key))
+		it.call(v, fmt.Errorf("asset %s: its part is still in use", it.key))
 		return
 	}
 	v.postpone(it)
@@ -304,6 +317,9 @@ func gone(err error) bool { return errors.Is(err, run.ErrStale) || errors.Is(err
 // can be resumed, or where the queue has it as verified.
 func (v *Volume) shut(it *item) {
 	p := it.part
+	if it.stored && it.asset.Provisional != nil && it.from != earlyExt {
+		it.m.dropEarly(it.hash) //nolint:errcheck // Sweep takes it
+	}
 	switch {
 	case p == nil:
 		if it.m != nil {

@@ -143,7 +143,7 @@ func (l *ledger) Stored(_ context.Context, keys []run.Key) ([]run.ID, error) {
 	var ready []run.ID
 	for _, k := range keys {
 		a := l.assets[k]
-		a.State = run.AssetStored
+		a.State, a.Provisional = run.AssetStored, nil
 		l.assets[k] = a
 		l.stored(k, *a.Stored)
 		ready = append(ready, k.Run)
@@ -160,6 +160,9 @@ func (l *ledger) Again(_ context.Context, key run.Key, reason string) (run.Asset
 	a, ok := l.assets[key]
 	if !ok {
 		return a, run.ErrUnknown
+	}
+	if a.State == run.AssetWaiting {
+		a.Provisional = nil
 	}
 	a = a.Again()
 	l.reasons = append(l.reasons, reason)

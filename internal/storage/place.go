@@ -138,7 +138,7 @@ func (v *Volume) rename(it *item, d *folder, name string) error {
 	if err != nil {
 		return err
 	}
-	return parts.move(it.hash+partExt, d, name)
+	return parts.move(it.hash+it.from, d, name)
 }
 
 // move gives a file of this folder a name in another, which must be free. File
@@ -180,7 +180,7 @@ func (v *Volume) adopt(it *item, d *folder, name string) error {
 	if err != nil {
 		return err
 	}
-	return parts.remove(it.hash + partExt)
+	return parts.remove(it.hash + it.from)
 }
 
 // settled looks once more at what stands under the final name: there are file

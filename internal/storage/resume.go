@@ -92,14 +92,16 @@ func (v *Volume) reopen(ctx context.Context, it *item) (fatal error) {
 // compare finds a verified item's bytes: in its part, or under its name. Where
 // they are in neither, the queue has the asset fetched again.
 func (v *Volume) compare(ctx context.Context, it *item) error {
-	it.verified = true // until the queue says otherwise
+	it.verified = !it.early // until the queue says otherwise
 	a, dir, err := v.ask(ctx, it.key)
 	switch {
 	case err != nil:
 		return fmt.Errorf("asset %s: %w", it.key, err)
 	case a.State == run.AssetStored:
 		return nil
-	case a.State != run.AssetVerified || a.Stored == nil:
+	case it.early && a.State == run.AssetWaiting && a.Provisional != nil:
+		return v.compareEarly(ctx, it, a, dir)
+	case it.early || a.State != run.AssetVerified || a.Stored == nil:
 		return fmt.Errorf("asset %s is %s, not verified: %w", it.key, a.State, run.ErrStale)
 	}
 	s := a.Stored
@@ -112,9 +114,12 @@ func (v *Volume) compare(ctx context.Context, it *item) error {
 		return err
 	}
 	full := path.Join(dir, s.File)
-	inPart, err := it.m.holds(ctx, path.Join(partsDir, it.hash+partExt), s)
-	if err != nil || inPart {
-		return err
+	for _, ext := range []string{partExt, earlyExt} {
+		it.from = ext
+		inPart, err := it.m.holds(ctx, path.Join(partsDir, it.hash+ext), s)
+		if err != nil || inPart {
+			return err
+		}
 	}
 	it.placed, err = it.m.holds(ctx, full, s)
 	if err != nil || it.placed {

@@ -101,6 +101,7 @@ const (
 	partsDir      = metaDir + "/parts"
 	quarantineDir = metaDir + "/quarantine"
 	partExt       = ".part"
+	earlyExt      = ".early" // whole bytes, fetched before their run ended
 	cardExt       = ".json"
 	tempExt       = ".tmp"
 )

@@ -96,6 +96,12 @@ func (f *fetch) start() (*query, error) {
 	if have <= 0 || mark.ETag == "" || mark.Total <= 0 || have > mark.Total || f.req.Plain && have < mark.Total {
 		return &query{all: f.req.Plain}, nil
 	}
+	if mark.Object != "" && mark.Object != signedurl.Object(f.req.URL) {
+		return &query{all: f.req.Plain}, nil // an ETag tells versions of one object apart (RFC 9110, 8.8.3)
+	}
+	if have == mark.Total && mark.Early && !f.req.Early {
+		return &query{all: f.req.Plain}, nil // whole, but perhaps before the run's end: nobody would ask whether it is still the same
+	}
 	f.have, f.mark = have, mark
 	if err := f.judge(); err != nil || f.media.refused != "" {
 		return &query{all: f.req.Plain}, nil // unreadable, compressed, or judged before: what comes now may be better
@@ -288,7 +294,11 @@ func (f *fetch) result() Result {
 	if f.host == "" {
 		f.received = 0 // a data URL's bytes came with the answer that listed it
 	}
-	return Result{Whole: f.whole, Kind: f.media.kind, Proven: f.proven, Cut: f.cut, Received: f.received, Host: f.host}
+	tells := f.mark.ETag
+	if tells == "" {
+		tells = validator(f.header)
+	}
+	return Result{Whole: f.whole, Kind: f.media.kind, Proven: f.proven, Cut: f.cut, Received: f.received, Validator: tells, Host: f.host}
 }
 
 // describe makes the record of the whole part.

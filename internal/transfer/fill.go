@@ -6,6 +6,7 @@ import (
 	"io"
 
 	"github.com/assetd/assetd/internal/run"
+	"github.com/assetd/assetd/internal/signedurl"
 )
 
 // flushBytes is how much is gathered before it is written: TLS hands out 16 KiB
@@ -31,6 +32,7 @@ func (f *fetch) begin(a *answer, total, length int64) error {
 	}
 	if total >= 0 {
 		f.mark.ETag = strong(a.resp.Header)
+		f.mark.Object, f.mark.Early = signedurl.Object(f.req.URL), f.req.Early
 	}
 	if err := f.part.Reset(f.mark); err != nil {
 		return partError(err)

@@ -90,6 +90,7 @@ type Request struct {
 	URL    string  // a secret, exactly as the API gave it
 	Width  *int    // pixels, as the API has it; nil: not told
 	Height *int
+	Early  bool   // the asset's run has not ended: what comes may be another object then
 	Valve  *Valve // holds the transfer open at a trickle; nil: it is never held
 	Before string // SHA-256 in hex of a body that was whole but for a proof, or that its digest contradicted; empty: there was none
 	Cut    string // SHA-256 in hex of what came last and looked cut off (Result.Cut); empty: nothing did
@@ -112,6 +113,7 @@ type Result struct {
 	Proven    bool     // false: the body's end was the connection's end, so it may have been cut
 	Cut       bool     // by its own account the file has more bytes than came: it may still be being written, and is worth another look
 	Received  int64    // bytes that came over the network
+	Validator string   // ETag, strong or weak, or else Last-Modified of the answer, for Look
 	Host      string   // who sent them, as in Failure; empty: the part was whole already
 }
 

@@ -1,0 +1,107 @@
+package storage
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+
+	"github.com/assetd/assetd/internal/run"
+)
+
+// KeepProvisional ends the part and keeps its bytes, durably, without a final name:
+// they are size bytes and whole, and wait for Confirm or DropProvisional. Those that
+// were kept of the asset before are replaced. After an error the part is as Close
+// leaves it.
+func (p *Part) KeepProvisional(size int64) error {
+	if p.closed {
+		return errClosed
+	}
+	if err := p.keepEarly(size); err != nil {
+		if p.f != nil {
+			p.shelve() //nolint:errcheck // the first error is told
+		}
+		p.leave()
+		return err
+	}
+	p.leave()
+	return nil
+}
+
+func (p *Part) keepEarly(size int64) error {
+	err := p.endSync()
+	if err == nil {
+		err = p.broken
+	}
+	if err != nil {
+		return err
+	}
+	if p.size != size {
+		return fmt.Errorf("asset %s: its part has %d bytes and was handed over as %d", p.key, p.size, size)
+	}
+	if err := p.trim(); err != nil {
+		return err
+	}
+	if err := p.v.chmod(p.f, p.v.FileMode); err != nil {
+		return p.v.explain("setting the mode of", p.path(), err)
+	}
+	if err := p.v.sys.sync(p.f); err != nil {
+		return p.lose("syncing", err)
+	}
+	err = p.v.sys.close(p.f)
+	p.f = nil
+	if err != nil {
+		return p.lose("closing", err)
+	}
+	// First the card: one without its part could be taken for the next one's.
+	if err := p.dropCard(); err != nil {
+		return err
+	}
+	if err := retry(func() error { return p.v.sys.rename(p.m.root, p.name(partExt), p.name(earlyExt)) }); err != nil {
+		return p.v.explain("renaming to", p.m.path(p.name(earlyExt)), err)
+	}
+	return p.m.syncDir(partsDir)
+}
+
+// DropProvisional removes what KeepProvisional kept of an asset; nothing there is no
+// error.
+func (v *Volume) DropProvisional(key run.Key) error {
+	m, err := v.open()
+	if err != nil {
+		return err
+	}
+	defer m.close()
+	return m.dropEarly(key.Hash())
+}
+
+func (m *mount) dropEarly(hash string) error {
+	d, err := m.enter(partsDir, false)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer d.close()
+	return d.remove(hash + earlyExt)
+}
+
+// compareEarly finds a provisional asset's bytes. Where they are not as they were
+// kept, the queue has the asset fetched again.
+func (v *Volume) compareEarly(ctx context.Context, it *item, a run.Asset, dir string) (err error) {
+	it.asset, it.dir = a, dir
+	if it.m, err = v.open(); err != nil {
+		return err
+	}
+	name := path.Join(partsDir, it.hash+earlyExt)
+	there, err := it.m.holds(ctx, name, &run.Stored{Size: it.whole.Size, SHA256: it.whole.SHA256})
+	if err != nil || there {
+		return err
+	}
+	it.err = fmt.Errorf("asset %s: %s does not hold what was fetched before its run ended: fetched again", it.key, it.m.path(name))
+	if fatal := v.again(ctx, it); fatal != nil {
+		return fatal
+	}
+	return it.err
+}
