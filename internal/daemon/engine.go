@@ -144,6 +144,12 @@ const sweepPage = 1000
 // wantedParts is the hash of each asset whose part may still be of use.
 func (e *engine) wantedParts(ctx context.Context) (map[string]bool, error) {
 	wanted := map[string]bool{}
+	// First: once their run ends, provisional assets are among those below.
+	for _, state := range []run.State{run.Waiting, run.Downloading, run.PartialRun, run.FailedRun} {
+		if err := e.wantLost(ctx, state, wanted); err != nil {
+			return nil, err
+		}
+	}
 	for _, page := range []func(context.Context, string, int) ([]run.Asset, string, error){e.queue.Waiting, e.queue.VerifiedAssets} {
 		for cursor := ""; ; {
 			assets, next, err := page(ctx, cursor, sweepPage)
@@ -158,16 +164,11 @@ func (e *engine) wantedParts(ctx context.Context) (map[string]bool, error) {
 			}
 		}
 	}
-	for _, state := range []run.State{run.Waiting, run.Downloading, run.PartialRun, run.FailedRun} {
-		if err := e.wantLost(ctx, state, wanted); err != nil {
-			return nil, err
-		}
-	}
 	return wanted, nil
 }
 
-// wantLost adds the assets of runs in a state that wait for nothing here: the lost
-// ones, as a retry goes on from their parts, and those that are provisional.
+// wantLost adds the lost assets of runs in a state, as a retry goes on from their
+// parts, and the open ones of runs that have not ended, which may be provisional.
 func (e *engine) wantLost(ctx context.Context, state run.State, wanted map[string]bool) error {
 	for after := run.ID(""); ; {
 		runs, err := e.queue.List(ctx, state, after, sweepPage)
@@ -184,7 +185,7 @@ func (e *engine) wantLost(ctx context.Context, state run.State, wanted map[strin
 				return err
 			}
 			for _, a := range assets {
-				if a.State == run.AssetLost || a.State == run.AssetProvisional {
+				if a.State == run.AssetLost || a.State.Open() && !r.Ended() {
 					wanted[a.Key.Hash()] = true
 				}
 			}

@@ -52,7 +52,7 @@ func TestCase_A3_ProvisionalBytesGetTheirNameWhenTheyAreConfirmed(t *testing.T) 
 			if len(r.tree()) != 1 || r.early(key) != "picture" {
 				t.Fatalf("kept as %q", r.tree())
 			}
-			if _, err := r.Sweep(t.Context(), func(hash string) bool { return hash == key.Hash() }); err != nil || r.early(key) == "" {
+			if _, err := r.Sweep(t.Context(), func() (map[string]bool, error) { return map[string]bool{key.Hash(): true}, nil }); err != nil || r.early(key) == "" {
 				t.Errorf("swept: %v", err)
 			}
 			if sizes, err := r.Parts(); err != nil || len(sizes) != 0 {
@@ -154,8 +154,17 @@ func TestCase_A3_WhatIsFetchedAgainReplacesWhatWasProvisional(t *testing.T) {
 	if n := r.tree(); len(n) != 1 || r.content("app/run1/images/i.png") != "the result" {
 		t.Errorf("left %q", n)
 	}
+	plantFile(t, filepath.Join(r.dir, partsDir, key.Hash()+earlyExt), "left by a crash")
+	must(t, r.RemoveParts([]run.Key{key}))
+	if got := r.early(key); got != "" {
+		t.Errorf("%q is left of a stored asset", got)
+	}
 	other := r.asset("run1", run.Images, "j")
 	r.keepEarly(other, run.PartMark{Total: 4}, "dead")
+	must(t, r.RemovePart(other)) // to make room
+	if r.early(other) == "" {
+		t.Error("provisional bytes were deleted to make room")
+	}
 	must(t, r.DropProvisional(other))
 	must(t, r.DropProvisional(other))
 	if got := r.early(other); got != "" {

@@ -271,7 +271,7 @@ func (v *Volume) RemoveParts(keys []run.Key) error {
 		if !v.claim(hash) {
 			continue
 		}
-		failed = errors.Join(failed, d.removePart(hash))
+		failed = errors.Join(failed, d.removePart(hash), d.remove(hash+earlyExt))
 		v.release(hash)
 	}
 	return failed
