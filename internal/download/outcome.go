@@ -26,7 +26,7 @@ func (w *attempt) failed(ctx context.Context, f *transfer.Failure, sum string) {
 	aside := ""
 	switch f.Class {
 	case transfer.Canceled:
-		w.back(0)
+		w.canceled(f.Err)
 		return
 	case transfer.NoRoom:
 		w.local(ctx, f.Err) // the class is named where it is reported
@@ -63,6 +63,20 @@ func (w *attempt) failed(ctx context.Context, f *transfer.Failure, sum string) {
 		p.renew(after, v.renew)
 	}
 	w.tellRetry(f, v, w.waitUntil(after, f, m, v, hostWait))
+}
+
+// canceled gives the asset back. That of a removed run does not go back into the backlog,
+// where it would count as at risk until a worker is free, unless its run has been
+// submitted again meanwhile.
+func (w *attempt) canceled(cause error) {
+	w.p.mu.Lock()
+	gone := errors.Is(cause, errForgotten) && !w.p.backlog.Changed(w.t)
+	w.p.mu.Unlock()
+	if gone {
+		w.drop()
+		return
+	}
+	w.back(0)
 }
 
 // moment reads the clocks.

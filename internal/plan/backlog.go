@@ -281,6 +281,9 @@ func (b *Backlog) Room(t *Ticket) {
 	b.room.push(t.item)
 }
 
+// Changed reports whether Put was called for the asset since it was taken.
+func (b *Backlog) Changed(t *Ticket) bool { return t.item.fresh }
+
 // Drop takes the asset out of the backlog for good.
 func (b *Backlog) Drop(t *Ticket) {
 	b.Hold(t)
