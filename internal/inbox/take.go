@@ -177,8 +177,11 @@ func (p *pass) add(ctx context.Context, group []*item) {
 
 func (p *pass) addAll(ctx context.Context, group []*item) error {
 	var ids []run.HandIn
-	for _, it := range group {
-		ids = append(ids, it.result.HandIns...)
+	for n, it := range group {
+		for _, h := range it.result.HandIns {
+			h.Submission = n
+			ids = append(ids, h)
+		}
 	}
 	if len(ids) > 0 {
 		taken, err := p.queue.Add(ctx, ids)

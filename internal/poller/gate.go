@@ -140,7 +140,7 @@ func (g *gate) probeNow(now time.Time) {
 
 // choose is the run to probe: those never answered first, another one each time,
 // until all were asked; then round again. Empty: there is none.
-func (g *gate) choose(runs []run.Run, renewals []run.ID) run.ID {
+func (g *gate) choose(runs []run.Due, renewals []run.ID) run.ID {
 	for range 2 {
 		var other run.ID
 		for _, r := range runs {

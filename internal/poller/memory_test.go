@@ -60,7 +60,7 @@ func (q *memory) remove(id run.ID) {
 	delete(q.due, id)
 }
 
-func (q *memory) Due(ctx context.Context, now time.Time, limit int) (due []run.Run, next time.Time, err error) {
+func (q *memory) Due(ctx context.Context, now time.Time, _ run.Turns, limit int) (due []run.Due, next time.Time, err error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if err := errors.Join(ctx.Err(), q.fail("Due", "")); err != nil {
@@ -74,7 +74,7 @@ func (q *memory) Due(ctx context.Context, now time.Time, limit int) (due []run.R
 		case at.After(now):
 			return due, at, nil
 		case len(due) < limit:
-			due = append(due, q.runs[id])
+			due = append(due, run.Due{Run: q.runs[id]})
 		}
 	}
 	return due, time.Time{}, nil

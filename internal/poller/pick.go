@@ -50,13 +50,13 @@ func (p *Poller) pick(ctx context.Context) (run.ID, time.Duration) {
 
 func (p *Poller) pickProbe(ctx context.Context, now time.Time) (run.ID, time.Duration) {
 	p.batch.runs = nil
-	runs, _, err := p.Queue.Due(ctx, now.Add(someday), probesFrom)
+	runs, _, err := p.Queue.Due(ctx, now.Add(someday), p.turns, probesFrom)
 	if err != nil {
 		return "", p.failing(ctx, "", err)
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	runs = slices.DeleteFunc(runs, func(r run.Run) bool { return p.flying[r.ID] })
+	runs = slices.DeleteFunc(runs, func(r run.Due) bool { return p.flying[r.ID] })
 	var wanted []run.ID
 	for id, r := range p.renewals {
 		if r.wanted && !p.flying[id] {
@@ -81,10 +81,10 @@ func (p *Poller) pickDue(ctx context.Context, now time.Time) (run.ID, time.Durat
 	limit := batchSize + len(flying)
 	farAway := max(p.config.MaxInterval, farthest) + time.Minute
 	p.mu.Unlock()
-	due, next, err := p.Queue.Due(ctx, now, limit)
+	due, next, err := p.Queue.Due(ctx, now, p.turns, limit)
 	if err == nil && len(due) == 0 && next.Sub(now) > farAway {
 		// Nobody puts a run off that far: the clock was set back since.
-		due, _, err = p.Queue.Due(ctx, next, limit)
+		due, _, err = p.Queue.Due(ctx, next, p.turns, limit)
 		next = now.Add(sleepMost)
 	}
 	if err != nil {
@@ -93,7 +93,7 @@ func (p *Poller) pickDue(ctx context.Context, now time.Time) (run.ID, time.Durat
 	p.batch.read, p.batch.runs = now, p.batch.runs[:0]
 	for _, r := range due {
 		if !flying[r.ID] {
-			p.batch.runs = append(p.batch.runs, ahead{r.ID, p.death(r, m)})
+			p.batch.runs = append(p.batch.runs, ahead{r.ID, r.Turn, r.Submission, p.death(r.Run, m)})
 		}
 	}
 	if id := p.batch.first(); id != "" {

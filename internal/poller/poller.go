@@ -50,10 +50,11 @@ type Queue interface {
 	Keys
 }
 
-// Runs are the runs by the time they are due. Get fails with run.ErrUnknown
+// Runs are the runs by class and by the time they are due. Due returns up to limit of
+// each class, or fewer, in the order in which they have their turns. Get fails with run.ErrUnknown
 // where there is none.
 type Runs interface {
-	Due(ctx context.Context, now time.Time, limit int) (due []run.Run, next time.Time, err error)
+	Due(ctx context.Context, now time.Time, turns run.Turns, limit int) (due []run.Due, next time.Time, err error)
 	Get(ctx context.Context, id run.ID) (run.Run, error)
 	Reschedule(ctx context.Context, id run.ID, at time.Time) error
 }
@@ -119,7 +120,8 @@ type Poller struct {
 
 	// The dispatcher's own:
 	batch   batch // due, read ahead, none of them being asked
-	renewed int   // renewals asked in a row
+	turns   run.Turns
+	renewed int // renewals asked in a row
 
 	mu       sync.Mutex
 	config   Config
@@ -267,7 +269,9 @@ func (p *Poller) takeOff(id run.ID) {
 	if p.gate.refused {
 		p.gate.probing = id
 	}
-	p.batch.remove(id)
+	if a, ok := p.batch.remove(id); ok {
+		p.turns[a.class] = a.submission
+	}
 }
 
 func (p *Poller) land(id run.ID) {

@@ -103,7 +103,7 @@ func dueKey(r *record) []byte {
 	if r == nil || r.due == 0 {
 		return nil
 	}
-	return timed(r.due, string(r.ID))
+	return turnKey(r)
 }
 
 func readyKey(r *record) []byte {

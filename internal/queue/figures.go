@@ -16,8 +16,8 @@ type Figures struct {
 	Counts
 	Size int64 // bytes of the file in use, free pages among them
 	Free int64 // bytes of free pages
-	// Due is when the first of the runs that are polled is, or was, due; local clock;
-	// zero: none is polled.
+	// Due is when the first of the runs that are polled is, or was, due, without those
+	// that come last because nothing but 404 was answered; local clock; zero: none is.
 	Due time.Time
 	// Nearest is the waiting asset whose URL dies first, of those whose death is known;
 	// without a key where the first nearestLook have none that is.
@@ -53,12 +53,8 @@ func (q *Queue) Figures(ctx context.Context) (f Figures, err error) {
 			return err
 		}
 		f.Size, f.Free = t.tx.Size(), free(q.db)
-		if k, _ := t.cursor(bDue).First(); k != nil {
-			ms, _, ok := untimed(k)
-			if !ok {
-				return broken("due entry", k, errCodec)
-			}
-			f.Due = at(ms)
+		if f.Due, err = t.firstDue(); err != nil {
+			return err
 		}
 		if f.Nearest, err = t.nearest(); err != nil {
 			return err

@@ -19,7 +19,7 @@ const (
 	bMeta     bucket = iota // schema, id, counts, service, copied, volume/<dir>, proof/<fingerprint>, app/<name>, cuts/<host>, removed/<run>, clear/<hash>, stands/<trouble>, damaged/<run>
 	bRuns                   // <run> → record
 	bAssets                 // <run>/<kind>/<id> → asset
-	bDue                    // <time><run>: runs to poll
+	bDue                    // runs to poll: <time><run>, and by submission where they had no answer yet (turns.go)
 	bReady                  // <run>: ended, nothing open, not settled
 	bDeadline               // <time><asset>: waiting assets
 	bVerified               // <asset>: verified, not yet stored
@@ -42,15 +42,16 @@ const (
 	keyID      = "id"
 	keyCounts  = "counts"
 	keyService = "service"
-	keyVolume  = "volume/"  // followed by the directory
-	keyProof   = "proof/"   // followed by the fingerprint
-	keyApp     = "app/"     // followed by its name, or the hash of one that is not plain
-	keyCuts    = "cuts/"    // followed by the host
-	keyRemoved = "removed/" // followed by the run
-	keyClear   = "clear/"   // followed by the asset's run.Key.Hash
-	keyStands  = "stands/"  // followed by the trouble others were told of and not yet of its end
-	keyDamaged = "damaged/" // followed by the run: how many of its files verify found damaged or missing
-	keyCopied  = "copied"   // in a copy: when it was begun
+	keyLast    = "submissions" // the number of the last one
+	keyVolume  = "volume/"     // followed by the directory
+	keyProof   = "proof/"      // followed by the fingerprint
+	keyApp     = "app/"        // followed by its name, or the hash of one that is not plain
+	keyCuts    = "cuts/"       // followed by the host
+	keyRemoved = "removed/"    // followed by the run
+	keyClear   = "clear/"      // followed by the asset's run.Key.Hash
+	keyStands  = "stands/"     // followed by the trouble others were told of and not yet of its end
+	keyDamaged = "damaged/"    // followed by the run: how many of its files verify found damaged or missing
+	keyCopied  = "copied"      // in a copy: when it was begun
 )
 
 // maxLiteral is the longest asset id that stands in a key as it is; longer ones

@@ -98,7 +98,7 @@ func slowestDue(b *testing.B, q *Queue) time.Duration {
 	var slowest time.Duration
 	for range 100 {
 		begin := time.Now()
-		due, _, err := q.Due(b.Context(), begin, 100)
+		due, _, err := q.Due(b.Context(), begin, run.Turns{}, 100)
 		slowest = max(slowest, time.Since(begin))
 		if err != nil || len(due) != 100 {
 			b.Fatalf("%d due, %v", len(due), err)

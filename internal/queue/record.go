@@ -63,6 +63,7 @@ func encodeRun(r *record) []byte {
 	e.num(25, int64(r.Marked))
 	e.text(26, r.BadRecord)
 	e.num(31, int64(r.Ignored))
+	e.num(32, r.Submission)
 	return e.b
 }
 
@@ -141,6 +142,8 @@ func decodeEnd(d *decoder, r *record) {
 		r.BadRecord = d.text()
 	case 31:
 		r.Ignored = d.num()
+	case 32:
+		r.Submission = d.n
 	}
 }
 

@@ -43,8 +43,9 @@ func (q *Queue) Add(ctx context.Context, handIns []run.HandIn) (run.Taken, error
 	// In the order of the keys each page is looked up, and written, once: not once in
 	// every step.
 	slices.SortStableFunc(sorted, func(a, b numbered) int { return cmp.Compare(a.ID, b.ID) })
+	var before submissions
 	for step := range slices.Chunk(sorted, addStep) {
-		added, err := q.addStep(ctx, step)
+		added, err := q.addStep(ctx, step, &before)
 		if err != nil {
 			return taken, err
 		}
@@ -70,7 +71,7 @@ type added struct {
 	refused     []run.Refused
 }
 
-func (q *Queue) addStep(ctx context.Context, handIns []numbered) (added, error) {
+func (q *Queue) addStep(ctx context.Context, handIns []numbered, before *submissions) (added, error) {
 	var a added
 	now := q.now().Truncate(time.Millisecond)
 	err := q.update(ctx, len(handIns), func(t *txn) error {
@@ -84,7 +85,11 @@ func (q *Queue) addStep(ctx context.Context, handIns []numbered) (added, error) 
 					}
 					continue
 				}
-				e = t.create(record{Run: run.Run{ID: h.ID, State: run.Waiting, HandedIn: now}, due: millis(now)})
+				number, err := before.number(t, h.Submission)
+				if err != nil {
+					return err
+				}
+				e = t.create(record{Run: run.Run{ID: h.ID, State: run.Waiting, HandedIn: now, Submission: number}, due: millis(now)})
 				a.fresh = append(a.fresh, h.ID)
 			} else if e, err = t.edit(h.ID); err != nil {
 				return err
@@ -132,31 +137,6 @@ func (e *edit) label(labels map[string]string) (late bool, excess, err error) {
 		return false, excess, nil
 	}
 	return false, excess, e.save()
-}
-
-// Due returns up to limit of the runs to poll at local time now, those due first
-// before the others, and when the first of the rest is due: zero where none is.
-func (q *Queue) Due(ctx context.Context, now time.Time, limit int) (due []run.Run, next time.Time, err error) {
-	err = q.view(ctx, func(t *txn) error {
-		c := t.cursor(bDue)
-		for k, _ := c.First(); k != nil; k, _ = c.Next() {
-			ms, id, ok := untimed(k)
-			if !ok {
-				return broken("due entry", k, errCodec)
-			}
-			if ms > now.UnixMilli() || len(due) >= limit {
-				next = at(ms)
-				return nil
-			}
-			r, err := decodeRun(id, t.get(bRuns, id))
-			if err != nil {
-				return err
-			}
-			due = append(due, r.Run)
-		}
-		return nil
-	})
-	return due, next, err
 }
 
 // Reschedule sets when a run is polled next, by the local clock; zero: not until

@@ -86,6 +86,10 @@ func (c *cursor) Seek(from []byte) (key, value []byte) { return c.checked(c.c.Se
 // Next moves to the next key.
 func (c *cursor) Next() (key, value []byte) { return c.checked(c.c.Next()) }
 
+// Last and Prev move to the last key, and to the one before.
+func (c *cursor) Last() (key, value []byte) { return c.checked(c.c.Last()) }
+func (c *cursor) Prev() (key, value []byte) { return c.checked(c.c.Prev()) }
+
 func (c *cursor) checked(key, stored []byte) ([]byte, []byte) {
 	if key == nil {
 		return nil, nil

@@ -84,7 +84,7 @@ func contents(q *Queue) (string, error) {
 			return "", err
 		}
 	}
-	due, next, err := q.Due(ctx, noon().AddDate(1, 0, 0), 1000)
+	due, next, err := q.Due(ctx, noon().AddDate(1, 0, 0), run.Turns{}, 1000)
 	if err := errors.Join(add(due, err), add(next, nil)); err != nil {
 		return "", err
 	}

@@ -131,7 +131,7 @@ func TestARefusedOperationDisturbsNoneOfItsNeighbours(t *testing.T) {
 			t.Errorf("%d commits", n)
 		}
 		r := must(q.Get(t.Context(), "first"))(t)
-		due, _, err := q.Due(t.Context(), noon().Add(2*time.Hour), 9)
+		due, _, err := q.Due(t.Context(), noon().Add(2*time.Hour), run.Turns{}, 9)
 		if err != nil || len(due) != 2 || r.App != "" || r.Dir != "" {
 			t.Errorf("%+v, due %+v, %v", r, due, err)
 		}
@@ -232,7 +232,7 @@ func TestManyUseTheQueueAtOnce(t *testing.T) {
 				if err := q.Retry(ctx, id, nil); err != nil {
 					t.Error(err)
 				}
-				if _, _, err := q.Due(ctx, noon(), 9); err != nil {
+				if _, _, err := q.Due(ctx, noon(), run.Turns{}, 9); err != nil {
 					t.Error(err)
 				}
 				if _, err := q.Place(ctx, id, "the/same"); err != nil {

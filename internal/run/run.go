@@ -43,7 +43,10 @@ func plain(s string) bool {
 type HandIn struct {
 	ID     ID
 	Labels map[string]string
-	Again  bool // read once more from a file that was taken before: a run that was removed since stays so
+	// Submission numbers those that were submitted together, such as the runs of one
+	// drop file, within one call: those of different submissions take turns.
+	Submission int
+	Again      bool // read once more from a file that was taken before: a run that was removed since stays so
 }
 
 // Taken counts what became of hand-ins.
@@ -69,6 +72,10 @@ type Run struct {
 	State    State             `json:"state"`
 	Labels   map[string]string `json:"labels,omitempty"`
 	HandedIn time.Time         `json:"handed_in"` // local clock
+
+	// Submission is the number of the submission that the run came with, from 1, the
+	// later the higher; 0: it is not known.
+	Submission int64 `json:"submission,omitempty"`
 
 	// As the API has it; times are kept in the API's own words.
 	App          string `json:"app,omitempty"`
