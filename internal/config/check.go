@@ -68,7 +68,7 @@ func (c *Config) unwise() []Warning {
 		"the systemd unit kills after %s: set its TimeoutStopSec to at least %s", show(unitStopTime), show(c.ShutdownGrace+stopMargin))
 	warn(c.API.Rate > publishedRate, "api.rate", "%s requests a second are more than the API's published limit of %d a minute for one key", show(c.API.Rate), 60*publishedRate)
 	warn(c.API.Burst > publishedBurst, "api.burst", "%d requests at once are more than the API's published limit of %d", c.API.Burst, publishedBurst)
-	warn(strings.HasSuffix(strings.TrimRight(c.API.BaseURL, "/"), strings.TrimRight(c.API.RunsPath, "/")), "api.base_url",
+	warn(endsInPath(strings.TrimRight(c.API.BaseURL, "/"), strings.TrimRight(c.API.RunsPath, "/")), "api.base_url",
 		"ends in api.runs_path, which is added once more: the API will know no run")
 	warn(c.API.Proxy != "", "api.proxy", "the API is asked through this proxy and is only as reachable as it is")
 	if found := c.sources(); len(found) > 1 {
@@ -88,6 +88,14 @@ func (c *Config) unwise() []Warning {
 		warn(p.Bits() == 0, "download.allow_networks", "%s is every address: asset URLs may lead anywhere, also to this machine", p)
 	}
 	return append(warnings, c.unwiseServer()...)
+}
+
+// endsInPath reports whether the base URL already has the path that is added to it.
+func endsInPath(base, path string) bool {
+	if path == autoPath {
+		return strings.HasSuffix(base, "/v1/ai/apps/runs") || strings.HasSuffix(base, "/v1/ai/flows/runs")
+	}
+	return strings.HasSuffix(base, path)
 }
 
 func (c *Config) unwiseServer() []Warning {

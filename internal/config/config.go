@@ -52,7 +52,7 @@ func (c *Config) File() string { return c.file }
 // API says where the Magnific API is and how it may be asked.
 type API struct {
 	BaseURL  string        `koanf:"base_url"`  // https, but for loopback
-	RunsPath string        `koanf:"runs_path"` // begins with a slash
+	RunsPath string        `koanf:"runs_path"` // begins with a slash, or is "auto"
 	KeyFile  string        `koanf:"key_file"`  // absolute; empty: none
 	Rate     float64       `koanf:"rate"`      // requests a second, averaged over 2 minutes; at least 1
 	Burst    int           `koanf:"burst"`     // requests at once; at least 1

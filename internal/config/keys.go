@@ -22,7 +22,7 @@ func table() []key {
 		{name: "shutdown_grace", initial: "25s", kind: duration()},
 
 		{name: "api.base_url", initial: "https://api.magnific.com", kind: baseURL()},
-		{name: "api.runs_path", initial: "/v1/ai/apps/runs", kind: urlPath()},
+		{name: "api.runs_path", initial: autoPath, kind: runsPath()},
 		{name: "api.key_file", kind: secretFile(), live: live}, // the key it holds is what changes
 		{name: "api.rate", initial: "5", kind: number(false), live: live},
 		{name: "api.burst", initial: "50", kind: count(1), live: live},

@@ -98,7 +98,7 @@ func TestDefaultsAreTheDesigns(t *testing.T) {
 	want := Config{
 		DataDir: "/var/lib/assetd", ShutdownGrace: 25 * second,
 		API: API{
-			BaseURL: "https://api.magnific.com", RunsPath: "/v1/ai/apps/runs", Rate: 5, Burst: 50, Timeout: 30 * second,
+			BaseURL: "https://api.magnific.com", RunsPath: "auto", Rate: 5, Burst: 50, Timeout: 30 * second,
 		},
 		Poll:  Poll{MinInterval: 3 * second, MaxInterval: minute, GiveUpAfter: 72 * hour, NotFoundAfter: hour},
 		Drop:  Drop{Dir: "/var/lib/assetd/drop", Settle: 2 * second, Rescan: 10 * second, Keep: 168 * hour},

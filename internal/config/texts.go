@@ -94,12 +94,18 @@ func baseURL() kind {
 	}}
 }
 
-// urlPath is the path of a URL.
-func urlPath() kind {
+// autoPath has the path used that answers.
+const autoPath = "auto"
+
+// runsPath is the path of a URL, or autoPath.
+func runsPath() kind {
 	return kind{tags: tagText, parse: func(text string) (any, error) {
+		if strings.EqualFold(text, autoPath) {
+			return autoPath, nil
+		}
 		u, err := url.Parse(text)
 		if err != nil || !strings.HasPrefix(text, "/") || u.Path != text || u.Host != "" || slices.Contains(strings.Split(text, "/"), "..") {
-			return nil, fault{"is not a plain path", "write /v1/ai/apps/runs or /v1/ai/flows/runs"}
+			return nil, fault{"is not a plain path", "write auto, /v1/ai/apps/runs or /v1/ai/flows/runs"}
 		}
 		return text, nil
 	}}

@@ -68,6 +68,12 @@ func (k *checker) api(ctx context.Context, offline bool) {
 		return
 	}
 	defer client.Close()
+	if k.queue != nil {
+		client.Remember(k.queue.ID(), func(fingerprint string) bool {
+			proven, err := k.queue.Proven(fingerprint)
+			return err == nil && proven
+		})
+	}
 	answer, err := client.Get(ctx, checkID)
 	date := answer.Date
 	var refusal *run.Refusal
@@ -120,7 +126,7 @@ func (k *checker) notFound(client *magnific.Client, r *run.Refusal) {
 		}
 	}
 	k.add("API", Note,
-		fmt.Sprintf("assetd get RUN-ID of a run that you know proves it; if that is not found either, compare api.base_url and api.runs_path (%s) with the API's documentation", k.cfg.API.RunsPath),
+		fmt.Sprintf("assetd get RUN-ID of a run that you know proves it; if that is not found either, compare api.base_url and api.runs_path (%s) with the API's documentation", runsPath(k.cfg)),
 		"%s does not refuse the key, but answers %d to a run that nobody has, as it would to a wrong path: URL and path are not proven yet", client.Host(), r.Status)
 }
 
@@ -151,4 +157,12 @@ func apart(ahead time.Duration) string {
 
 func (k *checker) clockUnknown(why string) {
 	k.add("clock", Note, "let NTP keep it: deadlines are dates", "not compared: %s", why)
+}
+
+// runsPath is api.runs_path for people.
+func runsPath(c *config.Config) string {
+	if c.API.RunsPath == magnific.AutoPath {
+		return "auto: " + magnific.AppsPath + ", then " + magnific.FlowsPath
+	}
+	return c.API.RunsPath
 }

@@ -51,6 +51,10 @@ func newEngine(c *config.Config, key string, q *queue.Queue, seen view, o observ
 	if e.api, err = magnific.New(apiConfig(c), key, e.clock, tell); err != nil {
 		return nil, err
 	}
+	e.api.Remember(q.ID(), func(fingerprint string) bool {
+		proven, err := q.Proven(fingerprint)
+		return err == nil && proven
+	})
 	if e.fetcher, err = transfer.New(transferConfig(c), e.clock); err != nil {
 		return nil, err
 	}

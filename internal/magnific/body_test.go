@@ -140,7 +140,7 @@ func TestAStalledBodyEndsWithTheTimeout(t *testing.T) {
 			case <-r.Context().Done():
 			}
 		})
-		cfg := config(c.runs.String())
+		cfg := config(c.base.String())
 		cfg.Timeout = 100 * time.Millisecond
 		c.Configure(cfg)
 		_, err := c.Get(t.Context(), runID)

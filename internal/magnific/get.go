@@ -22,26 +22,36 @@ const (
 
 var errSlow = errors.New("no whole answer within api.timeout")
 
-// Get asks for one run, once. It waits for no budget: Wait does. Its error is a
+// Get asks for one run. It waits for no budget: Wait does, for one request; while it
+// is not known which of several paths answers, Get waits itself for the next one. Its error is a
 // *run.Refusal, or that of ctx.
 func (c *Client) Get(ctx context.Context, id run.ID) (run.Answer, error) {
-	key, timeout := c.settings()
+	key, _ := c.settings()
 	if err := usableKey(key); err != nil {
 		return run.Answer{}, &run.Refusal{Kind: run.Unauthorized, Cause: err}
 	}
 	if !run.ValidID(string(id)) {
 		return run.Answer{}, &run.Refusal{Kind: run.Unusable, Cause: errors.New("not asked: this is no run ID")}
 	}
-	within, cancel := context.WithTimeoutCause(ctx, timeout, errSlow)
-	defer cancel()
-	answer, refusal := c.call(within, id, key)
+	answer, refusal := c.ask(ctx, id, key)
 	switch {
 	case refusal == nil:
-		c.reached()
 		return answer, nil
 	case ctx.Err() != nil:
 		return run.Answer{}, ctx.Err()
-	case refusal.Kind != run.Unreachable:
+	}
+	return run.Answer{}, refusal
+}
+
+// timed is one call within api.timeout.
+func (c *Client) timed(ctx context.Context, path *url.URL, id run.ID, key string) (run.Answer, *run.Refusal) {
+	_, timeout := c.settings()
+	within, cancel := context.WithTimeoutCause(ctx, timeout, errSlow)
+	defer cancel()
+	answer, refusal := c.call(within, path, id, key)
+	switch {
+	case ctx.Err() != nil && refusal != nil:
+	case refusal == nil || refusal.Kind != run.Unreachable:
 		c.reached()
 	default:
 		if errors.Is(context.Cause(within), errSlow) {
@@ -49,7 +59,7 @@ func (c *Client) Get(ctx context.Context, id run.ID) (run.Answer, error) {
 		}
 		c.notReached()
 	}
-	return run.Answer{}, refusal
+	return answer, refusal
 }
 
 // usableKey reports why the key cannot be sent.
@@ -65,8 +75,8 @@ func usableKey(key string) error {
 	return nil
 }
 
-func (c *Client) call(ctx context.Context, id run.ID, key string) (run.Answer, *run.Refusal) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.runs.JoinPath(string(id)).String(), nil)
+func (c *Client) call(ctx context.Context, path *url.URL, id run.ID, key string) (run.Answer, *run.Refusal) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, path.JoinPath(string(id)).String(), nil)
 	if err != nil {
 		return run.Answer{}, &run.Refusal{Kind: run.Unreachable, Cause: c.clean(err, key)}
 	}

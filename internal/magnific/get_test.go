@@ -349,7 +349,7 @@ func TestConfigureChangesTheTimeout(t *testing.T) {
 		}
 	})
 	defer close(block)
-	cfg := config(c.runs.String())
+	cfg := config(c.base.String())
 	cfg.Timeout = 20 * time.Millisecond
 	c.Configure(cfg)
 	_, err := c.Get(t.Context(), runID)

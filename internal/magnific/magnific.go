@@ -36,7 +36,7 @@ const (
 // Config says where the API is and how it may be used.
 type Config struct {
 	BaseURL  string        // scheme and host, with or without a path
-	RunsPath string        // below BaseURL; the run's ID comes after it
+	RunsPath string        // below BaseURL; the run's ID comes after it; AutoPath: whichever answers
 	Rate     float64       // requests a second, averaged over 2 minutes; at least 1
 	Burst    int           // requests at once; at least 1
 	Timeout  time.Duration // for one call, body included
@@ -45,7 +45,8 @@ type Config struct {
 
 // Client asks the API. It is safe for concurrent use.
 type Client struct {
-	runs   *url.URL // base URL and path, without the ID
+	base   *url.URL
+	paths  []*url.URL // base URL and path, without the ID; several: which one is to be found out
 	http   *http.Client
 	clock  *clock.Clock
 	tell   run.Tell
@@ -54,6 +55,11 @@ type Client struct {
 
 	mu       sync.Mutex
 	key      string
+	changes  int  // of the key
+	path     int  // in paths: the one that is known to answer with this key; -1: none is yet
+	looked   bool // and was looked for in what is remembered
+	salt     string
+	proven   func(fingerprint string) bool
 	timeout  time.Duration
 	failures int  // calls in a row that were not answered
 	skewed   bool // ClockSkewed was told
@@ -72,8 +78,15 @@ func New(c Config, key string, clk *clock.Clock, tell run.Tell) (*Client, error)
 		return nil, err
 	}
 	base.RawQuery, base.Fragment = "", ""
+	paths := []*url.URL{base.JoinPath(c.RunsPath)}
+	if c.RunsPath == AutoPath {
+		paths = []*url.URL{base.JoinPath(AppsPath), base.JoinPath(FlowsPath)}
+	}
 	return &Client{
-		runs:    base.JoinPath(c.RunsPath),
+		base:    base,
+		paths:   paths,
+		path:    -1,
+		proven:  func(string) bool { return false },
 		http:    newHTTP(proxy),
 		clock:   clk,
 		tell:    tell,
@@ -117,21 +130,33 @@ func (c *Client) SetKey(key string) {
 	defer c.mu.Unlock()
 	if key != c.key {
 		c.budget.release()
+		c.changes++
+		c.path, c.looked = -1, false // another account may have another path
 	}
 	c.key = key
 }
 
 // Host is the API's host, with its port where the URL names one.
-func (c *Client) Host() string { return c.runs.Host }
+func (c *Client) Host() string { return c.base.Host }
 
 // Fingerprint names base URL, path and key together, without telling the key: 32
-// hex digits of an HMAC-SHA256 under the salt.
+// hex digits of an HMAC-SHA256 under the salt. Until one of several paths has answered
+// it is that of the base URL and no path.
 func (c *Client) Fingerprint(salt string) string {
 	c.mu.Lock()
-	key := c.key
-	c.mu.Unlock()
+	defer c.mu.Unlock()
+	if len(c.paths) == 1 {
+		return fingerprint(salt, c.paths[0], c.key)
+	}
+	if c.path >= 0 {
+		return fingerprint(salt, c.paths[c.path], c.key)
+	}
+	return fingerprint(salt, c.base, c.key)
+}
+
+func fingerprint(salt string, place *url.URL, key string) string {
 	mac := hmac.New(sha256.New, []byte(salt))
-	for _, part := range []string{c.runs.String(), key} {
+	for _, part := range []string{place.String(), key} {
 		// The length keeps two parts from reading like two others.
 		mac.Write([]byte(strconv.Itoa(len(part)) + ":" + part))
 	}

@@ -33,6 +33,7 @@ type service struct {
 
 	mu       sync.Mutex
 	key      string
+	changes  int
 	reply    func(id run.ID, n int) reply // n: how often the run was asked before
 	calls    []call
 	asked    map[run.ID]int
@@ -51,10 +52,17 @@ func (s *service) Fingerprint(salt string) string {
 	return salt + s.key
 }
 
+func (s *service) KeyChanges() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.changes
+}
+
 func (s *service) setKey(key string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.key = key
+	s.changes++
 }
 
 func (s *service) answerWith(f func(id run.ID, n int) reply) {

@@ -25,9 +25,10 @@ func (p *Poller) poll(ctx context.Context, id run.ID) {
 			p.recovered(ctx, id, renewal, cause)
 		}
 	}()
-	by := p.API.Fingerprint(p.Salt)
+	changes := p.API.KeyChanges()
 	answer, err := p.API.Get(ctx, id)
-	if p.API.Fingerprint(p.Salt) != by {
+	by := p.API.Fingerprint(p.Salt) // of the path that this call may have found
+	if p.API.KeyChanges() != changes {
 		by = "" // what was said may be about either key
 	}
 	var what reply

@@ -39,6 +39,7 @@ type API interface {
 // Identity tells which API is asked with which key.
 type Identity interface {
 	Fingerprint(salt string) string // of URL, path and key together
+	KeyChanges() int                // how often the key was changed
 	Host() string
 }
 

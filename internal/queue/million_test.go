@@ -100,7 +100,7 @@ func slowestDue(b *testing.B, q *Queue) time.Duration {
 		begin := time.Now()
 		due, _, err := q.Due(b.Context(), begin, run.Turns{}, 100)
 		slowest = max(slowest, time.Since(begin))
-		if err != nil || len(due) != 100 {
+		if err != nil || len(due) < 100 { // of each class
 			b.Fatalf("%d due, %v", len(due), err)
 		}
 		var moved errgroup.Group // at once, so that they share commits

@@ -52,6 +52,10 @@ func (s *Sim) answerAPI(x *exchange, id run.ID, now time.Time) *script {
 		x.rec.Refused = "accepts no JSON"
 		return nil
 	}
+	if s.cfg.path != "" && !strings.HasPrefix(x.r.URL.Path, s.cfg.path+"/") {
+		x.wrongPath(s.cfg.wrong)
+		return nil
+	}
 	switch key := x.r.Header.Get(keyHeader); {
 	case x.r.Method != http.MethodGet:
 		x.refuse(http.StatusMethodNotAllowed, "method")
@@ -75,6 +79,18 @@ func (s *Sim) answerAPI(x *exchange, id run.ID, now time.Time) *script {
 	}
 	x.say(http.StatusOK, "application/json", string(r.body(p)))
 	return r
+}
+
+// wrongPath answers a path that is not there.
+func (x *exchange) wrongPath(status int) {
+	x.refuse(status, "wrong path")
+	switch {
+	case status == http.StatusOK:
+		x.say(status, "text/html", page("Magnific", "Welcome."))
+	case status/100 == 3:
+		x.say(status, "text/html", page("Found", "Please log in."))
+		x.header.Set("Location", "/login")
+	}
 }
 
 // runID is the run that a path asks for; empty: none.

@@ -31,6 +31,8 @@ type config struct {
 	cutAtExpiry              bool
 	bare                     bool
 	pages                    bool
+	path                     string // the only one there is; empty: both are
+	wrong                    int    // status of the other
 	records                  int
 }
 
@@ -100,6 +102,13 @@ func WithoutData() Option { return option(func(c *config) { c.bare = true }) }
 // WithPages lets the API answer an HTML page to a request that does not accept
 // application/json, as some gateways do.
 func WithPages() Option { return option(func(c *config) { c.pages = true }) }
+
+// WithRunsPath lets the API have one of its two paths alone, as an account may. The
+// other is answered with that status before the key is looked at: 403 or 404 with a
+// message, 302 to a login page, 200 with a page.
+func WithRunsPath(path string, wrong int) Option {
+	return option(func(c *config) { c.path, c.wrong = path, wrong })
+}
 
 // WithRecordLimit keeps only the last n requests on record, for benchmarks. What
 // Served and Fired count is not touched by it. The default is 131,072.
