@@ -96,7 +96,7 @@ func openGet(o GetOptions) (*getter, error) {
 	g.reasons = reasons{assets: map[run.Key]string{}, hosts: map[string]string{}}
 	g.cfg = *o.Config
 	g.cfg.Poll.NotFoundAfter = min(g.cfg.Poll.NotFoundAfter, getNotFound)
-	if g.engine, err = newEngine(&g.cfg, o.Key, g.queue, named{g.queue, g.mine, g.stands}, observers{}, g.tell); err != nil {
+	if g.engine, err = newEngine(&g.cfg, o.Key, g.queue, named{g.queue, g.mine, g.stands, newMissing(g.cfg.Poll.NotFoundAfter)}, observers{}, g.tell); err != nil {
 		return nil, errors.Join(err, g.queue.Close())
 	}
 	return g, nil

@@ -134,11 +134,11 @@ func TestCase_E4_OnlyTheRunsNamedAreWorkedOnAndOthersCanBeForgotten(t *testing.T
 	if err := g.begin(ctx); err != nil {
 		t.Fatal(err)
 	}
-	due, next, err := g.queue.Due(ctx, time.Now().Add(time.Hour), 100)
+	due, next, err := g.queue.Due(ctx, time.Now().Add(time.Hour), run.Turns{}, 100)
 	if err != nil || len(due) != 1 || due[0].ID != "mine" || !next.IsZero() {
 		t.Errorf("due: %v, the next at %v, %v", due, next, err)
 	}
-	seen := named{g.queue, g.mine, func(run.Run) {}}
+	seen := named{g.queue, g.mine, func(run.Run) {}, newMissing(time.Minute)}
 	page, _, err := seen.Waiting(ctx, "", 100)
 	if err != nil || len(page) != 1 || page[0].Key.Run != "mine" {
 		t.Errorf("assets that wait: %v, %v", page, err)

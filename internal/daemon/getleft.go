@@ -24,6 +24,7 @@ type named struct {
 	*queue.Queue
 	ids    map[run.ID]bool // read only
 	stands func(run.Run)
+	gone   *missing
 }
 
 // Proven reports true: see named.
@@ -31,6 +32,7 @@ func (named) Proven(string) (bool, error) { return true, nil }
 
 // Answered records an answer and reports it.
 func (n named) Answered(ctx context.Context, id run.ID, v run.Verdict) (run.Change, error) {
+	n.gone.judge(id, &v, time.Now())
 	change, err := n.Queue.Answered(ctx, id, v)
 	if err == nil && v.Answer != nil {
 		n.stands(change.Run)

@@ -43,7 +43,7 @@ func (g *getter) tell(e run.Event) {
 		e.Hint = fmt.Sprintf("is the ID right, may this key see the run, and do api.base_url (%s) and api.runs_path (%s) fit?",
 			signedurl.Redact(g.Config.API.BaseURL), runsPath(g.Config))
 	case e.Kind == run.AssetGone:
-		e.Hint = "the run\'s manifest names it, and the next call tries it again"
+		e.Hint = "the run's manifest names it, and the next call tries it again"
 	case e.Kind == run.RunSettled:
 		g.mu.Lock()
 		close(g.done)

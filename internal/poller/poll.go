@@ -223,9 +223,9 @@ func (p *Poller) tell(what reply, v run.Verdict, change run.Change) {
 	if !change.Ended {
 		return
 	}
-	if v.GiveUp != "" {
+	if r.GaveUp != "" {
 		p.Tell(run.Event{
-			Kind: run.RunGivenUp, Run: r.ID, State: r.State, Count: r.Assets, Note: v.GiveUp,
+			Kind: run.RunGivenUp, Run: r.ID, State: r.State, Count: r.Assets, Note: r.GaveUp,
 			Hint: "is the run ID right, and may this key see it? assetd show " + string(r.ID) + " tells what was answered",
 		})
 		return

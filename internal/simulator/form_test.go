@@ -33,3 +33,22 @@ func TestCase_A13_EachFormHasTheAssetsElsewhere(t *testing.T) {
 		}
 	}
 }
+
+func TestCase_D3_AnAccountMayHaveOnePathAlone(t *testing.T) {
+	for _, wrong := range []int{http.StatusForbidden, http.StatusNotFound, http.StatusFound, http.StatusOK} {
+		s := start(t, WithRunsPath(FlowsPath, wrong))
+		must(t, s.AddRun("onepath", Image("x", 4096)))
+		for path, want := range map[string]int{AppsPath: wrong, FlowsPath: http.StatusOK} {
+			req, _ := http.NewRequestWithContext(t.Context(), http.MethodGet, s.APIURL()+path+"/onepath", nil)
+			req.Header.Set(keyHeader, s.Key())
+			resp, err := http.DefaultTransport.RoundTrip(req)
+			must(t, err)
+			body, err := io.ReadAll(resp.Body)
+			must(t, err)
+			_ = resp.Body.Close()
+			if resp.StatusCode != want || strings.Contains(string(body), `"status":"completed"`) != (path == FlowsPath) {
+				t.Errorf("%s, %d: %d %s", path, wrong, resp.StatusCode, body)
+			}
+		}
+	}
+}
