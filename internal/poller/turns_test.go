@@ -77,6 +77,9 @@ func (c *crowd) begin() {
 	}
 }
 
+// pass lets time go by.
+func (c *crowd) pass(d time.Duration) { time.Sleep(d) }
+
 func (c *crowd) submit(name string, n int) {
 	c.Helper()
 	handIns := make([]run.HandIn, n)
@@ -112,17 +115,16 @@ func (c *crowd) asked(prefix string, since time.Duration) (n int) {
 }
 
 func TestCase_G6_AGoodRunIsPolledSoonWhateverWasSubmittedBefore(t *testing.T) {
-	wait := func(d time.Duration) { time.Sleep(d) }
 	for name, before := range map[string]func(c *crowd){
 		"never asked":            func(c *crowd) { c.submit("none", 10_000) },
 		"good, never asked":      func(c *crowd) { c.submit("goodbig", 3000) },
 		"many submissions":       func(c *crowd) { many(c, 200, 5) },
-		"all 404, asked again":   func(c *crowd) { c.submit("none", 200); wait(time.Minute) },
-		"good ones, being asked": func(c *crowd) { c.submit("goodbig", 200); wait(time.Minute) },
+		"all 404, asked again":   func(c *crowd) { c.submit("none", 200); c.pass(time.Minute) },
+		"good ones, being asked": func(c *crowd) { c.submit("goodbig", 200); c.pass(time.Minute) },
 		"both, and a restart": func(c *crowd) {
 			c.submit("none", 1000)
 			c.submit("goodbig", 1000)
-			wait(20 * time.Second)
+			c.pass(20 * time.Second)
 			c.stop()
 			c.begin()
 		},
