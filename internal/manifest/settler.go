@@ -14,7 +14,7 @@ import (
 
 // Queue is what the settler reads of the queue.
 type Queue interface {
-	Ready(ctx context.Context, limit int) ([]run.ID, error)
+	Ready(ctx context.Context, limit int) ([]run.ID, error) // in the order of their IDs
 	Get(ctx context.Context, id run.ID) (run.Run, error)
 	Assets(ctx context.Context, id run.ID) ([]run.Asset, error)
 }
@@ -144,6 +144,7 @@ func (s *Settler) settle(ctx context.Context) (more bool, err error) {
 	if err != nil {
 		return false, err
 	}
+	s.unblock(ready, len(ready) < limit)
 	var batch []draft
 	assets := 0
 	for _, id := range ready {
@@ -157,8 +158,10 @@ func (s *Settler) settle(ctx context.Context) (more bool, err error) {
 		switch {
 		case errors.Is(err, run.ErrVolumeOffline) || err != nil && s.Broken(err):
 			return false, err
+		case notReady(err): // no more: it was removed, or one of its assets waits again
+			delete(s.blocked, id)
 		case err != nil:
-			s.block(id, err)
+			s.block(ctx, id, err)
 		case ok:
 			batch = append(batch, d)
 			assets += len(d.manifest.Assets)
@@ -167,8 +170,28 @@ func (s *Settler) settle(ctx context.Context) (more bool, err error) {
 	return len(ready) == limit, s.write(ctx, batch)
 }
 
-// block puts a run aside for a while, so that it never keeps the others waiting.
-func (s *Settler) block(id run.ID, err error) {
+// unblock forgets the runs that wait for their next turn and are not ready any more:
+// they were removed, settled, or have assets to fetch again. ready are those that are,
+// in the order of their IDs; all says that no other is.
+func (s *Settler) unblock(ready []run.ID, all bool) {
+	for id := range s.blocked {
+		at, found := slices.BinarySearch(ready, id)
+		if !found && (all || at < len(ready)) {
+			delete(s.blocked, id)
+		}
+	}
+}
+
+// notReady reports whether an error says of a run alone that it is not to be settled.
+func notReady(err error) bool { return errors.Is(err, run.ErrUnknown) || errors.Is(err, run.ErrStale) }
+
+// block puts a run aside for a while, so that it never keeps the others waiting. One
+// that was removed meanwhile is nobody's trouble.
+func (s *Settler) block(ctx context.Context, id run.ID, err error) {
+	if _, gone := s.Queue.Get(ctx, id); errors.Is(gone, run.ErrUnknown) {
+		delete(s.blocked, id)
+		return
+	}
 	b := s.blocked[id]
 	b.wait = min(max(2*b.wait, firstWait), mostWait)
 	b.until = s.Now().Add(b.wait)
@@ -393,7 +416,7 @@ func (s *Settler) write(ctx context.Context, batch []draft) error {
 	var stored []run.Key
 	for i, d := range batch {
 		if failed[i] != nil {
-			s.block(d.run.ID, failed[i])
+			s.block(ctx, d.run.ID, failed[i])
 			continue
 		}
 		delete(s.blocked, d.run.ID)
@@ -405,7 +428,7 @@ func (s *Settler) write(ctx context.Context, batch []draft) error {
 		return nil
 	}
 	err := s.Ledger.Settle(ctx, done)
-	if err != nil && !errors.Is(err, run.ErrStale) && !errors.Is(err, run.ErrUnknown) {
+	if err != nil && !notReady(err) {
 		return err
 	}
 	for _, d := range told {
@@ -414,7 +437,7 @@ func (s *Settler) write(ctx context.Context, batch []draft) error {
 		}
 	}
 	s.Done(ctx, stored)
-	return err
+	return nil // what was refused is not ready any more, and keeps nobody waiting
 }
 
 func (s *Settler) settled(ctx context.Context, id run.ID) bool {

@@ -4,7 +4,9 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io/fs"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -32,27 +34,35 @@ type world struct {
 	events   []run.Event
 	again    []run.Change
 	largest  int      // batch of records, in runs
+	looks    int      // for runs that are ready
+	onWrite  func()   // comes before records are written; nil: nothing does
 	order    []string // names of records in the order they were written
 }
 
 var errQueueBroken = errors.New("queue broken")
 
-func (w *world) Ready(context.Context, int) ([]run.ID, error) {
+func (w *world) Ready(_ context.Context, limit int) ([]run.ID, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.looks++
 	var ids []run.ID
 	for id, r := range w.runs {
 		if r.Ended() && r.Open() == 0 && !r.State.Settled() {
 			ids = append(ids, id)
 		}
 	}
-	return ids, nil
+	slices.Sort(ids)
+	return ids[:min(len(ids), limit)], nil
 }
 
 func (w *world) Get(_ context.Context, id run.ID) (run.Run, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.runs[id], nil
+	r, ok := w.runs[id]
+	if !ok {
+		return r, run.ErrUnknown
+	}
+	return r, nil
 }
 
 func (w *world) Assets(_ context.Context, id run.ID) ([]run.Asset, error) {
@@ -64,13 +74,22 @@ func (w *world) Assets(_ context.Context, id run.ID) ([]run.Asset, error) {
 func (w *world) Settle(_ context.Context, done []run.Settlement) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	var refused []error
 	for _, d := range done {
-		r := w.runs[d.Run]
+		r, ok := w.runs[d.Run]
+		if !ok {
+			refused = append(refused, run.ErrUnknown)
+			continue
+		}
+		if r.Open() > 0 {
+			refused = append(refused, run.ErrStale)
+			continue
+		}
 		r.State, r.Revision = d.Outcome.State(), d.Revision
 		w.runs[d.Run] = r
 	}
 	w.settled = append(w.settled, done...)
-	return nil
+	return errors.Join(refused...)
 }
 
 func (w *world) Again(_ context.Context, key run.Key, _ string) (run.Asset, error) {
@@ -136,6 +155,9 @@ func (w *world) ReadRecord(_ context.Context, dir, name string) ([]byte, error) 
 func (w *world) WriteRecords(_ context.Context, batch []run.Records) ([]error, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if w.onWrite != nil {
+		w.onWrite()
+	}
 	errs := make([]error, len(batch))
 	w.largest = max(w.largest, len(batch))
 	for i, b := range batch {
@@ -306,6 +328,120 @@ func TestOneRunThatCannotBeWrittenHoldsUpNoOther(t *testing.T) {
 	if len(w.settled) != 2 {
 		t.Error("not settled after its directory could be written")
 	}
+}
+
+// A run that waits for its turn to be written and is not ready any more is forgotten:
+// it wakes nobody and is no trouble, and the others settle as they would.
+func TestCase_A23_RunsThatAreNotReadyAnyMoreAreForgotten(t *testing.T) {
+	for name, change := range map[string]func(w *world, id run.ID){
+		"removed": func(w *world, id run.ID) { delete(w.runs, id) },
+		"settled": func(w *world, id run.ID) {
+			r := w.runs[id]
+			r.State = run.FailedRun
+			w.runs[id] = r
+		},
+		"retried": func(w *world, id run.ID) {
+			r := w.runs[id]
+			r.State, r.EndedAt = run.Waiting, time.Time{}
+			w.runs[id] = r
+		},
+		"an asset waits again": func(w *world, id run.ID) {
+			r := w.runs[id]
+			r.Assets = 1
+			w.runs[id] = r
+		},
+	} {
+		for _, many := range []int{1, 3 * batchSize} {
+			for _, late := range []bool{false, true} { // while it is being written
+				t.Run(fmt.Sprintf("%s, %d runs, late %v", name, many, late), func(t *testing.T) {
+					synctest.Test(t, func(t *testing.T) {
+						w := newWorld()
+						delete(w.runs, "run1")
+						var ids []run.ID
+						for i := range many {
+							id := run.ID(fmt.Sprintf("bad-%04d", i))
+							ids = append(ids, id)
+							dir := "bad/" + string(id)
+							w.runs[id] = run.Run{ID: id, App: "bad", State: run.Waiting, Status: run.Failed, EndedAt: time.Unix(1, 0), Dir: dir}
+							w.failDirs[dir] = errors.New("not a directory")
+						}
+						s := w.settler()
+						ctx, stop := context.WithCancel(t.Context())
+						ended := make(chan error)
+						go func() { ended <- s.Run(ctx) }()
+						time.Sleep(10 * time.Second)
+						w.mu.Lock()
+						if all := func() {
+							for _, id := range ids {
+								change(w, id)
+							}
+						}; late {
+							w.onWrite = all
+						} else {
+							all()
+						}
+						w.mu.Unlock()
+						time.Sleep(5 * time.Minute)
+						w.mu.Lock()
+						looks, events := w.looks, len(w.events)
+						w.runs["zzzz"] = run.Run{ID: "zzzz", State: run.Waiting, Status: run.Failed, EndedAt: time.Unix(1, 0), Dir: "good/zzzz"}
+						w.mu.Unlock()
+						s.Wake()
+						time.Sleep(5 * time.Minute)
+						stop()
+						if err := <-ended; err != nil {
+							t.Error(err)
+						}
+						if len(s.blocked) != 0 {
+							t.Errorf("%d runs are kept", len(s.blocked))
+						}
+						if n := w.looks - looks; n > 15 {
+							t.Errorf("looked %d times in 5 minutes", n)
+						}
+						for _, e := range w.events[events:] {
+							if e.Kind == run.ManifestTrouble {
+								t.Errorf("trouble of a run that is not ready: %s", e.Run)
+							}
+						}
+						if len(w.settled) == 0 || w.settled[len(w.settled)-1].Run != "zzzz" {
+							t.Errorf("the good run is not settled: %v", w.settled)
+						}
+					})
+				})
+			}
+		}
+	}
+}
+
+// A run that is removed while its manifest is being written neither delays nor
+// troubles the others of its batch.
+func TestCase_A23_ARunRemovedWhileItSettlesDelaysNoOther(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		w.runs["run2"] = run.Run{ID: "run2", State: run.Waiting, Status: run.Failed, EndedAt: time.Unix(1, 0), Dir: "good/run2"}
+		once := sync.OnceFunc(func() { delete(w.runs, "run2") })
+		w.onWrite = once
+		s := w.settler()
+		for i := range batchSize {
+			id := run.ID(fmt.Sprintf("run3-%04d", i))
+			w.runs[id] = run.Run{ID: id, State: run.Waiting, Status: run.Failed, EndedAt: time.Unix(1, 0), Dir: "good/" + string(id)}
+		}
+		begin := time.Now()
+		for len(w.settled) < batchSize+1 && time.Since(begin) < time.Minute {
+			more, err := s.settle(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !more && len(w.settled) < batchSize+1 {
+				t.Fatalf("%d settled, nothing more to do", len(w.settled))
+			}
+		}
+		for _, e := range w.events {
+			if e.Kind == run.ManifestTrouble || e.Run == "run2" {
+				t.Errorf("told: %+v", e)
+			}
+		}
+	})
 }
 
 func TestAManifestThatStoodBeforeACrashIsNotWrittenTwice(t *testing.T) {
