@@ -59,8 +59,13 @@ type item struct {
 	at       time.Duration // not before; state later
 	pos      int32         // in the heap of its state
 	seq      uint32        // order of arrival
+	failed   uint64        // the last pick before its host last failed it; 0: it did not since it answered
 	state    state
+	turn     turn // state ready: which of its host's
 	fresh    bool // changed while taken: it waits for nothing when it comes back
+	tried    bool // a request was made for it
+	own      bool // it failed while others of its host were answered
+	came     bool // it is new, or has another URL
 }
 
 func (it *item) key() run.Key { return run.Key{Run: it.run.id, Kind: it.kind, ID: it.id} }
@@ -80,7 +85,9 @@ type Backlog struct {
 	workers int
 	seq     uint32
 	picks   uint64
-	probes  int // hosts that are being probed
+	probes  int // hosts that are being probed, but for those whose probe is parked
+	parked  int
+	byLate  bool // the last probe while anything was parked went to the least urgent host
 	count   int
 
 	runs  map[run.ID]*group
@@ -136,7 +143,15 @@ func (b *Backlog) Put(r Run, a Asset) {
 	}
 	b.detach(it)
 	b.assign(it, a)
+	b.anew(it)
 	b.wait(it, 0)
+}
+
+// anew has an asset that was tried and may have another URL count as not tried. That
+// its failures are its own stays.
+func (b *Backlog) anew(it *item) {
+	it.came = it.came || it.tried
+	it.tried, it.failed = false, 0
 }
 
 // Update takes an asset in, or what has changed about one that is known and about
@@ -163,7 +178,7 @@ func (b *Backlog) Update(r Run, a Asset) {
 }
 
 func (b *Backlog) insert(g *group, a Asset) {
-	it := &item{id: a.Key.ID, kind: a.Key.Kind, run: g, seq: b.seq}
+	it := &item{id: a.Key.ID, kind: a.Key.Kind, run: g, seq: b.seq, came: true}
 	b.seq++
 	b.count++
 	g.add(it)
@@ -176,11 +191,15 @@ func (b *Backlog) assign(it *item, a Asset) {
 	if !a.Death.IsZero() {
 		it.death = a.Death.UnixMilli()
 	}
-	if it.host != nil {
-		it.host.items--
+	was := it.host
+	if was != nil {
+		was.items--
 	}
 	it.host = b.host(a.Host)
 	it.host.items++
+	if was != nil && was != it.host {
+		it.tried, it.own, it.failed, it.came = false, false, 0, true
+	}
 }
 
 // wait lets the item wait until at.
@@ -190,7 +209,7 @@ func (b *Backlog) wait(it *item, at time.Duration) {
 		b.later.push(it)
 		return
 	}
-	it.state = ready
+	it.state, it.turn = ready, it.host.turnOf(it)
 	it.host.ready.push(it)
 	b.place(it.host)
 }
@@ -212,11 +231,12 @@ func (b *Backlog) detach(it *item) {
 // Ticket is an asset in somebody's hands, from Next or Overdue until it is given
 // back by Back, Room or Drop.
 type Ticket struct {
-	item  *item
-	host  *host         // that the asset is or was fetched from; nil: it was not started
-	held  bool          // it is not being fetched any more
-	pick  uint64        // which start this is
-	start time.Duration // when
+	item         *item
+	host         *host         // that the asset is or was fetched from; nil: it was not started
+	held         bool          // it is not being fetched any more
+	parked, mute bool          // as in Park
+	pick         uint64        // which start this is
+	start        time.Duration // when
 }
 
 // Key names the asset.
@@ -232,7 +252,8 @@ func (b *Backlog) Next(now time.Duration) (*Ticket, bool) {
 	if h == nil {
 		return nil, false
 	}
-	it := h.ready.pop()
+	it := h.head()
+	h.ready.remove(it)
 	it.state = taken
 	t := &Ticket{item: it}
 	b.start(t, now)
@@ -258,7 +279,9 @@ func (b *Backlog) NextAt() (at time.Duration, ok bool) {
 // was any.
 func (b *Backlog) Promote(now time.Duration) (some bool) {
 	for !b.later.empty() && b.later.head().at <= now {
-		b.wait(b.later.pop(), 0)
+		it := b.later.pop()
+		b.wait(it, 0)
+		b.hurry(it, now)
 		some = true
 	}
 	return b.reopen(now) || some
@@ -269,6 +292,7 @@ func (b *Backlog) Back(t *Ticket, at time.Duration) {
 	b.Hold(t)
 	if t.item.fresh {
 		at = 0
+		b.anew(t.item)
 	}
 	t.item.fresh = false
 	b.wait(t.item, at)

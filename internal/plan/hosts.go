@@ -1,29 +1,31 @@
 package plan
 
-import (
-	"time"
-
-	"github.com/assetd/assetd/internal/run"
-)
+import "time"
 
 // host is where assets come from. It is open while it answers; else it gets one
 // probe at a time, after a time to wait that grows with each in vain.
 type host struct {
 	name     string
-	items    int         // assets that lead here
-	ready    heap[*item] // by urgency
-	running  int
+	items    int // assets that lead here
+	ready    lineup
+	running  int // without those that are parked and mute
 	open     bool
 	strikes  int           // probes in vain, the failure that closed it included
 	until    time.Duration // no start before
 	closedAt uint64        // the last pick before it was closed: what started until then tells nothing
-	answered time.Duration // last; -1: never
+	since    uint64        // the last pick before it was throttled: what failed from then on has had its probe
+	sweep    sweep
+	answered time.Duration // last, if only with an error; -1: never
+	success  uint64        // the last pick that was answered as it should
 	probe    *Ticket       // the one that is out
 	pace     pace
 	rest     time.Duration // no start before, for the pace's sake; 0: at once
 
-	in  *heap[*host] // where it stands; nil: it has nothing that may start
-	pos int32
+	trickling int // of those that run: parked, though they are answered
+
+	in   *heap[*host] // where it stands; nil: it has nothing that may start
+	pos  int32
+	tail int32 // where in late
 }
 
 // A host that has answered nothing for so long is probed before it gets several
@@ -40,14 +42,20 @@ type hosts struct {
 
 	free   heap[*host] // open, by their most urgent asset
 	full   heap[*host] // the same, but they have their share of the workers
-	unsure heap[*host] // may be probed, by their most urgent asset
+	slow   heap[*host] // the same, but what they have brings next to nothing
+	most   heap[*host] // the same, but they have as many workers as there are: Next starts none of theirs
+	unsure heap[*host] // may be probed: by their most urgent asset, those that failed last
+	late   heap[*host] // the same hosts: by their least urgent asset
 	closed heap[*host] // to be waited for, by time
 	paced  heap[*host] // may start something, but not yet, by time
 	fixed  float64     // pace of each, in requests a second; 0: learned
 }
 
 func newHosts() hosts {
-	first := func(a, b *host) bool { return urgent(a.ready.head(), b.ready.head()) }
+	first := func(a, b *host) bool { return urgent(a.head(), b.head()) }
+	failed := func(h *host) int { return bit(h.strikes > 0) }
+	probe := func(a, b *host) bool { return failed(a) < failed(b) || failed(a) == failed(b) && first(a, b) }
+	late := func(a, b *host) bool { return failed(a) < failed(b) || failed(a) == failed(b) && first(b, a) }
 	until := func(a, b *host) bool { return a.until < b.until }
 	rest := func(a, b *host) bool { return a.rest < b.rest }
 	pos := func(h *host) *int32 { return &h.pos }
@@ -56,7 +64,10 @@ func newHosts() hosts {
 		tidyAt: hostsKept,
 		free:   heap[*host]{less: first, at: pos},
 		full:   heap[*host]{less: first, at: pos},
-		unsure: heap[*host]{less: first, at: pos},
+		slow:   heap[*host]{less: first, at: pos},
+		most:   heap[*host]{less: first, at: pos},
+		unsure: heap[*host]{less: probe, at: pos},
+		late:   heap[*host]{less: late, at: func(h *host) *int32 { return &h.tail }},
 		closed: heap[*host]{less: until, at: pos},
 		paced:  heap[*host]{less: rest, at: pos},
 	}
@@ -76,7 +87,7 @@ func (s *hosts) host(name string) *host {
 		}
 		s.tidyAt = max(hostsKept, 2*len(s.known))
 	}
-	h := &host{name: name, ready: heap[*item]{less: urgent, at: itemPos}, answered: -1, pace: pace{rate: s.fixed}}
+	h := &host{name: name, ready: newLineup(), answered: -1, pace: pace{rate: s.fixed}}
 	s.known[name] = h
 	return h
 }
@@ -92,6 +103,10 @@ func (b *Backlog) place(h *host) {
 		in = &b.paced
 	case !h.open:
 		in = &b.unsure
+	case h.running >= b.workers:
+		in = &b.most
+	case h.trickling > 0:
+		in = &b.slow
 	case b.workers > 1 && h.running >= b.workers-1:
 		in = &b.full
 	default:
@@ -101,13 +116,22 @@ func (b *Backlog) place(h *host) {
 		if in != nil {
 			in.fix(h)
 		}
+		if in == &b.unsure {
+			b.late.fix(h)
+		}
 		return
 	}
 	if h.in != nil {
 		h.in.remove(h)
 	}
+	if h.in == &b.unsure {
+		b.late.remove(h)
+	}
 	if h.in = in; in != nil {
 		in.push(h)
+	}
+	if in == &b.unsure {
+		b.late.push(h)
 	}
 }
 
@@ -132,32 +156,48 @@ func (b *Backlog) reopen(now time.Duration) (some bool) {
 	return some
 }
 
-// pick is the host whose most urgent asset starts next, nil where none may. A
-// worker is kept from a host that has all others while another host has
-// something to start, and half of them from hosts that may be dead.
+// pick is the host whose next asset starts next, nil where none may. A worker is kept
+// from a host that has all others while another host has something to start; hosts
+// that may be dead have half of the workers at most; a host that brings next to
+// nothing comes last. While anything is parked the probes go to the most and the least
+// urgent host by turns, so that many hosts that are mute keep no worker from one that
+// is not.
 func (b *Backlog) pick() *host {
-	probes := &b.unsure
-	if b.manyProbes() {
-		probes = &heap[*host]{}
+	probe := b.probeNext()
+	if probe != nil && b.parked > 0 {
+		if b.byLate = !b.byLate; b.byLate {
+			return b.late.head()
+		}
 	}
-	if h := sooner(&b.free, probes); h != nil {
+	if h := sooner(&b.free, probe); h != nil {
 		return h
 	}
-	return sooner(&b.full, &b.unsure)
+	if !b.full.empty() {
+		return b.full.head()
+	}
+	if !b.slow.empty() {
+		return b.slow.head()
+	}
+	return nil
+}
+
+// probeNext is the host that is probed next, nil where none may be.
+func (b *Backlog) probeNext() *host {
+	if b.unsure.empty() || b.manyProbes() {
+		return nil
+	}
+	return b.unsure.head()
 }
 
 // manyProbes reports whether hosts that may be dead have half of the workers.
 func (b *Backlog) manyProbes() bool { return b.probes >= max(b.workers/2, 1) }
 
-// sooner is the more urgent of two heads, nil where there is none.
-func sooner(a, b *heap[*host]) *host {
-	switch {
-	case a.empty() && b.empty():
-		return nil
-	case a.empty() || !b.empty() && urgent(b.head().ready.head(), a.head().ready.head()):
-		return b.head()
+// sooner is the more urgent of a head and a host, nil where there is neither.
+func sooner(a *heap[*host], h *host) *host {
+	if !a.empty() && (h == nil || !urgent(h.head(), a.head().head())) {
+		return a.head()
 	}
-	return a.head()
+	return h
 }
 
 // start notes that the ticket's asset is being fetched.
@@ -165,6 +205,10 @@ func (b *Backlog) start(t *Ticket, now time.Duration) {
 	h := t.item.host
 	b.picks++
 	t.host, t.pick, t.start = h, b.picks, now
+	t.item.tried, t.item.came = true, false
+	if h.throttled() {
+		h.sweep.left--
+	}
 	if h.open && h.running == 0 && now-h.answered > lately {
 		h.open = false
 	}
@@ -183,6 +227,7 @@ func (b *Backlog) Hold(t *Ticket) {
 	if t.host == nil || t.held {
 		return
 	}
+	b.Unpark(t)
 	t.held = true
 	t.host.running--
 	b.probed(t.host, t)
@@ -193,128 +238,8 @@ func (b *Backlog) Hold(t *Ticket) {
 func (b *Backlog) probed(h *host, t *Ticket) {
 	if t != nil && h.probe == t {
 		h.probe = nil
-		b.probes--
-	}
-}
-
-// Answered notes that the host answered the ticket's request: the first answer
-// to a request made since the host was closed opens it. back: it had been closed.
-func (b *Backlog) Answered(t *Ticket, now time.Duration) (back bool) {
-	h := t.host
-	h.answered = now
-	if h.open || t.pick <= h.closedAt {
-		return false
-	}
-	back = h.strikes > 0
-	b.probed(h, h.probe)
-	h.open, h.strikes, h.until = true, 0, 0
-	b.place(h)
-	return back
-}
-
-// Spoke notes that the host answered with an error that may be nobody's fault but
-// its own: it lives, so it is opened if that was all that was in doubt; one that
-// was closed for a reason stays so, as by Slow.
-func (b *Backlog) Spoke(t *Ticket, now time.Duration, p Pause) (wait time.Duration) {
-	if t.host.strikes > 0 && !t.host.open {
-		return b.shut(t, now, p)
-	}
-	b.Answered(t, now)
-	return 0
-}
-
-// Undecided notes that the host gave an answer that it would have given in either
-// state: it lives, so it is opened if that was all that was in doubt; one that was
-// closed for a reason stays so, and gets its next probe as after a first failure.
-func (b *Backlog) Undecided(t *Ticket, now time.Duration, p Pause) (wait time.Duration) {
-	h := t.host
-	if h.strikes == 0 || h.open {
-		b.Answered(t, now)
-		return 0
-	}
-	wait = p.Least
-	if t.pick > h.closedAt {
-		b.probed(h, t)
-		wait = max(wait, Wait(1, p.Left, p.Random))
-	}
-	h.until = max(h.until, now+wait)
-	b.place(h)
-	return h.until - now
-}
-
-// LastAnswer is when the host of the ticket's request last answered any. False:
-// never.
-func (b *Backlog) LastAnswer(t *Ticket) (at time.Duration, ok bool) {
-	return t.host.answered, t.host.answered >= 0
-}
-
-// Pause says how long to wait for a host.
-type Pause struct {
-	Least  time.Duration // what the server asked for, as Obey has it
-	Left   time.Duration // as in Wait
-	Random float64       // as in Wait
-}
-
-// Slow notes that the host turned the ticket's request away for its own sake: it
-// is closed, and gets its next probe after the wait that is given back. Requests
-// that were under way when it was closed are one failure with the one that closed
-// it; of theirs only Least counts. Its pace may be lowered.
-func (b *Backlog) Slow(t *Ticket, now time.Duration, p Pause) (wait time.Duration) {
-	if t.host.probe != t {
-		t.host.pace.away(t.item.seq, now)
-	}
-	return b.shut(t, now, p)
-}
-
-func (b *Backlog) shut(t *Ticket, now time.Duration, p Pause) (wait time.Duration) {
-	h := t.host
-	wait = p.Least
-	if t.pick > h.closedAt {
-		h.open, h.closedAt = false, b.picks
-		h.strikes++
-		b.probed(h, t)
-		wait = max(wait, Wait(h.strikes, p.Left, p.Random))
-	}
-	h.until = max(h.until, now+wait)
-	b.place(h)
-	return h.until - now
-}
-
-// Soonest is the earliest deadline of the assets that wait for the ticket's host.
-// It looks through all that wait for their time.
-func (b *Backlog) Soonest(t *Ticket) (deadline time.Time, ok bool) {
-	var first *item
-	if !t.host.ready.empty() {
-		first = t.host.ready.head()
-	}
-	for _, it := range b.later.all {
-		if it.host == t.host && (first == nil || urgent(it, first)) {
-			first = it
+		if !t.parked {
+			b.probes--
 		}
 	}
-	if first == nil {
-		return time.Time{}, false
-	}
-	return time.UnixMilli(first.deadline), true
-}
-
-// Hurry has an asset's host, if it is closed, get its next request at that time at
-// the latest.
-func (b *Backlog) Hurry(key run.Key, at func() time.Duration) {
-	it := b.find(key)
-	if it == nil || it.host.until == 0 {
-		return
-	}
-	it.host.until = min(it.host.until, at())
-	b.place(it.host)
-}
-
-// Silent notes that the host answered nothing at all. It is closed as by Slow
-// unless it has answered others since this request was made: then the fault is
-// the asset's own.
-func (b *Backlog) Silent(t *Ticket, now time.Duration, p Pause) (wait time.Duration, closed bool) {
-	if t.host.answered >= t.start {
-		return 0, false
-	}
-	return b.shut(t, now, p), true
 }

@@ -121,50 +121,29 @@ func TestSilenceClosesAHostOnlyWhereNobodyWasAnswered(t *testing.T) {
 	}
 }
 
-func TestSoonestIsTheEarliestDeadlineThatWaitsForAHost(t *testing.T) {
-	b := opened(t, 9, "cdn", "other")
-	for n := range 4 {
-		b.Put(one, asset(n, "cdn", n))
-	}
-	b.Put(one, asset(9, "other", 0))
-	var tickets []*plan.Ticket
-	for range 5 {
-		ticket, _ := next(t, b, 0)
-		tickets = append(tickets, ticket)
-	}
-	second := tickets[2]
-	if _, ok := b.Soonest(second); ok {
-		t.Error("nothing waits, but has a deadline")
-	}
-	b.Back(tickets[4], 0) // a3 is ready
-	if at, ok := b.Soonest(second); !ok || !at.Equal(day.Add(3*time.Second)) {
-		t.Errorf("soonest %v, %v", at, ok)
-	}
-	b.Back(tickets[3], time.Hour) // a2 waits
-	if at, ok := b.Soonest(second); !ok || !at.Equal(day.Add(2*time.Second)) {
-		t.Errorf("soonest %v, %v", at, ok)
-	}
-}
-
-func TestHurryShortensTheWaitForAHostAndNeverMakesItLonger(t *testing.T) {
+func TestHurryHasAThrottledHostAskedInTimeForWhatHasJustCome(t *testing.T) {
 	b := opened(t, 4, "cdn")
 	b.Put(one, asset(1, "cdn", 1))
-	never := func() time.Duration { t.Error("asked when, though the host is open"); return 0 }
-	b.Hurry(key("r001", 1), never)
-	b.Hurry(key("none", 1), never)
+	b.Hurry(key("r001", 1), 0)
+	b.Hurry(key("none", 1), 0)
 	ticket, _ := next(t, b, 0)
+	if wait := b.Slow(ticket, 0, plan.Pause{Least: time.Hour, Random: 1}); wait != time.Minute {
+		t.Errorf("a host is left alone for %v, want a minute at most", wait)
+	}
+	b.Back(ticket, time.Hour)
 	b.Put(one, asset(2, "cdn", 2))
-	b.Slow(ticket, 0, plan.Pause{Least: time.Hour, Random: 1})
-	b.Hurry(key("r001", 2), func() time.Duration { return 2 * time.Hour })
-	if at, _ := b.NextAt(); at != time.Hour {
+	b.Hurry(key("r001", 2), 30*time.Second)
+	at, _ := b.NextAt()
+	if at < 31*time.Second || at > time.Minute {
 		t.Errorf("next at %v", at)
 	}
-	b.Hurry(key("r001", 2), func() time.Duration { return time.Minute })
-	if at, _ := b.NextAt(); at != time.Minute {
-		t.Errorf("next at %v", at)
+	b.Put(one, asset(2, "cdn", 2)) // as polls do again and again
+	b.Hurry(key("r001", 2), 31*time.Second)
+	if again, _ := b.NextAt(); again != at {
+		t.Errorf("next at %v, then at %v", at, again)
 	}
-	expectOrder(t, b, time.Minute-1)
-	expectOrder(t, b, time.Minute, "a2")
+	expectOrder(t, b, at-1)
+	expectOrder(t, b, at, "a2")
 }
 
 func TestHostThatSpeaksWithErrorsIsOpenedOnlyIfNothingElseSpokeAgainstIt(t *testing.T) {

@@ -1,6 +1,7 @@
 package plan_test
 
 import (
+	"cmp"
 	"slices"
 	"strconv"
 	"testing"
@@ -23,6 +24,13 @@ type modelAsset struct {
 	ticket   *plan.Ticket // in somebody's hands
 	fetching string       // from this host
 	fresh    bool
+	tried    bool
+	own      bool // its failures are
+	came     bool
+	failed   int // picks so far when it last failed; 0: it did not since it was answered
+	parked   bool
+	mute     bool
+	later    bool // it waits for its time, as far as the backlog knows
 }
 
 type modelHost struct {
@@ -34,9 +42,16 @@ type modelHost struct {
 	probe    *plan.Ticket
 	turn     time.Duration // when there may be a request again
 	extra    bool          // the last one began no transfer
+	since    int           // picks so far when it was throttled
+	success  int           // the last pick that was answered as it should
+	left     int           // probes of the sweep
+	end      time.Duration
 }
 
+func (h *modelHost) throttled() bool { return !h.open && h.strikes > 0 }
+
 type model struct {
+	byLate  bool
 	workers int
 	every   time.Duration // from one request to a host to the next; 0: none
 	assets  []*modelAsset
@@ -84,36 +99,55 @@ func (m *model) put(r plan.Run, a plan.Asset, how int) {
 	x := m.find(a.Key)
 	switch {
 	case x == nil:
-		m.assets = append(m.assets, &modelAsset{run: r, a: a, seq: m.seq})
+		m.assets = append(m.assets, &modelAsset{run: r, a: a, seq: m.seq, came: true})
 		m.seq++
+		return
 	case how == add:
-	case how == update:
-		x.a = a
-	default:
-		x.a, x.fresh = a, x.ticket != nil
-		if x.ticket == nil {
-			x.at, x.room = 0, false
-		}
+		return
+	}
+	if x.a.Host != a.Host {
+		x.tried, x.own, x.failed, x.came = false, false, 0, true
+	}
+	if x.a = a; how == update {
+		return
+	}
+	if x.fresh = x.ticket != nil; !x.fresh {
+		x.at, x.room, x.later = 0, false, false
+		x.anew()
 	}
 }
 
-func (m *model) running(host string) (n int) {
+func (a *modelAsset) anew() {
+	a.came = a.came || a.tried
+	a.tried, a.failed = false, 0
+}
+
+// count is how many assets are fetched from the host of which that is true; empty: of
+// all hosts.
+func (m *model) count(host string, is func(*modelAsset) bool) (n int) {
 	for _, a := range m.assets {
-		if a.fetching == host {
+		if a.fetching != "" && (host == "" || a.fetching == host) && is(a) {
 			n++
 		}
 	}
 	return n
 }
 
-func (m *model) probes() (n int) {
-	for _, h := range m.hosts {
-		if h.probe != nil {
-			n++
-		}
-	}
-	return n
+func (m *model) running(host string) int {
+	return m.count(host, func(a *modelAsset) bool { return !a.mute })
 }
+
+func (m *model) trickling(host string) int {
+	return m.count(host, func(a *modelAsset) bool { return a.parked && !a.mute })
+}
+
+func (m *model) parked() int { return m.count("", func(a *modelAsset) bool { return a.parked }) }
+
+func (m *model) probes() int {
+	return m.count("", func(a *modelAsset) bool { return m.host(a.fetching).probe == a.ticket && !a.parked })
+}
+
+func (m *model) share() bool { return m.probes() < max(m.workers/2, 1) }
 
 func before(a, b *modelAsset) bool {
 	if !a.a.Deadline.Equal(b.a.Deadline) {
@@ -125,36 +159,107 @@ func before(a, b *modelAsset) bool {
 	return a.seq < b.seq
 }
 
+func (m *model) ready(a *modelAsset) bool {
+	return a.ticket == nil && !a.room && a.at <= m.now
+}
+
+// turn is the asset's place among those of its host while that is throttled.
+func (m *model) turn(a *modelAsset) int {
+	h := m.host(a.a.Host)
+	switch {
+	case a.own:
+		return 3
+	case a.failed > 0 && a.failed >= h.since && h.throttled():
+		return 2
+	case a.tried:
+		return 1
+	}
+	return 0
+}
+
+// head is what is next of the host, nil where nothing is.
+func (m *model) head(name string) (first *modelAsset) {
+	h := m.host(name)
+	if h.until > m.now || h.turn > m.now || !h.open && h.probe != nil {
+		return nil
+	}
+	better := func(a, b *modelAsset) bool {
+		x, y := m.turn(a), m.turn(b)
+		switch {
+		case !h.throttled():
+			return before(a, b)
+		case x != y:
+			return x < y
+		case x == 2 && a.failed != b.failed:
+			return a.failed < b.failed
+		}
+		return before(a, b)
+	}
+	for _, a := range m.assets {
+		if a.a.Host == name && m.ready(a) && (first == nil || better(a, first)) {
+			first = a
+		}
+	}
+	return first
+}
+
 // next is what has to start now.
 func (m *model) next() *modelAsset {
-	var free, rest *modelAsset
-	for _, a := range m.assets {
-		h := m.host(a.a.Host)
-		if a.ticket != nil || a.room || a.at > m.now || h.until > m.now || h.turn > m.now || !h.open && h.probe != nil {
-			continue
-		}
-		better := func(than *modelAsset) bool { return than == nil || before(a, than) }
-		spare := h.open && (m.workers == 1 || m.running(a.a.Host) < m.workers-1) ||
-			!h.open && m.probes() < max(m.workers/2, 1)
-		if spare && better(free) {
-			free = a
-		}
-		if better(rest) {
-			rest = a
+	var free, full, slow, probe, late *modelAsset
+	earliest := func(at **modelAsset, a *modelAsset) {
+		if *at == nil || before(a, *at) {
+			*at = a
 		}
 	}
-	if free != nil {
-		return free
+	failed := func(a *modelAsset) bool { return m.host(a.a.Host).strikes > 0 }
+	for _, name := range []string{"a", "b", "c"} {
+		h, a := m.host(name), m.head(name)
+		switch {
+		case a == nil:
+		case !h.open:
+			if probe == nil || failed(a) != failed(probe) && failed(probe) || failed(a) == failed(probe) && before(a, probe) {
+				probe = a
+			}
+			if late == nil || failed(a) != failed(late) && failed(late) || failed(a) == failed(late) && before(late, a) {
+				late = a
+			}
+		case m.running(name) >= m.workers:
+		case m.trickling(name) > 0:
+			earliest(&slow, a)
+		case m.workers > 1 && m.running(name) >= m.workers-1:
+			earliest(&full, a)
+		default:
+			earliest(&free, a)
+		}
 	}
-	return rest
+	if !m.share() {
+		probe = nil
+	}
+	if probe != nil && m.parked() > 0 {
+		if m.byLate = !m.byLate; m.byLate {
+			return late
+		}
+	}
+	if probe != nil {
+		earliest(&free, probe)
+	}
+	for _, a := range []*modelAsset{free, full, slow} {
+		if a != nil {
+			return a
+		}
+	}
+	return nil
 }
 
 func (m *model) started(a *modelAsset, t *plan.Ticket) {
 	h := m.host(a.a.Host)
+	if h.throttled() {
+		h.left--
+	}
 	if h.open && m.running(a.a.Host) == 0 && m.now-h.answered > time.Minute {
 		h.open = false
 	}
-	a.ticket, a.fetching = t, a.a.Host
+	a.ticket, a.fetching, a.tried, a.came = t, a.a.Host, true, false
 	h.turn, h.extra = m.now+m.every, false
 	m.picks++
 	m.pickOf[t], m.start[t] = m.picks, m.now
@@ -167,13 +272,53 @@ func (m *model) release(a *modelAsset) {
 	if h := m.hosts[a.fetching]; h != nil && h.probe == a.ticket {
 		h.probe = nil
 	}
-	a.ticket, a.fetching = nil, ""
+	a.ticket, a.fetching, a.parked, a.mute = nil, "", false, false
+}
+
+// bounded is how long the host waits if it has to wait so long.
+func (m *model) bounded(name string, wait time.Duration) time.Duration {
+	h, n := m.host(name), 0
+	for _, a := range m.assets {
+		if a.a.Host == name && m.isReady(a) && m.turn(a) < 2 {
+			n++
+		}
+	}
+	wait = min(wait, time.Minute)
+	if n = min(n, h.left); n <= 0 || m.now >= h.end+20*time.Second {
+		return wait
+	}
+	return min(wait, max((h.end-m.now)/time.Duration(n+1), 40*time.Second/65))
+}
+
+// isReady reports whether it may start as far as the backlog knows, which takes note of
+// the time when it is asked for the next.
+func (m *model) isReady(a *modelAsset) bool { return a.ticket == nil && !a.room && !a.later }
+
+func (m *model) wait(name string, wait time.Duration) {
+	h := m.host(name)
+	h.until = max(h.until, m.now+m.bounded(name, wait))
+}
+
+func (m *model) blame(a *modelAsset) (own bool) {
+	h := m.host(a.fetching)
+	if a.a.Host != a.fetching {
+		return false
+	}
+	if a.failed > 0 && h.success > a.failed && !h.throttled() {
+		a.own = true
+	}
+	a.failed = m.picks
+	return a.own
 }
 
 func (m *model) slow(a *modelAsset, least time.Duration) {
 	h := m.host(a.fetching)
 	wait := least
 	if m.pickOf[a.ticket] > h.closedAt {
+		if !h.throttled() {
+			h.since = m.picks
+			h.left, h.end = min(h.left+64, 64), m.now+40*time.Second
+		}
 		h.open, h.closedAt = false, m.picks
 		h.strikes++
 		if h.probe == a.ticket {
@@ -181,15 +326,43 @@ func (m *model) slow(a *modelAsset, least time.Duration) {
 		}
 		wait = max(wait, plan.Wait(h.strikes, 0, 1))
 	}
-	h.until = max(h.until, m.now+wait)
+	m.wait(a.fetching, wait)
+}
+
+// goOn is a failure that says nothing of a throttled host.
+func (m *model) goOn(a *modelAsset) {
+	h := m.host(a.fetching)
+	if !h.throttled() {
+		return
+	}
+	wait := time.Duration(0)
+	if m.pickOf[a.ticket] > h.closedAt {
+		wait = time.Second
+		if h.probe == a.ticket {
+			h.probe = nil
+		}
+	}
+	m.wait(a.fetching, wait)
+}
+
+func (m *model) alive(a *modelAsset) {
+	h := m.host(a.fetching)
+	h.answered = m.now
+	if a.mute {
+		a.parked, a.mute = false, false
+	}
+	if !h.open && m.pickOf[a.ticket] > h.closedAt {
+		*h = modelHost{open: true, answered: m.now, closedAt: h.closedAt, turn: h.turn, extra: h.extra, since: h.since, success: h.success}
+	}
 }
 
 func (m *model) answered(a *modelAsset) {
 	h := m.host(a.fetching)
-	h.answered = m.now
-	if !h.open && m.pickOf[a.ticket] > h.closedAt {
-		*h = modelHost{open: true, answered: m.now, closedAt: h.closedAt, turn: h.turn, extra: h.extra}
+	h.success = max(h.success, m.pickOf[a.ticket])
+	if a.a.Host == a.fetching {
+		a.failed, a.own = 0, false
 	}
+	m.alive(a)
 }
 
 // machine runs the backlog and the model side by side.
@@ -237,6 +410,7 @@ func (m *machine) put(t *rapid.T) {
 }
 
 func (m *machine) next(t *rapid.T) {
+	m.promote()
 	want := m.model.next()
 	ticket, ok := m.b.Next(m.now)
 	switch {
@@ -265,7 +439,7 @@ func (m *machine) overdue(t *rapid.T) {
 			t.Fatalf("%v overdue: %v, want %v", a.a.Key, !late, late)
 		}
 		if late {
-			a.ticket, a.room = got[a.a.Key], false
+			a.ticket, a.room, a.later = got[a.a.Key], false, false
 		}
 	}
 }
@@ -289,7 +463,9 @@ func (m *machine) back(t *rapid.T) {
 		m.b.Back(ticket, a.at)
 		if a.fresh {
 			a.at, a.fresh = 0, false
+			a.anew()
 		}
+		a.later = a.at > 0
 	}
 }
 
@@ -335,8 +511,15 @@ func (m *machine) answer(t *rapid.T) {
 
 func (m *machine) slowed(t *rapid.T) {
 	if a := m.fetched(t); a != nil {
-		least := time.Duration(rapid.IntRange(0, 9).Draw(t, "least")) * time.Second
-		m.slow(a, least)
+		least := time.Duration(rapid.IntRange(0, 90).Draw(t, "least")) * time.Second
+		switch {
+		case !m.blame(a):
+			m.slow(a, least)
+		case m.host(a.fetching).throttled():
+			m.goOn(a)
+		default:
+			m.alive(a)
+		}
 		m.b.Slow(a.ticket, m.now, plan.Pause{Least: least, Random: 1})
 	}
 }
@@ -346,10 +529,15 @@ func (m *machine) silent(t *rapid.T) {
 	if a == nil {
 		return
 	}
+	own := m.blame(a)
 	silent := m.host(a.fetching).answered < m.start[a.ticket]
-	if silent {
+	switch {
+	case silent && own:
+		m.goOn(a)
+	case silent:
 		m.slow(a, 0)
 	}
+	silent = silent && !own
 	if _, closed := m.b.Silent(a.ticket, m.now, plan.Pause{Random: 1}); closed != silent {
 		t.Fatalf("closed %v, want %v", closed, silent)
 	}
@@ -360,10 +548,13 @@ func (m *machine) spoke(t *rapid.T) {
 	if a == nil {
 		return
 	}
-	if h := m.host(a.fetching); h.strikes > 0 && !h.open {
+	switch {
+	case !m.host(a.fetching).throttled():
+		m.alive(a)
+	case m.blame(a):
+		m.goOn(a)
+	default:
 		m.slow(a, 0)
-	} else {
-		m.answered(a)
 	}
 	m.b.Spoke(a.ticket, m.now, plan.Pause{Random: 1})
 }
@@ -373,20 +564,86 @@ func (m *machine) undecided(t *rapid.T) {
 	if a == nil {
 		return
 	}
-	h := m.host(a.fetching)
-	switch wait := time.Duration(0); {
-	case h.open || h.strikes == 0:
-		m.answered(a)
+	switch {
+	case !m.host(a.fetching).throttled():
+		m.alive(a)
 	default:
-		if m.pickOf[a.ticket] > h.closedAt {
-			wait = time.Second
-			if h.probe == a.ticket {
-				h.probe = nil
-			}
+		if a.a.Host == a.fetching {
+			a.failed = m.picks
 		}
-		h.until = max(h.until, m.now+wait)
+		m.goOn(a)
 	}
 	m.b.Undecided(a.ticket, m.now, plan.Pause{Random: 1})
+}
+
+func (m *machine) park(t *rapid.T) {
+	a := m.fetched(t)
+	if a == nil || a.parked {
+		return
+	}
+	h, n := m.host(a.fetching), 0
+	a.parked, a.mute = true, rapid.Bool().Draw(t, "mute")
+	if a.mute && h.probe == a.ticket {
+		if h.strikes == 0 && h.end == 0 {
+			h.left, h.end = min(h.left+64, 64), m.now+40*time.Second
+		}
+		for _, x := range m.assets {
+			if x.a.Host == a.fetching && m.isReady(x) && m.turn(x) < 2 {
+				n++
+			}
+		}
+		if min(n, h.left) > 0 && m.now < h.end+20*time.Second {
+			h.probe, h.until = nil, 0
+		}
+	}
+	m.b.Park(a.ticket, m.now, a.mute)
+	if got := m.b.Parked(); got != m.parked() {
+		t.Fatalf("%d parked, want %d", got, m.parked())
+	}
+}
+
+func (m *machine) unpark(t *rapid.T) {
+	if a := m.fetched(t); a != nil {
+		m.b.Unpark(a.ticket)
+		a.parked, a.mute = false, false
+	}
+}
+
+func (m *machine) hurry(t *rapid.T) {
+	a := m.draw(t, func(a *modelAsset) bool { return a.came })
+	if a == nil {
+		return
+	}
+	a.came = false
+	m.model.hurry(a)
+	m.b.Hurry(a.a.Key, m.now)
+}
+
+// hurry has the host asked in time for an asset that can start.
+func (m *model) hurry(a *modelAsset) {
+	h := m.host(a.a.Host)
+	if !m.isReady(a) || m.turn(a) >= 2 || !h.throttled() {
+		return
+	}
+	h.left, h.end = min(h.left+1, 64), m.now+40*time.Second
+	if h.until > m.now {
+		h.until = m.now + m.bounded(a.a.Host, h.until-m.now)
+	}
+}
+
+// promote takes note of whose time has come, in that order.
+func (m *model) promote() {
+	var due []*modelAsset
+	for _, a := range m.assets {
+		if a.later && a.at <= m.now {
+			due = append(due, a)
+		}
+	}
+	slices.SortStableFunc(due, func(a, b *modelAsset) int { return cmp.Compare(a.at, b.at) })
+	for _, a := range due {
+		a.later = false
+		m.hurry(a)
+	}
 }
 
 func (m *machine) further(t *rapid.T) {
@@ -435,7 +692,7 @@ func TestBacklogDoesWhatThePlainModelDoes(t *testing.T) {
 		}
 		steps := []func(*rapid.T){
 			m.put, m.put, m.put, m.put, m.put, m.put, m.next, m.next, m.next, m.next, m.back, m.back,
-			m.overdue, m.hold, m.answer, m.answer, m.slowed, m.silent, m.spoke, m.undecided, m.further, m.room, m.dropRun, m.pass,
+			m.overdue, m.hold, m.answer, m.answer, m.slowed, m.silent, m.spoke, m.undecided, m.park, m.unpark, m.hurry, m.further, m.room, m.dropRun, m.pass,
 		}
 		for range rapid.SampledFrom([]int{10, 100, 1000}).Draw(t, "length") {
 			rapid.SampledFrom(steps).Draw(t, "step")(t)

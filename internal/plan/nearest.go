@@ -32,9 +32,9 @@ func (t *Ticket) Candidate() Candidate { return t.item.candidate() }
 // nothing, and costs O(n log n), however many wait.
 func (b *Backlog) Nearest(n int) []Candidate {
 	var heaps []*heap[*item]
-	for _, hosts := range []*heap[*host]{&b.free, &b.full, &b.unsure, &b.paced} {
+	for _, hosts := range []*heap[*host]{&b.free, &b.full, &b.slow, &b.most, &b.unsure, &b.paced} {
 		for _, h := range hosts.all {
-			heaps = append(heaps, &h.ready)
+			heaps = append(heaps, h.ready.byUrgency()...)
 		}
 	}
 	return nearest(heaps, n)
@@ -45,7 +45,7 @@ func (b *Backlog) Nearest(n int) []Candidate {
 func (b *Backlog) Blocked(n int) (byHost, byRoom []Candidate) {
 	var heaps []*heap[*item]
 	for _, h := range b.closed.all {
-		heaps = append(heaps, &h.ready)
+		heaps = append(heaps, h.ready.byUrgency()...)
 	}
 	return nearest(heaps, n), nearest([]*heap[*item]{&b.room}, n)
 }
@@ -90,9 +90,10 @@ func nearest(heaps []*heap[*item], n int) (near []Candidate) {
 	return near
 }
 
-// Take takes that asset, if it may start now. False: it waits for something, is
-// taken or unknown, its host is not to be asked, or hosts that may be dead as this
-// one have their share of the workers, as in Next.
+// Take takes that asset, if it may start now; where its host is throttled and has
+// others that are to be probed before it, the first of these. False: it waits for something, is taken or unknown, its host
+// is not to be asked, or hosts that may be dead as this one have their share of the
+// workers, as in Next.
 func (b *Backlog) Take(key run.Key, now time.Duration) (*Ticket, bool) {
 	it := b.find(key)
 	if it == nil || it.state != ready || it.host.in == nil || it.host.in == &b.closed || it.host.in == &b.paced {
@@ -100,6 +101,9 @@ func (b *Backlog) Take(key run.Key, now time.Duration) (*Ticket, bool) {
 	}
 	if it.host.in == &b.unsure && b.manyProbes() && !b.free.empty() {
 		return nil, false
+	}
+	if first := it.host.head(); it.host.throttled() && first.turn < it.turn {
+		it = first
 	}
 	b.detach(it)
 	it.state = taken

@@ -34,6 +34,11 @@ type pace struct {
 	turnedAt time.Duration
 	wasAway  bool // there was one
 
+	by       [2]uint32 // the assets that lowered it last; known where was is
+	was      *pace     // as it was before that
+	proven   bool      // an asset that was turned away was had later: it is the host that does so
+	provenAt time.Duration
+
 	// The requests in the span that began at since, and in the one before.
 	since       time.Duration
 	now, before int
@@ -106,6 +111,7 @@ func (p *pace) seen(now time.Duration) float64 {
 // away notes that an asset was turned away by its host, which was open.
 func (p *pace) away(asset uint32, now time.Duration) {
 	another := p.wasAway && p.turned != asset && now-p.turnedAt < lowerEvery
+	first := p.turned
 	p.turned, p.turnedAt, p.wasAway = asset, now, true
 	fixed := p.rate > 0 && p.step <= 0
 	r := p.at(now)
@@ -116,7 +122,18 @@ func (p *pace) away(asset uint32, now time.Duration) {
 	if r > 0 {
 		from = min(from, r)
 	}
+	p.by, p.was = [2]uint32{first, asset}, &pace{rate: p.rate, step: p.step, lowered: p.lowered}
 	p.rate, p.step, p.lowered = max(from/2, leastPace), max(from*regain, leastRegain), now
+}
+
+// forgive takes back what the asset had a part in, as its failures turned out to be its
+// own, unless the host is known to turn others away, too.
+func (p *pace) forgive(asset uint32) {
+	if p.was == nil || p.by[0] != asset && p.by[1] != asset || p.proven && p.lowered-p.provenAt < paceKept {
+		return
+	}
+	p.rate, p.step, p.lowered, p.wasAway = p.was.rate, p.was.step, p.was.lowered, false
+	p.due, p.was = 0, nil
 }
 
 // SetPace gives every host that many requests a second, whatever it answers; 0: as

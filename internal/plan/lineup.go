@@ -1,0 +1,76 @@
+package plan
+
+import "slices"
+
+// turn is an asset's place among the ready ones of its host while that is throttled:
+// the lower is probed first.
+type turn uint8
+
+const (
+	untried turn = iota // no request was made for it
+	tried               // one was
+	refused             // the host failed it since it was throttled, the first one first
+	suspect             // it failed while others of its host were answered: it says nothing of the host
+	turns
+)
+
+// lineup is the ready assets of a host, by turn, each by urgency but for refused.
+type lineup [turns]heap[*item]
+
+func newLineup() (l lineup) {
+	for i := range l {
+		l[i] = heap[*item]{less: urgent, at: itemPos}
+	}
+	l[refused].less = func(a, b *item) bool { return a.failed < b.failed || a.failed == b.failed && urgent(a, b) }
+	return l
+}
+
+func (l *lineup) empty() bool {
+	for i := range l {
+		if !l[i].empty() {
+			return false
+		}
+	}
+	return true
+}
+
+// probe is the one with the first turn; there must be one.
+func (l *lineup) probe() *item {
+	for i := range l {
+		if !l[i].empty() {
+			return l[i].head()
+		}
+	}
+	return nil
+}
+
+// urgent is the most urgent one; there must be one, and none that was refused.
+func (l *lineup) urgent() (first *item) {
+	for i := range l {
+		if !l[i].empty() && (first == nil || urgent(l[i].head(), first)) {
+			first = l[i].head()
+		}
+	}
+	return first
+}
+
+func (l *lineup) push(it *item)   { l[it.turn].push(it) }
+func (l *lineup) remove(it *item) { l[it.turn].remove(it) }
+
+// unrefused is how many there are that may be probed before those that were refused.
+func (l *lineup) unrefused() int { return len(l[untried].all) + len(l[tried].all) }
+
+// forgive takes those that were refused for tried ones.
+func (l *lineup) forgive() {
+	for _, it := range l[refused].all {
+		it.turn = tried
+		l[tried].push(it)
+	}
+	l[refused].all = nil
+}
+
+// byUrgency is the lineup as heaps that are read by urgency and not changed.
+func (l *lineup) byUrgency() []*heap[*item] {
+	again := &heap[*item]{less: urgent, all: slices.SortedFunc(slices.Values(l[refused].all), compare)}
+	return []*heap[*item]{&l[untried], &l[tried], again, &l[suspect]}
+}
