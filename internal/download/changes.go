@@ -46,27 +46,14 @@ func (p *Pool) Changed(c run.Change) {
 		if notes != nil {
 			notes.asking = false
 		}
-		p.hurry(a)
+		p.backlog.Hurry(a.Key, p.now())
 	}
 	p.mu.Unlock()
 	p.Wake()
 }
 
-// hurry has the asset's host asked in time for it, if it was told to be left alone
-// for the sake of less urgent ones. The pool is locked.
-func (p *Pool) hurry(a run.Asset) {
-	p.backlog.Hurry(a.Key, func() time.Duration {
-		return p.now() + plan.Obey(transfer.MaxRetryAfter, p.left(a))
-	})
-}
-
-// left is the time that a server's Retry-After may take of: until the asset's
-// deadline, or in the margin until its death; 0 where neither is known. The pool is
-// locked.
-func (p *Pool) left(a run.Asset) time.Duration {
-	return timeLeft(a, p.config.Margin, p.Clock.Server(hostOf(a)))
-}
-
+// timeLeft is the time that a server's Retry-After may take of: until the asset's
+// deadline, or in the margin until its death; 0 where neither is known.
 func timeLeft(a run.Asset, margin time.Duration, now time.Time) time.Duration {
 	if a.Expiry.IsZero() {
 		return 0
@@ -123,6 +110,11 @@ type flight struct {
 	wasHeld bool  // it was, at some time
 	over    bool  // its asset is home, lost or gone: there is nothing to decide any more
 	seen    int64 // bytes of the valve's that were counted
+
+	sent   atomic.Int64  // when its request was on its way, on the clock of Pool.now; 0: it was not
+	parked time.Duration // since when its worker is another's, or 0; as the next guarded by the pool's lock
+	looked time.Duration // when it was last looked whether anything comes
+	moved  int64         // bytes that had come then
 }
 
 // Transfer is a transfer that runs, for people to watch.

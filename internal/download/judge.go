@@ -12,24 +12,12 @@ import (
 // back as a Result.
 const unproven transfer.Class = "no proof of its end"
 
-// final reports whether an answer of the class looks final (4.4 b).
-func final(c transfer.Class) bool {
-	switch c {
-	case transfer.Gone, transfer.NotMedia, transfer.RedirectLoop, transfer.Nothing, unproven:
-		return true
-	}
-	return false
-}
-
-// refusing reports whether an answer of the class refuses the URL (4.4 c).
-func refusing(c transfer.Class) bool { return c == transfer.Refused || c == transfer.Gone }
-
-// trial is what the queue is told of a failure.
-func trial(f *transfer.Failure, sum string, m moment) run.Trial {
+// trial is what the queue is told of a failure that means that.
+func trial(f *transfer.Failure, means meaning, sum string, m moment) run.Trial {
 	return run.Trial{
 		Early:       m.early,
-		Final:       final(f.Class),
-		Refused:     f.Class == transfer.Refused,
+		Final:       means.asset == last,
+		Refused:     means.asset == denied || means.asset == expired,
 		Unanswered:  f.Class == transfer.Network || f.Class == transfer.Stall,
 		UnprovenSum: sum,
 		Error:       f.Error(),
@@ -73,72 +61,38 @@ type verdict struct {
 // judge says what follows from the failure of an attempt at an asset: before is
 // the asset as the attempt began, after is it with the attempt recorded. It is the
 // only place where the four rules of loss stand.
-func judge(c Config, before, after run.Asset, class transfer.Class, m moment) verdict {
+func judge(c Config, before, after run.Asset, f *transfer.Failure, m moment) verdict {
 	if after.URLHash != before.URLHash {
 		return verdict{again: true}
 	}
+	means := means(f, after, m)
 	if !m.paused && !m.early {
-		if rule, reason := loss(c, before, after, class, m); rule != "" {
+		if rule, reason := loss(c, before, after, f, means, m); rule != "" {
 			return verdict{lose: rule, reason: reason}
 		}
 	}
-	dead, unknown := m.dead(after), after.Expiry.IsZero()
 	switch {
-	case class == transfer.Refused && (dead || unknown):
+	case means.asset == expired:
 		return verdict{renew: renewSpacing, park: true}
-	case class == transfer.Refused && after.Evidence.Refusals >= manyRefusals && (m.answering || !m.known):
+	case means.asset == denied && after.Evidence.Refusals >= manyRefusals && (m.answering || !m.known):
 		return verdict{renew: refusedSpacing}
-	case class == transfer.Gone && dead, final(class) && after.Evidence.Finals >= run.FinalsBeforeRenewal:
+	case means.asset == last && after.Evidence.Finals >= run.FinalsBeforeRenewal:
 		return verdict{renew: renewSpacing}
 	}
 	return verdict{}
 }
 
-// manner is what a failure says of the host.
-type manner int
-
-const (
-	unsaid  manner = iota // nothing
-	answers               // it answers: the fault is the asset's
-	errs                  // it answers, with an error that need not be the asset's
-	expired               // it answers, and would so whether it wants to be asked less or not
-	slows                 // it wants to be asked less
-	silent                // it does not answer
-)
-
-// mannerOf says what the failure of an asset says of the host. A refusal is the
-// URL's fault where it has expired or may have, and the host's where it has not.
-func mannerOf(a run.Asset, f *transfer.Failure, m moment) manner {
-	switch {
-	case f.Class == transfer.Throttled:
-		return slows
-	case f.Class == transfer.Refused && a.Expiry.IsZero():
-		return errs
-	case f.Class == transfer.Refused && m.dead(a):
-		return expired
-	case f.Class == transfer.Refused:
-		return slows
-	case f.Class == transfer.Server:
-		return errs
-	case f.Status != 0:
-		return answers
-	case f.Class == transfer.Network, f.Class == transfer.Stall:
-		return silent
-	}
-	return unsaid
-}
-
 // loss is the rule by which the asset is lost, empty where it is not.
-func loss(c Config, before, after run.Asset, class transfer.Class, m moment) (run.LossRule, string) {
+func loss(c Config, before, after run.Asset, f *transfer.Failure, means meaning, m moment) (run.LossRule, string) {
 	was, is := before.Evidence, after.Evidence
 	switch {
-	case class == transfer.Rule:
+	case means.asset == ruled:
 		return run.LossRefused, "refused by the rules"
-	case final(class) && is.Finals >= run.FinalsBeforeLoss && is.FinalFor.Total >= c.GiveUpAfter && (was.Anew || was.FinalAnew):
+	case means.asset == last && is.Finals >= run.FinalsBeforeLoss && is.FinalFor.Total >= c.GiveUpAfter && (was.Anew || was.FinalAnew):
 		// was: this attempt, or one before, was made on a URL fetched anew. What came
 		// while it was under way does not count.
 		return run.LossFinal, fmt.Sprintf("%d answers looked final, for %s", is.Finals, is.FinalFor.Total.Round(time.Second))
-	case refusing(class) && was.NoLaterURL && is.NoLaterURL && (m.dead(after) || !m.known):
+	case expires(f) && was.NoLaterURL && is.NoLaterURL && (m.dead(after) || !m.known):
 		// A poll has said so by the API's clock, before this attempt was made.
 		return run.LossExpired, "its URL has expired and the API gives no later one"
 	case overdue(c, m):

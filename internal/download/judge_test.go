@@ -15,6 +15,14 @@ var (
 	rules = Config{GiveUpAfter: 30 * time.Minute, LostAfter: 168 * time.Hour}
 )
 
+// failedAs is a failure of the class, with its usual status.
+func failedAs(c transfer.Class) *transfer.Failure {
+	return &transfer.Failure{Class: c, Status: map[transfer.Class]int{
+		transfer.Refused: 403, transfer.Throttled: 429, transfer.Gone: 404, transfer.Server: 500,
+		transfer.NotMedia: 200, transfer.RedirectLoop: 302, unproven: 200,
+	}[c], Err: errors.New("why")}
+}
+
 func classes() []transfer.Class {
 	return []transfer.Class{
 		transfer.Refused, transfer.Throttled, transfer.Gone, transfer.Server, transfer.Network, transfer.Stall,
@@ -50,7 +58,7 @@ func TestFinalAnswersLoseOnlyWhenAllOfTheRuleIsTrue(t *testing.T) {
 		"another URL came meanwhile": {tried(2, time.Hour, true), run.Asset{URLHash: "v", Evidence: ripe.Evidence}, transfer.Gone, before, false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			v := judge(rules, c.before, c.after, c.class, c.m)
+			v := judge(rules, c.before, c.after, failedAs(c.class), c.m)
 			if lost := v.lose == run.LossFinal; lost != c.lost || !lost && v.lose != "" {
 				t.Errorf("%+v", v)
 			}
@@ -64,7 +72,7 @@ func TestFinalAnswersLoseOnlyWhenAllOfTheRuleIsTrue(t *testing.T) {
 		case transfer.Rule:
 			want = run.LossRefused
 		}
-		if got := judge(rules, ripe, ripe, class, before).lose; got != want {
+		if got := judge(rules, ripe, ripe, failedAs(class), before).lose; got != want {
 			t.Errorf("%s loses by %q, want %q", class, got, want)
 		}
 	}
@@ -101,7 +109,7 @@ func TestExpiredURLLosesOnlyAfterAPollAndOneMoreTry(t *testing.T) {
 		"not media":                         {polled, polled, transfer.NotMedia, after, false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			v := judge(rules, c.before, c.after, c.class, c.m)
+			v := judge(rules, c.before, c.after, failedAs(c.class), c.m)
 			if lost := v.lose == run.LossExpired; lost != c.lost || !lost && v.lose != "" {
 				t.Errorf("%+v", v)
 			}
@@ -118,11 +126,11 @@ func TestTimeLosesWhateverTheFailure(t *testing.T) {
 		if class == transfer.Rule {
 			want = run.LossRefused
 		}
-		if got := judge(rules, a, a, class, m).lose; got != want {
+		if got := judge(rules, a, a, failedAs(class), m).lose; got != want {
 			t.Errorf("%s: lost by %q, want %q", class, got, want)
 		}
 		m.paused = true
-		if got := judge(rules, a, a, class, m).lose; got != "" {
+		if got := judge(rules, a, a, failedAs(class), m).lose; got != "" {
 			t.Errorf("%s: lost by %q while paused", class, got)
 		}
 		if class == transfer.Rule {
@@ -130,12 +138,12 @@ func TestTimeLosesWhateverTheFailure(t *testing.T) {
 		}
 		m = late
 		m.service -= time.Nanosecond
-		if got := judge(rules, a, a, class, m).lose; got != "" {
+		if got := judge(rules, a, a, failedAs(class), m).lose; got != "" {
 			t.Errorf("%s: lost by %q too early", class, got)
 		}
 		m = late
 		m.ended = false
-		if got := judge(rules, a, a, class, m).lose; got != "" {
+		if got := judge(rules, a, a, failedAs(class), m).lose; got != "" {
 			t.Errorf("%s: lost by %q though its run has not ended", class, got)
 		}
 	}
@@ -165,7 +173,7 @@ func TestNothingElseLoses(t *testing.T) {
 						if m.endedAt = 100 * time.Hour; over {
 							m.endedAt = 32 * time.Hour
 						}
-						v := judge(rules, before, after, class, m)
+						v := judge(rules, before, after, failedAs(class), m)
 						if v.lose == "" {
 							continue
 						}
@@ -173,7 +181,7 @@ func TestNothingElseLoses(t *testing.T) {
 						gone := class == transfer.Refused || class == transfer.Gone
 						why := map[run.LossRule]bool{
 							run.LossRefused: class == transfer.Rule,
-							run.LossFinal:   final(class) && finals == 3 && forTime == 30*time.Minute && bit(0),
+							run.LossFinal:   looksFinal(class, bit(7)) && finals == 3 && forTime == 30*time.Minute && bit(0),
 							run.LossExpired: gone && bit(1) && bit(2) && (bit(7) || !bit(4)),
 							run.LossTime:    bit(6) && over,
 						}
@@ -188,6 +196,17 @@ func TestNothingElseLoses(t *testing.T) {
 	if losses == 0 {
 		t.Error("no combination loses: the test holds nothing")
 	}
+}
+
+// looksFinal says which classes do; past its expiry a URL that is gone is expired.
+func looksFinal(c transfer.Class, past bool) bool {
+	switch c {
+	case transfer.Gone:
+		return !past
+	case transfer.NotMedia, transfer.RedirectLoop, transfer.Nothing, unproven:
+		return true
+	}
+	return false
 }
 
 func TestFreshURLsAreAskedForByTheRules(t *testing.T) {
@@ -213,7 +232,7 @@ func TestFreshURLsAreAskedForByTheRules(t *testing.T) {
 		"refused thrice, host's clock not known":  {url(3, 0), transfer.Refused, clockless, verdict{renew: refusedSpacing}},
 		"gone once before death":                  {url(0, 1), transfer.Gone, alive, verdict{}},
 		"gone twice":                              {url(0, 2), transfer.Gone, alive, verdict{renew: renewSpacing}},
-		"gone once after death":                   {url(0, 1), transfer.Gone, dead, verdict{renew: renewSpacing}},
+		"gone once after death":                   {url(0, 1), transfer.Gone, dead, verdict{renew: renewSpacing, park: true}},
 		"not media twice":                         {url(0, 2), transfer.NotMedia, alive, verdict{renew: renewSpacing}},
 		"nothing to fetch twice":                  {url(0, 2), transfer.Nothing, alive, verdict{renew: renewSpacing}},
 		"throttled":                               {url(0, 2), transfer.Throttled, alive, verdict{}},
@@ -221,50 +240,16 @@ func TestFreshURLsAreAskedForByTheRules(t *testing.T) {
 		"broken server, even after death":         {url(0, 2), transfer.Server, dead, verdict{}},
 		"refused by the rules, but nothing works": {url(0, 0), transfer.Rule, moment{paused: true}, verdict{}},
 	} {
-		if got := judge(rules, c.a, c.a, c.class, c.m); got != c.want {
+		if got := judge(rules, c.a, c.a, failedAs(c.class), c.m); got != c.want {
 			t.Errorf("%s: %+v, want %+v", name, got, c.want)
-		}
-	}
-}
-
-func TestEachFailureSaysItsOwnOfTheHost(t *testing.T) {
-	a := run.Asset{Expiry: noon}
-	alive, dead := moment{server: noon.Add(-1)}, moment{server: noon.Add(1)}
-	for _, c := range []struct {
-		a      run.Asset
-		class  transfer.Class
-		status int
-		m      moment
-		want   manner
-	}{
-		{a, transfer.Throttled, 429, dead, slows},
-		{a, transfer.Throttled, 503, alive, slows},
-		{a, transfer.Refused, 403, alive, slows},
-		{a, transfer.Refused, 401, alive, slows},
-		{a, transfer.Refused, 403, dead, expired},
-		{run.Asset{FirstSeen: noon}, transfer.Refused, 403, alive, errs},
-		{a, transfer.Server, 500, alive, errs},
-		{a, transfer.Gone, 404, alive, answers},
-		{a, transfer.NotMedia, 200, alive, answers},
-		{a, transfer.RedirectLoop, 302, alive, answers},
-		{a, transfer.Network, 200, alive, answers},
-		{a, transfer.Rule, 200, alive, answers},
-		{a, unproven, 200, alive, answers},
-		{a, transfer.Network, 0, alive, silent},
-		{a, transfer.Stall, 0, alive, silent},
-		{a, transfer.Rule, 0, alive, unsaid},
-		{a, transfer.Nothing, 0, alive, unsaid},
-	} {
-		f := &transfer.Failure{Class: c.class, Status: c.status}
-		if got := mannerOf(c.a, f, c.m); got != c.want {
-			t.Errorf("%s %d: %d, want %d", c.class, c.status, got, c.want)
 		}
 	}
 }
 
 func TestTrialSaysWhatTheFailureWas(t *testing.T) {
 	for _, class := range classes() {
-		got := trial(&transfer.Failure{Class: class, Err: errors.New("why")}, "sum", moment{service: time.Hour})
+		f := failedAs(class)
+		got := trial(f, means(f, run.Asset{Expiry: noon}, moment{server: noon}), "sum", moment{service: time.Hour})
 		want := run.Trial{UnprovenSum: "sum", Error: fmt.Sprintf("%s: why", class), Service: time.Hour}
 		switch class {
 		case transfer.Refused:

@@ -73,7 +73,7 @@ func (p *Pool) take(ctx context.Context, page []run.Asset) error {
 		}
 		p.mu.Lock()
 		p.backlog.Add(planRun(r), p.planAsset(a))
-		p.hurry(a)
+		p.backlog.Hurry(a.Key, p.now())
 		p.mu.Unlock()
 	}
 	p.Wake()
@@ -88,7 +88,7 @@ func (p *Pool) addToKnown(a run.Asset) bool {
 		return false
 	}
 	p.backlog.Add(plan.Run{}, p.planAsset(a))
-	p.hurry(a)
+	p.backlog.Hurry(a.Key, p.now())
 	return true
 }
 

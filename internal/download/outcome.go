@@ -11,14 +11,9 @@ import (
 	"github.com/assetd/assetd/internal/transfer"
 )
 
-const (
-	// patience is how long an asset waits for fresh URLs before it is tried all the
-	// same: should their answer get lost, nothing else is.
-	patience = 10 * time.Minute
-	// behindProbe keeps an asset that its host turned away from being the host's
-	// next probe, where there are others: the fault may be its own.
-	behindProbe = 50 * time.Millisecond
-)
+// patience is how long an asset waits for fresh URLs before it is tried all the
+// same: should their answer get lost, nothing else is.
+const patience = 10 * time.Minute
 
 // failed records a failure and does what follows from it.
 func (w *attempt) failed(ctx context.Context, f *transfer.Failure, sum string) {
@@ -26,8 +21,11 @@ func (w *attempt) failed(ctx context.Context, f *transfer.Failure, sum string) {
 	aside := ""
 	switch f.Class {
 	case transfer.Canceled:
-		w.canceled(f.Err)
-		return
+		if !errors.Is(f.Err, errParked) {
+			w.canceled(f.Err)
+			return
+		}
+		f.Class = transfer.Stall
 	case transfer.NoRoom:
 		w.local(ctx, f.Err) // the class is named where it is reported
 		return
@@ -41,7 +39,7 @@ func (w *attempt) failed(ctx context.Context, f *transfer.Failure, sum string) {
 	w.learnForm(f, m)
 	w.cutAtDeath(ctx, f, m)
 	hostWait := w.heed(f, m)
-	tried := trial(f, sum, m)
+	tried := trial(f, means(f, w.asset, m), sum, m)
 	tried.Quarantine = aside
 	after, err := p.Queue.Tried(ctx, w.key, tried)
 	if err != nil {
@@ -51,7 +49,7 @@ func (w *attempt) failed(ctx context.Context, f *transfer.Failure, sum string) {
 	p.mu.Lock()
 	cfg := p.config
 	p.mu.Unlock()
-	v := judge(cfg, w.asset, after, f.Class, m)
+	v := judge(cfg, w.asset, after, f, m)
 	switch {
 	case v.lose != "":
 		w.lose(ctx, after, v.lose, v.reason, f)
@@ -92,7 +90,7 @@ func (w *attempt) moment(f *transfer.Failure) moment {
 	m.ended, m.endedAt = w.state.plan.Ended, w.state.plan.EndedAt
 	if c := p.cases[w.key]; c != nil && c.wasRefused && w.flight != nil {
 		at, ok := p.backlog.LastAnswer(w.t)
-		m.answering = ok && at > c.refused
+		m.answering = ok && at > c.refused || w.t.Own()
 	}
 	return m
 }
@@ -121,41 +119,30 @@ func (w *attempt) notice(f *transfer.Failure, m moment) (wait time.Duration, slo
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	now := p.now()
-	pause := plan.Pause{Least: w.obeyForAll(f, m), Left: w.asset.Death().Sub(m.server), Random: p.Random()}
-	switch mannerOf(w.asset, f, m) {
+	pause := plan.Pause{Least: p.obey(w.asset, f, m), Left: w.asset.Death().Sub(m.server), Random: p.Random()}
+	switch means(f, w.asset, m).host {
 	case answers:
 		p.backlog.Answered(w.t, now)
 	case errs:
 		wait = p.backlog.Spoke(w.t, now, pause)
-		return wait, wait > 0
-	case expired:
+	case undecided:
 		return p.backlog.Undecided(w.t, now, pause), false
 	case slows:
-		return p.backlog.Slow(w.t, now, pause), true
+		wait = p.backlog.Slow(w.t, now, pause)
+	case unreachable:
+		pause.Sure = true
+		wait, _ = p.backlog.Silent(w.t, now, pause)
 	case silent:
-		return p.backlog.Silent(w.t, now, pause)
-	case unsaid:
+		wait, _ = p.backlog.Silent(w.t, now, pause)
+	case nothing:
 	}
-	return 0, false
+	return wait, wait > 0
 }
 
 // obey is how long the server's Retry-After is obeyed for the asset's sake. The
 // pool is locked.
 func (p *Pool) obey(a run.Asset, f *transfer.Failure, m moment) time.Duration {
 	return plan.Obey(f.RetryAfter, timeLeft(a, p.config.Margin, m.server))
-}
-
-// obeyForAll is the same for the sake of all that wait for the host. The pool is
-// locked.
-func (w *attempt) obeyForAll(f *transfer.Failure, m moment) time.Duration {
-	least := w.p.obey(w.asset, f, m)
-	if least <= time.Minute {
-		return least // not longer than any wait may be
-	}
-	if deadline, ok := w.p.backlog.Soonest(w.t); ok {
-		least = min(least, plan.Obey(f.RetryAfter, deadline.Sub(m.server)))
-	}
-	return least
 }
 
 // waitUntil gives the asset back and returns how long it waits.
@@ -165,14 +152,12 @@ func (w *attempt) waitUntil(a run.Asset, f *transfer.Failure, m moment, v verdic
 	p.usable(w.key)
 	c := p.notes(a)
 	c.tries++
-	if f.Class == transfer.Refused {
+	if meant := means(f, a, m).asset; meant == denied || meant == expired {
 		c.refused, c.wasRefused = p.now(), true
 	}
 	wait := max(plan.Wait(c.tries, a.Death().Sub(m.server), p.Random()), p.obey(a, f, m))
 	p.mu.Unlock()
-	if hostWait > 0 {
-		wait = max(wait, hostWait+behindProbe)
-	}
+	wait = max(wait, hostWait)
 	if v.park {
 		wait = patience
 	}

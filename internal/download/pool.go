@@ -190,6 +190,7 @@ type Pool struct {
 	wake     chan struct{} // something may start
 	nudge    chan struct{} // the caretaker has something to look at
 	redirect chan struct{} // there is something new to decide on
+	begun    chan struct{} // something runs again
 
 	mu       sync.Mutex
 	config   Config
@@ -248,7 +249,7 @@ func New(c Config, d Deps) *Pool {
 	backlog.SetPace(max(c.HostRate, 0))
 	return &Pool{
 		Deps: d, workers: c.Workers, maxOpen: max(c.MaxOpen, 0), config: c, epoch: time.Now(),
-		wake: make(chan struct{}, 1), nudge: make(chan struct{}, 1), redirect: make(chan struct{}, 1),
+		wake: make(chan struct{}, 1), nudge: make(chan struct{}, 1), redirect: make(chan struct{}, 1), begun: make(chan struct{}, 1),
 		backlog: backlog,
 		runs:    map[run.ID]*runState{},
 		cases:   map[run.Key]*caseNotes{},
@@ -303,7 +304,7 @@ func (p *Pool) Run(ctx, hard context.Context) error {
 	p.recallCuts(ctx)
 	p.resumeAll(ctx)
 	var beside, workers errgroup.Group
-	workers.SetLimit(p.workers + p.maxOpen)
+	workers.SetLimit(2*p.workers + p.maxOpen + mostParked)
 	// What runs is directed to its end: what is held is finished in the time that a
 	// stop leaves.
 	directing, directed := context.WithCancel(hard)
@@ -311,6 +312,7 @@ func (p *Pool) Run(ctx, hard context.Context) error {
 	beside.Go(func() error { p.load(ctx); return nil })
 	beside.Go(func() error { p.care(ctx); return nil })
 	beside.Go(func() error { p.direct(directing); return nil })
+	beside.Go(func() error { p.watch(directing); return nil })
 	for ctx.Err() == nil {
 		t, f, sleep := p.next(hard)
 		if t == nil {
@@ -356,7 +358,7 @@ func (p *Pool) now() time.Duration { return time.Since(p.epoch) }
 func (p *Pool) next(hard context.Context) (t *plan.Ticket, f *flight, sleep time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.volume.offline || p.volume.full || len(p.flights) >= p.most() {
+	if p.volume.offline || p.volume.full || len(p.flights)-p.backlog.Parked() >= p.most() {
 		return nil, nil, longestSleep // whoever changes that wakes
 	}
 	now := p.now()
@@ -374,7 +376,8 @@ func (p *Pool) next(hard context.Context) (t *plan.Ticket, f *flight, sleep time
 		}
 		f.ctx, f.stop = context.WithCancelCause(hard)
 		if p.flights[t] = f; len(p.flights) == 1 {
-			signal(p.redirect) // it may have been asleep
+			signal(p.redirect) // they may have been asleep
+			signal(p.begun)
 		}
 		return t, f, 0
 	}

@@ -122,6 +122,10 @@ func (b *Backlog) blame(t *Ticket) (own bool) {
 	return it.own
 }
 
+// Own reports whether the ticket's asset is known to fail while others of its host are
+// answered.
+func (t *Ticket) Own() bool { return t.item.own }
+
 // goOn ends the ticket's probe without a say about a throttled host: it waits for the
 // next one as after a first failure.
 func (b *Backlog) goOn(t *Ticket, now time.Duration, p Pause) (wait time.Duration) {

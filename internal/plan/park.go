@@ -56,3 +56,9 @@ func (b *Backlog) Unpark(t *Ticket) {
 
 // Parked is how many are parked.
 func (b *Backlog) Parked() int { return b.parked }
+
+// Probe reports whether the ticket is its host's probe.
+func (t *Ticket) Probe() bool { return t.host != nil && t.host.probe == t }
+
+// Mute reports whether the ticket is parked and was not answered.
+func (t *Ticket) Mute() bool { return t.mute }

@@ -84,9 +84,13 @@ func (b *body) Read(p []byte) (int, error) {
 	}
 	before := time.Now()
 	b.timer.Reset(b.stall)
+	if b.count != nil {
+		b.count.Read(1)
+	}
 	n, err := b.from.Read(p)
 	b.timer.Stop()
 	if b.count != nil {
+		b.count.Read(-1)
 		b.count.Passed(n)
 	}
 	b.moved.Add(int64(n))

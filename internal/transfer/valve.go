@@ -4,6 +4,7 @@ import (
 	"context"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -28,6 +29,8 @@ type Valve struct {
 	left  int       // bytes that may still be read of this trickle
 	due   time.Time // of the next one
 	moved int64     // bytes that were read
+
+	reading atomic.Int32 // how many wait for the server
 }
 
 // Hold lets no more than a trickle through from now on; where that is so already,
@@ -104,6 +107,12 @@ func (v *Valve) shut() bool {
 	defer v.mu.Unlock()
 	return v.held && v.left <= 0 && time.Now().Before(v.due)
 }
+
+// Read brackets a read of the server's bytes: 1 as it begins, -1 as it ends.
+func (v *Valve) Read(begins int32) { v.reading.Add(begins) }
+
+// Reading reports whether anything of the transfer waits for the server at this moment.
+func (v *Valve) Reading() bool { return v.reading.Load() > 0 }
 
 // Passed says how many bytes were read.
 func (v *Valve) Passed(n int) {

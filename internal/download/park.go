@@ -1,0 +1,105 @@
+package download
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/assetd/assetd/internal/plan"
+)
+
+// A transfer that brings next to nothing is parked: it goes on, and its worker is
+// another's. So neither hosts nor assets that answer nothing, or a byte now and then,
+// hold up others.
+const (
+	lookEvery   = 500 * time.Millisecond
+	probeMute   = time.Second     // without a response, where it is its host's only one
+	openMute    = 3 * time.Second // without a response, where the host answers others
+	trickleTime = 5 * time.Second // with less than trickleRate
+	trickleRate = 1 << 10         // bytes/s; what is slower all the time is ended by transfer, too
+	mostParked  = 64              // the first of more is stopped
+)
+
+// errParked stops a transfer that was parked for longest, where there are too many.
+var errParked = errors.New("stopped: it brought next to nothing, as many others did")
+
+// watch parks transfers.
+func (p *Pool) watch(ctx context.Context) {
+	for ctx.Err() == nil {
+		if p.look() {
+			rest(ctx, nil, lookEvery)
+		} else {
+			rest(ctx, p.begun, longestSleep)
+		}
+	}
+}
+
+// look parks what brings next to nothing, and reports whether anything runs.
+func (p *Pool) look() (some bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	now := p.now()
+	for t, f := range p.flights {
+		if !f.over {
+			p.lookAt(t, f, now)
+		}
+	}
+	for n := p.backlog.Parked() - mostParked; n > 0; n-- {
+		if f := p.parkedLongest(); f != nil {
+			f.stop(errParked)
+			f.parked = 0
+		}
+	}
+	return len(p.flights) > 0
+}
+
+// lookAt parks a transfer, or takes that back. The pool is locked.
+func (p *Pool) lookAt(t *plan.Ticket, f *flight, now time.Duration) {
+	sent := time.Duration(f.sent.Load())
+	if sent == 0 || f.ctx.Err() != nil {
+		return
+	}
+	if !f.answered.Load() {
+		limit := openMute
+		if t.Probe() {
+			limit = probeMute
+		}
+		if now-sent >= limit && f.parked == 0 {
+			p.park(t, f, now, true)
+		}
+		return
+	}
+	if !t.Mute() && f.parked > 0 && f.looked == 0 {
+		f.parked = 0 // it was answered meanwhile
+	}
+	moved := f.valve.Moved()
+	if f.looked > 0 && now-f.looked < trickleTime {
+		return
+	}
+	slow := f.looked > 0 && float64(moved-f.moved) < trickleRate*(now-f.looked).Seconds() && f.valve.Reading() && !f.held
+	f.looked, f.moved = now, moved
+	switch {
+	case slow && f.parked == 0:
+		p.park(t, f, now, false)
+	case !slow && f.parked > 0:
+		f.parked = 0
+		p.backlog.Unpark(t)
+	}
+}
+
+func (p *Pool) park(t *plan.Ticket, f *flight, now time.Duration, mute bool) {
+	f.parked = now
+	p.backlog.Park(t, now, mute)
+	signal(p.wake)
+}
+
+// parkedLongest is the transfer that was parked first, nil where none is. The pool is
+// locked.
+func (p *Pool) parkedLongest() (first *flight) {
+	for _, f := range p.flights {
+		if f.parked > 0 && (first == nil || f.parked < first.parked) {
+			first = f
+		}
+	}
+	return first
+}
