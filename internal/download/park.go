@@ -56,41 +56,46 @@ func (p *Pool) look() (some bool) {
 // lookAt parks a transfer, or takes that back. The pool is locked.
 func (p *Pool) lookAt(t *plan.Ticket, f *flight, now time.Duration) {
 	sent := time.Duration(f.sent.Load())
-	if sent == 0 || f.ctx.Err() != nil {
-		return
-	}
-	if !f.answered.Load() {
-		limit := openMute
-		if t.Probe() {
-			limit = probeMute
+	switch {
+	case f.since.IsZero() || f.ctx.Err() != nil:
+	case f.answered.Load():
+		p.measureIdle(t, f, now)
+	case sent == 0:
+		if t.Probe() && time.Since(f.since) >= probeMute {
+			p.park(t, f, now, plan.Dialing)
 		}
-		if now-sent >= limit && f.parked == 0 {
-			p.park(t, f, now, true)
-		}
-		return
+	case now-sent >= openMute || t.Probe() && now-sent >= probeMute:
+		p.park(t, f, now, plan.Mute)
 	}
-	if !t.Mute() && f.parked > 0 && f.looked == 0 {
+}
+
+// measureIdle parks a transfer whose response trickles. The pool is locked.
+func (p *Pool) measureIdle(t *plan.Ticket, f *flight, now time.Duration) {
+	if t.Idle() == 0 {
 		f.parked = 0 // it was answered meanwhile
 	}
-	moved := f.valve.Moved()
 	if f.looked > 0 && now-f.looked < trickleTime {
 		return
 	}
+	moved := f.valve.Moved()
 	slow := f.looked > 0 && float64(moved-f.moved) < trickleRate*(now-f.looked).Seconds() && f.valve.Reading() && !f.held
 	f.looked, f.moved = now, moved
-	switch {
-	case slow && f.parked == 0:
-		p.park(t, f, now, false)
-	case !slow && f.parked > 0:
+	if slow {
+		p.park(t, f, now, plan.Trickling)
+	} else {
 		f.parked = 0
 		p.backlog.Unpark(t)
 	}
 }
 
-func (p *Pool) park(t *plan.Ticket, f *flight, now time.Duration, mute bool) {
-	f.parked = now
-	p.backlog.Park(t, now, mute)
-	signal(p.wake)
+func (p *Pool) park(t *plan.Ticket, f *flight, now time.Duration, why plan.Idle) {
+	if f.parked == 0 {
+		f.parked = now
+	}
+	if t.Idle() < why {
+		p.backlog.Park(t, now, why)
+		signal(p.wake)
+	}
 }
 
 // parkedLongest is the transfer that was parked first, nil where none is. The pool is

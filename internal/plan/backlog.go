@@ -87,7 +87,7 @@ type Backlog struct {
 	picks   uint64
 	probes  int // hosts that are being probed, but for those whose probe is parked
 	parked  int
-	byLate  bool // the last probe while anything was parked went to the least urgent host
+	byLate  bool // the last probe, where they take turns, went to the least urgent host
 	count   int
 
 	runs  map[run.ID]*group
@@ -231,12 +231,12 @@ func (b *Backlog) detach(it *item) {
 // Ticket is an asset in somebody's hands, from Next or Overdue until it is given
 // back by Back, Room or Drop.
 type Ticket struct {
-	item         *item
-	host         *host         // that the asset is or was fetched from; nil: it was not started
-	held         bool          // it is not being fetched any more
-	parked, mute bool          // as in Park
-	pick         uint64        // which start this is
-	start        time.Duration // when
+	item  *item
+	host  *host         // that the asset is or was fetched from; nil: it was not started
+	held  bool          // it is not being fetched any more
+	idle  Idle          // why it is parked; 0: it is not
+	pick  uint64        // which start this is
+	start time.Duration // when
 }
 
 // Key names the asset.

@@ -47,12 +47,13 @@ func (s *sweep) within(wait, now time.Duration, assets int) time.Duration {
 // throttled reports whether the host failed since it was last answered.
 func (h *host) throttled() bool { return !h.open && h.strikes > 0 }
 
-// head is the asset that is the host's next; there must be one.
+// head is the asset that is the host's next; there must be one. Those that fail for
+// their own sake get every other turn at most while others wait.
 func (h *host) head() *item {
 	if h.throttled() {
 		return h.ready.probe()
 	}
-	return h.ready.urgent()
+	return h.ready.urgent(h.suspected)
 }
 
 // turnOf is the item's turn.
@@ -79,6 +80,7 @@ func (h *host) wait(wait, now time.Duration) time.Duration {
 func (b *Backlog) Answered(t *Ticket, now time.Duration) (back bool) {
 	h := t.host
 	h.success = max(h.success, t.pick)
+	h.pace.answered++
 	if it := t.item; it.host == h {
 		if it.failed > 0 && !it.own {
 			h.pace.proven, h.pace.provenAt = true, now
@@ -92,7 +94,7 @@ func (b *Backlog) Answered(t *Ticket, now time.Duration) (back bool) {
 func (b *Backlog) alive(t *Ticket, now time.Duration) (back bool) {
 	h := t.host
 	h.answered = now
-	if t.mute {
+	if t.idle == Dialing || t.idle == Mute {
 		b.Unpark(t)
 	}
 	if h.open || t.pick <= h.closedAt {

@@ -8,7 +8,7 @@ type host struct {
 	name     string
 	items    int // assets that lead here
 	ready    lineup
-	running  int // without those that are parked and mute
+	running  int // without those that are parked
 	open     bool
 	strikes  int           // probes in vain, the failure that closed it included
 	until    time.Duration // no start before
@@ -21,7 +21,8 @@ type host struct {
 	pace     pace
 	rest     time.Duration // no start before, for the pace's sake; 0: at once
 
-	trickling int // of those that run: parked, though they are answered
+	suspected bool // the last one that was started is a suspect
+	trickling int  // parked, though they are answered
 
 	in   *heap[*host] // where it stands; nil: it has nothing that may start
 	pos  int32
@@ -159,12 +160,12 @@ func (b *Backlog) reopen(now time.Duration) (some bool) {
 // pick is the host whose next asset starts next, nil where none may. A worker is kept
 // from a host that has all others while another host has something to start; hosts
 // that may be dead have half of the workers at most; a host that brings next to
-// nothing comes last. While anything is parked the probes go to the most and the least
-// urgent host by turns, so that many hosts that are mute keep no worker from one that
-// is not.
+// nothing comes last. While anything is parked or any host closed the probes go to the
+// most and the least urgent host by turns, so that many hosts that bring nothing keep no
+// worker from one that does.
 func (b *Backlog) pick() *host {
 	probe := b.probeNext()
-	if probe != nil && b.parked > 0 {
+	if probe != nil && (b.parked > 0 || !b.closed.empty()) {
 		if b.byLate = !b.byLate; b.byLate {
 			return b.late.head()
 		}
@@ -190,7 +191,9 @@ func (b *Backlog) probeNext() *host {
 }
 
 // manyProbes reports whether hosts that may be dead have half of the workers.
-func (b *Backlog) manyProbes() bool { return b.probes >= max(b.workers/2, 1) }
+func (b *Backlog) manyProbes() bool { return b.probes >= b.probesMost() }
+
+func (b *Backlog) probesMost() int { return max(b.workers/2, 1) }
 
 // sooner is the more urgent of a head and a host, nil where there is neither.
 func sooner(a *heap[*host], h *host) *host {
@@ -205,7 +208,7 @@ func (b *Backlog) start(t *Ticket, now time.Duration) {
 	h := t.item.host
 	b.picks++
 	t.host, t.pick, t.start = h, b.picks, now
-	t.item.tried, t.item.came = true, false
+	t.item.tried, t.item.came, h.suspected = true, false, t.item.own
 	if h.throttled() {
 		h.sweep.left--
 	}
@@ -238,7 +241,7 @@ func (b *Backlog) Hold(t *Ticket) {
 func (b *Backlog) probed(h *host, t *Ticket) {
 	if t != nil && h.probe == t {
 		h.probe = nil
-		if !t.parked {
+		if t.idle == 0 {
 			b.probes--
 		}
 	}

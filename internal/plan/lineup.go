@@ -44,10 +44,14 @@ func (l *lineup) probe() *item {
 	return nil
 }
 
-// urgent is the most urgent one; there must be one, and none that was refused.
-func (l *lineup) urgent() (first *item) {
+// urgent is the most urgent one, of suspects only if there is no other or they may
+// come; there must be one, and none that was refused.
+func (l *lineup) urgent(noSuspect bool) (first *item) {
 	for i := range l {
-		if !l[i].empty() && (first == nil || urgent(l[i].head(), first)) {
+		if l[i].empty() || noSuspect && turn(i) == suspect && first != nil {
+			continue
+		}
+		if first == nil || urgent(l[i].head(), first) {
 			first = l[i].head()
 		}
 	}
@@ -70,7 +74,15 @@ func (l *lineup) forgive() {
 }
 
 // byUrgency is the lineup as heaps that are read by urgency and not changed.
-func (l *lineup) byUrgency() []*heap[*item] {
-	again := &heap[*item]{less: urgent, all: slices.SortedFunc(slices.Values(l[refused].all), compare)}
-	return []*heap[*item]{&l[untried], &l[tried], again, &l[suspect]}
+func (l *lineup) byUrgency(to []*heap[*item]) []*heap[*item] {
+	for i := range l {
+		switch {
+		case l[i].empty():
+		case turn(i) == refused:
+			to = append(to, &heap[*item]{all: slices.SortedFunc(slices.Values(l[i].all), compare)})
+		default:
+			to = append(to, &l[i])
+		}
+	}
+	return to
 }

@@ -28,24 +28,24 @@ type modelAsset struct {
 	own      bool // its failures are
 	came     bool
 	failed   int // picks so far when it last failed; 0: it did not since it was answered
-	parked   bool
-	mute     bool
+	idle     plan.Idle
 	later    bool // it waits for its time, as far as the backlog knows
 }
 
 type modelHost struct {
-	open     bool
-	strikes  int
-	until    time.Duration
-	closedAt int // picks so far when it was closed
-	answered time.Duration
-	probe    *plan.Ticket
-	turn     time.Duration // when there may be a request again
-	extra    bool          // the last one began no transfer
-	since    int           // picks so far when it was throttled
-	success  int           // the last pick that was answered as it should
-	left     int           // probes of the sweep
-	end      time.Duration
+	open      bool
+	strikes   int
+	until     time.Duration
+	closedAt  int // picks so far when it was closed
+	answered  time.Duration
+	probe     *plan.Ticket
+	turn      time.Duration // when there may be a request again
+	extra     bool          // the last one began no transfer
+	since     int           // picks so far when it was throttled
+	success   int           // the last pick that was answered as it should
+	suspected bool          // what was started last fails for its own sake
+	left      int           // probes of the sweep
+	end       time.Duration
 }
 
 func (h *modelHost) throttled() bool { return !h.open && h.strikes > 0 }
@@ -134,17 +134,27 @@ func (m *model) count(host string, is func(*modelAsset) bool) (n int) {
 }
 
 func (m *model) running(host string) int {
-	return m.count(host, func(a *modelAsset) bool { return !a.mute })
+	return m.count(host, func(a *modelAsset) bool { return a.idle == 0 })
 }
 
 func (m *model) trickling(host string) int {
-	return m.count(host, func(a *modelAsset) bool { return a.parked && !a.mute })
+	return m.count(host, func(a *modelAsset) bool { return a.idle == plan.Trickling })
 }
 
-func (m *model) parked() int { return m.count("", func(a *modelAsset) bool { return a.parked }) }
+// closed reports whether any host is to be left alone.
+func (m *model) closed() bool {
+	for _, h := range m.hosts {
+		if h.until > m.now {
+			return true
+		}
+	}
+	return false
+}
+
+func (m *model) parked() int { return m.count("", func(a *modelAsset) bool { return a.idle > 0 }) }
 
 func (m *model) probes() int {
-	return m.count("", func(a *modelAsset) bool { return m.host(a.fetching).probe == a.ticket && !a.parked })
+	return m.count("", func(a *modelAsset) bool { return m.host(a.fetching).probe == a.ticket && a.idle == 0 })
 }
 
 func (m *model) share() bool { return m.probes() < max(m.workers/2, 1) }
@@ -186,6 +196,8 @@ func (m *model) head(name string) (first *modelAsset) {
 	better := func(a, b *modelAsset) bool {
 		x, y := m.turn(a), m.turn(b)
 		switch {
+		case !h.throttled() && h.suspected && a.own != b.own:
+			return b.own
 		case !h.throttled():
 			return before(a, b)
 		case x != y:
@@ -235,7 +247,7 @@ func (m *model) next() *modelAsset {
 	if !m.share() {
 		probe = nil
 	}
-	if probe != nil && m.parked() > 0 {
+	if probe != nil && (m.parked() > 0 || m.closed()) {
 		if m.byLate = !m.byLate; m.byLate {
 			return late
 		}
@@ -260,6 +272,7 @@ func (m *model) started(a *modelAsset, t *plan.Ticket) {
 		h.open = false
 	}
 	a.ticket, a.fetching, a.tried, a.came = t, a.a.Host, true, false
+	h.suspected = a.own
 	h.turn, h.extra = m.now+m.every, false
 	m.picks++
 	m.pickOf[t], m.start[t] = m.picks, m.now
@@ -272,7 +285,7 @@ func (m *model) release(a *modelAsset) {
 	if h := m.hosts[a.fetching]; h != nil && h.probe == a.ticket {
 		h.probe = nil
 	}
-	a.ticket, a.fetching, a.parked, a.mute = nil, "", false, false
+	a.ticket, a.fetching, a.idle = nil, "", 0
 }
 
 // bounded is how long the host waits if it has to wait so long.
@@ -348,11 +361,11 @@ func (m *model) goOn(a *modelAsset) {
 func (m *model) alive(a *modelAsset) {
 	h := m.host(a.fetching)
 	h.answered = m.now
-	if a.mute {
-		a.parked, a.mute = false, false
+	if a.idle < plan.Trickling {
+		a.idle = 0
 	}
 	if !h.open && m.pickOf[a.ticket] > h.closedAt {
-		*h = modelHost{open: true, answered: m.now, closedAt: h.closedAt, turn: h.turn, extra: h.extra, since: h.since, success: h.success}
+		*h = modelHost{open: true, answered: m.now, closedAt: h.closedAt, turn: h.turn, extra: h.extra, since: h.since, success: h.success, suspected: h.suspected}
 	}
 }
 
@@ -578,12 +591,17 @@ func (m *machine) undecided(t *rapid.T) {
 
 func (m *machine) park(t *rapid.T) {
 	a := m.fetched(t)
-	if a == nil || a.parked {
+	why := rapid.SampledFrom([]plan.Idle{plan.Dialing, plan.Mute, plan.Trickling}).Draw(t, "why")
+	if a == nil {
+		return
+	}
+	m.b.Park(a.ticket, m.now, why)
+	if why <= a.idle {
 		return
 	}
 	h, n := m.host(a.fetching), 0
-	a.parked, a.mute = true, rapid.Bool().Draw(t, "mute")
-	if a.mute && h.probe == a.ticket {
+	a.idle = why
+	if why == plan.Mute && h.probe == a.ticket {
 		if h.strikes == 0 && h.end == 0 {
 			h.left, h.end = min(h.left+64, 64), m.now+40*time.Second
 		}
@@ -596,7 +614,6 @@ func (m *machine) park(t *rapid.T) {
 			h.probe, h.until = nil, 0
 		}
 	}
-	m.b.Park(a.ticket, m.now, a.mute)
 	if got := m.b.Parked(); got != m.parked() {
 		t.Fatalf("%d parked, want %d", got, m.parked())
 	}
@@ -605,7 +622,7 @@ func (m *machine) park(t *rapid.T) {
 func (m *machine) unpark(t *rapid.T) {
 	if a := m.fetched(t); a != nil {
 		m.b.Unpark(a.ticket)
-		a.parked, a.mute = false, false
+		a.idle = 0
 	}
 }
 

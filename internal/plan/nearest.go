@@ -34,7 +34,7 @@ func (b *Backlog) Nearest(n int) []Candidate {
 	var heaps []*heap[*item]
 	for _, hosts := range []*heap[*host]{&b.free, &b.full, &b.slow, &b.most, &b.unsure, &b.paced} {
 		for _, h := range hosts.all {
-			heaps = append(heaps, h.ready.byUrgency()...)
+			heaps = h.ready.byUrgency(heaps)
 		}
 	}
 	return nearest(heaps, n)
@@ -45,7 +45,7 @@ func (b *Backlog) Nearest(n int) []Candidate {
 func (b *Backlog) Blocked(n int) (byHost, byRoom []Candidate) {
 	var heaps []*heap[*item]
 	for _, h := range b.closed.all {
-		heaps = append(heaps, h.ready.byUrgency()...)
+		heaps = h.ready.byUrgency(heaps)
 	}
 	return nearest(heaps, n), nearest([]*heap[*item]{&b.room}, n)
 }
@@ -91,15 +91,15 @@ func nearest(heaps []*heap[*item], n int) (near []Candidate) {
 }
 
 // Take takes that asset, if it may start now; where its host is throttled and has
-// others that are to be probed before it, the first of these. False: it waits for something, is taken or unknown, its host
-// is not to be asked, or hosts that may be dead as this one have their share of the
-// workers, as in Next.
+// others that are to be probed before it, the first of these. False: it waits for
+// something, is taken or unknown, its host is not to be asked, or hosts that may be dead as this one have half of the workers,
+// those that are parked included: no time is left to go through them.
 func (b *Backlog) Take(key run.Key, now time.Duration) (*Ticket, bool) {
 	it := b.find(key)
 	if it == nil || it.state != ready || it.host.in == nil || it.host.in == &b.closed || it.host.in == &b.paced {
 		return nil, false
 	}
-	if it.host.in == &b.unsure && b.manyProbes() && !b.free.empty() {
+	if it.host.in == &b.unsure && b.probes+b.parked >= b.probesMost() && !b.free.empty() {
 		return nil, false
 	}
 	if first := it.host.head(); it.host.throttled() && first.turn < it.turn {

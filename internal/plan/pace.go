@@ -11,6 +11,8 @@ const (
 	paceKept    = 10 * time.Minute // after the host last wanted to be asked less
 	countSpan   = 5 * time.Second
 	atOnce      = 100 * time.Millisecond
+	doubtTime   = 20 * time.Second
+	doubtful    = 4 // times as many answers as refusals
 )
 
 // pace is how many requests a second a host gets: a fixed number, or one that is
@@ -23,6 +25,11 @@ const (
 // closed still, not how much it bears. Every 10 s a tenth of the pace before comes
 // back, 0.5 a second at least, and 10 min after it was last lowered it is over. What
 // a tenth of a second holds may be asked for at once.
+//
+// Both assets may have been refused for their own sake. So it is taken back where one
+// of them fails again while others are had, and over after 20 s where four times as
+// many were had as were turned away. After that only a host that turned an asset away
+// which was had later lowers it.
 type pace struct {
 	rate    float64       // requests a second when it was last lowered, or fixed; 0: not paced
 	step    float64       // by which it grows; 0: it is fixed
@@ -36,6 +43,9 @@ type pace struct {
 
 	by       [2]uint32 // the assets that lowered it last; known where was is
 	was      *pace     // as it was before that
+	count    int       // assets that were turned away, with less than 10 s between them
+	answered int       // assets that were had since it was lowered
+	mistaken bool      // it was lowered for assets that failed for their own sake
 	proven   bool      // an asset that was turned away was had later: it is the host that does so
 	provenAt time.Duration
 
@@ -49,7 +59,8 @@ func (p *pace) at(now time.Duration) float64 {
 	if p.rate <= 0 || p.step <= 0 {
 		return p.rate
 	}
-	if now-p.lowered >= paceKept {
+	if now-p.lowered >= paceKept || p.doubtful() && now-p.lowered >= doubtTime && p.answered >= doubtful*p.count {
+		p.mistaken = p.mistaken || now-p.lowered < paceKept
 		p.rate = 0
 		return 0
 	}
@@ -112,28 +123,39 @@ func (p *pace) seen(now time.Duration) float64 {
 func (p *pace) away(asset uint32, now time.Duration) {
 	another := p.wasAway && p.turned != asset && now-p.turnedAt < lowerEvery
 	first := p.turned
+	switch {
+	case another:
+		p.count++
+	case now-p.turnedAt >= lowerEvery:
+		p.count = 1
+	}
 	p.turned, p.turnedAt, p.wasAway = asset, now, true
 	fixed := p.rate > 0 && p.step <= 0
 	r := p.at(now)
-	if fixed || !another || r > 0 && now-p.lowered < lowerEvery {
+	if fixed || !another || r > 0 && now-p.lowered < lowerEvery || p.mistaken && p.doubtful() {
 		return
 	}
 	from := p.seen(now)
 	if r > 0 {
 		from = min(from, r)
 	}
+	p.answered = 0
 	p.by, p.was = [2]uint32{first, asset}, &pace{rate: p.rate, step: p.step, lowered: p.lowered}
 	p.rate, p.step, p.lowered = max(from/2, leastPace), max(from*regain, leastRegain), now
 }
 
+// doubtful reports whether all that were turned away may have been so for their own
+// sake: no such asset was had lately.
+func (p *pace) doubtful() bool { return !p.proven || p.lowered-p.provenAt >= paceKept }
+
 // forgive takes back what the asset had a part in, as its failures turned out to be its
 // own, unless the host is known to turn others away, too.
 func (p *pace) forgive(asset uint32) {
-	if p.was == nil || p.by[0] != asset && p.by[1] != asset || p.proven && p.lowered-p.provenAt < paceKept {
+	if p.was == nil || p.by[0] != asset && p.by[1] != asset || !p.doubtful() {
 		return
 	}
 	p.rate, p.step, p.lowered, p.wasAway = p.was.rate, p.was.step, p.was.lowered, false
-	p.due, p.was = 0, nil
+	p.due, p.was, p.mistaken = 0, nil, true
 }
 
 // SetPace gives every host that many requests a second, whatever it answers; 0: as
