@@ -44,7 +44,7 @@ func breaksOff(took time.Duration) fetchFunc {
 func trickles(d time.Duration) fetchFunc {
 	return func(ctx context.Context, r transfer.Request, _ transfer.Part, progress func(done, total int64)) (transfer.Result, error) {
 		r.Sent()
-		time.Sleep(50 * time.Millisecond)
+		<-time.After(50 * time.Millisecond)
 		progress(0, 1<<20)
 		r.Valve.Read(1)
 		defer r.Valve.Read(-1)
