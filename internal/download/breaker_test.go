@@ -35,7 +35,7 @@ func broken(f transfer.Failure, took time.Duration) fetchFunc {
 func breaksOff(took time.Duration) fetchFunc {
 	return func(_ context.Context, r transfer.Request, _ transfer.Part, progress func(done, total int64)) (transfer.Result, error) {
 		progress(0, 1000)
-		time.Sleep(took)
+		<-time.After(took)
 		return transfer.Result{}, &transfer.Failure{Class: transfer.Network, Status: 200, Host: host(r.URL), Err: errors.New("cut")}
 	}
 }
