@@ -99,7 +99,7 @@ func (b *Backlog) Take(key run.Key, now time.Duration) (*Ticket, bool) {
 	if it == nil || it.state != ready || it.host.in == nil || it.host.in == &b.closed || it.host.in == &b.paced {
 		return nil, false
 	}
-	if it.host.in == &b.unsure && b.probes+b.parked >= b.probesMost() && !b.free.empty() {
+	if it.host.in == &b.unsure && b.probes+b.parked >= b.probesMost() && (!b.free.empty() || !b.full.empty()) {
 		return nil, false
 	}
 	if first := it.host.head(); it.host.throttled() && first.turn < it.turn {
