@@ -76,6 +76,7 @@ func TestUnitIsTheAgreedOne(t *testing.T) {
 		"ProtectClock": "yes", "ProtectHostname": "yes", "ProtectControlGroups": "yes", "ProtectKernelLogs": "yes",
 		"ProtectKernelModules": "yes", "ProtectKernelTunables": "yes", "RestrictNamespaces": "yes", "RestrictRealtime": "yes",
 		"LockPersonality": "yes", "MemoryDenyWriteExecute": "yes", "RemoveIPC": "yes",
+		"LimitNOFILE": "65536", "MemoryMax": "1G",
 	} {
 		if values, ok := got[name]; !ok || strings.Join(values, " ") != want {
 			t.Errorf("%s is %q, want %q", name, values, want)
@@ -162,6 +163,21 @@ func TestCase_E13_TheComposeFilePublishesMetricsAndAPIWithAToken(t *testing.T) {
 	readme, err := os.ReadFile("../../README.md")
 	if err != nil || !strings.Contains(string(readme), `curl -H "Authorization: Bearer $(cat deploy/token)" http://127.0.0.1:7433/metrics`) {
 		t.Errorf("the README does not show how to ask it: %v", err)
+	}
+}
+
+// The limits of the container are those of the unit.
+func TestCase_G1_UnitAndContainerBoundDescriptorsAndMemory(t *testing.T) {
+	unit := directives(t, unitFile)
+	data, err := os.ReadFile("../../deploy/compose.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, pattern := range map[string]string{"LimitNOFILE": `(?m)^ +nofile: (\w+)$`, "MemoryMax": `(?m)^ +mem_limit: (\w+)$`} {
+		m := regexp.MustCompile(pattern).FindSubmatch(data)
+		if m == nil || len(unit[name]) != 1 || !strings.EqualFold(string(m[1]), unit[name][0]) {
+			t.Errorf("%s is %q in the unit and %s in the container", name, unit[name], m)
+		}
 	}
 }
 

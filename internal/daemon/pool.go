@@ -1,8 +1,6 @@
 package daemon
 
 import (
-	"syscall"
-
 	"github.com/assetd/assetd/internal/config"
 	"github.com/assetd/assetd/internal/download"
 	"github.com/assetd/assetd/internal/run"
@@ -55,13 +53,12 @@ const (
 	filesElse = 192
 )
 
-// affordable is as many connections to hold as there may be open files for.
+// affordable is as many connections to hold as there may be open files for, besides those
+// of the server's clients.
 func affordable(open int) int {
-	var limit syscall.Rlimit
-	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
-		return open
-	}
-	return int(min(uint64(max(open, 0)), (max(limit.Cur, filesElse)-filesElse)/filesEach))
+	files := server.OpenFiles()
+	other := uint64(filesElse + server.MostConnections(files))
+	return int(min(uint64(max(open, 0)), (max(files, other)-other)/filesEach))
 }
 
 func poolConfig(c *config.Config) download.Config {

@@ -20,3 +20,13 @@ func (s *Server) Routes() (all []Route) {
 func (s *Server) ServeOn(ctx context.Context, l net.Listener) error {
 	return s.serve(ctx, l, s.Handler())
 }
+
+// Bound has the server accept that many connections at most.
+func (s *Server) Bound(connections int) { s.conns = newConns(connections) }
+
+// Counted is how many connections are counted, and for how many peers.
+func (s *Server) Counted() (all, peers int) {
+	s.conns.mu.Lock()
+	defer s.conns.mu.Unlock()
+	return s.conns.all, len(s.conns.peers)
+}

@@ -213,6 +213,7 @@ func (s *Server) byName(w http.ResponseWriter, r *http.Request) bool {
 }
 
 func tooMany(w http.ResponseWriter, after time.Duration, format string, args ...any) {
+	w.Header().Set("Connection", "close") // what is held open counts, too
 	w.Header().Set("Retry-After", fmt.Sprint(int(after/time.Second)))
 	problem(w, http.StatusTooManyRequests, fmt.Sprintf(format, args...)+": slow down")
 }

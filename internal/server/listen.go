@@ -104,7 +104,7 @@ func (s *Server) serve(ctx context.Context, l net.Listener, h http.Handler) erro
 	srv := &http.Server{
 		Handler: h, ReadHeaderTimeout: headerTime, ReadTimeout: requestTime,
 		WriteTimeout: requestTime, IdleTimeout: idleTime, MaxHeaderBytes: headerBytes,
-		ErrorLog: silent(),
+		ErrorLog: silent(), ConnState: s.conns.state,
 	}
 	srv.RegisterOnShutdown(sync.OnceFunc(s.Events.close))
 	stopped := make(chan struct{})
@@ -116,7 +116,7 @@ func (s *Server) serve(ctx context.Context, l net.Listener, h http.Handler) erro
 			srv.Close()
 		}
 	})
-	err := srv.Serve(l)
+	err := srv.Serve(bounded{l, s.conns})
 	if !stop() {
 		<-stopped
 	}

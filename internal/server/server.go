@@ -83,11 +83,15 @@ type Server struct {
 	webhook *receiver
 	remotes remotes
 	writing chan struct{} // a place for each drop file that is being written
+	conns   *conns
 }
 
 // New makes a server; it opens nothing yet.
 func New(d Deps) *Server {
-	s := &Server{Deps: d, started: time.Now().UTC(), writing: make(chan struct{}, maxWriting)}
+	s := &Server{
+		Deps: d, started: time.Now().UTC(), writing: make(chan struct{}, maxWriting),
+		conns: newConns(MostConnections(OpenFiles())),
+	}
 	if s.Clock == nil {
 		s.Clock = time.Now
 	}
