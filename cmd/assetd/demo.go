@@ -27,22 +27,30 @@ import (
 
 func (a *app) demoCommand() *cobra.Command {
 	var keep bool
+	var scenario string
 	cmd := &cobra.Command{
 		Use:   "demo",
 		Short: "see the whole thing on this machine, no key needed",
 		Long: `Starts a simulator of the Magnific API and its CDN on loopback, and a real daemon on
 a new directory below the temporary one; hands runs in in several ways, shows what
 happens, and where the files are. It has a configuration of its own; with --keep that
-lies in the new directory, to be tried with other commands.`,
-		Example: example("assetd demo", "assetd demo --keep"),
+lies in the new directory, to be tried with other commands.
+
+With --scenario faults the servers fail in every way that can heal, with --scenario
+oddities they want to be asked in unusual ways or say untrue things of what they send.`,
+		Example: example("assetd demo", "assetd demo --keep", "assetd demo --scenario oddities"),
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if cmd.Flags().Changed("config") || cmd.Flags().Changed("set") {
 				return withCode(exitUsage, "demo has a configuration of its own, --config and --set are not for it (see assetd demo --help)")
 			}
-			return a.demo(cmd.Context(), keep)
+			if demoScenarios[scenario] == nil {
+				return withCode(exitUsage, "there is no scenario %q: there are %s", scenario, strings.Join(slices.Sorted(maps.Keys(demoScenarios)), ", "))
+			}
+			return a.demo(cmd.Context(), scenario, keep)
 		},
 	}
+	cmd.Flags().StringVar(&scenario, "scenario", "demo", "how the simulator's servers behave: demo, faults or oddities")
 	cmd.Flags().BoolVar(&keep, "keep", false, "leave daemon and simulator running until Ctrl-C, to be tried by hand")
 	return cmd
 }
@@ -52,6 +60,13 @@ const (
 	demoPace = 1
 	demoTime = 2 * time.Minute
 )
+
+// demoScenarios add runs to the simulator whose assets are all stored in the end.
+var demoScenarios = map[string]func(*simulator.Sim) ([]run.ID, error){
+	"demo":     func(s *simulator.Sim) ([]run.ID, error) { return simulator.Demo(s, demoPace) },
+	"faults":   simulator.Faults,
+	"oddities": simulator.Oddities,
+}
 
 // demo is the demo while it runs.
 type demo struct {
@@ -65,7 +80,7 @@ type demo struct {
 	out    *printer
 }
 
-func (a *app) demo(ctx context.Context, keep bool) error {
+func (a *app) demo(ctx context.Context, scenario string, keep bool) error {
 	// A terminal that is closed ends the demo as Ctrl-C does: its daemon has a process
 	// group of its own and would stay behind.
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGHUP)
@@ -80,7 +95,7 @@ func (a *app) demo(ctx context.Context, keep bool) error {
 		return err
 	}
 	defer d.sim.Close()
-	if d.ids, err = simulator.Demo(d.sim, demoPace); err != nil {
+	if d.ids, err = demoScenarios[scenario](d.sim); err != nil {
 		return err
 	}
 	d.out.printf("simulator: API at %s, CDN at %s\n", d.sim.APIURL(), d.sim.CDNURL())
@@ -118,7 +133,7 @@ func (d *demo) show(ctx context.Context, keep bool) error {
 func (d *demo) settings() []string {
 	return []string{
 		"data_dir=" + d.dir, "api.base_url=" + d.sim.APIURL(), "server.listen=", "log.format=console", "log.level=debug",
-		"download.allow_http=true", "download.allow_networks=127.0.0.0/8", "storage.min_free=0B",
+		"download.allow_http=true", "download.allow_networks=127.0.0.0/8", "storage.min_free=0B", "download.stall_timeout=2s",
 	}
 }
 
