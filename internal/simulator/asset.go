@@ -42,11 +42,13 @@ type asset struct {
 	lost          *bool
 	bytes         *string // the object; nil: it is made
 	end           int64   // where the object was cut off; 0: nowhere
+	early         Early   // what it is before its run has ended; 0: the same
 
 	path    string
 	seed    uint64
 	now     *version
 	before  []*version
+	draft   *version  // the early one; nil: nobody asked for it
 	answers int       // times that its URL was signed
 	expiry  time.Time // of the URL last signed
 }

@@ -40,6 +40,7 @@ func (s *Sim) answerCDN(x *exchange, now time.Time) bool {
 			path, hops = "/"+rest, n
 		}
 	}
+	path, prefixed := strings.CutPrefix(path, earlyPrefix)
 	a := s.paths[path]
 	if a == nil {
 		x.refuse(http.StatusNotFound, "no such object")
@@ -51,7 +52,8 @@ func (s *Sim) answerCDN(x *exchange, now time.Time) bool {
 		x.refuse(http.StatusMethodNotAllowed, "method")
 		return false
 	}
-	expiry, refused := s.admit(a, x.r.URL.RawQuery, now)
+	query, early := a.takeEarly(prefixed, x.r.URL.RawQuery)
+	expiry, refused := s.admit(a, query, now)
 	if refused != "" {
 		x.refuse(http.StatusForbidden, refused)
 		return false
@@ -64,6 +66,9 @@ func (s *Sim) answerCDN(x *exchange, now time.Time) bool {
 		return false
 	}
 	x.object, x.etag, x.contentType = a.now, a.now.etag, string(a.format)
+	if early && !x.serveEarly() {
+		return false
+	}
 	x.strike(a.faults, rules)
 	x.strike(s.cdnWide, rules)
 	x.serve()

@@ -69,7 +69,8 @@ func Demo(s *Sim, pace float64) ([]run.ID, error) {
 	}
 	const portraits, films, voices, posters = "uqzQLDr2Aw", "Kc81mTfWx0", "b7RzNq3eLd", "Yp4vHs90Ja"
 
-	add(portraits, 0.5, 1, png(300), png(420), png(380), png(340))
+	c.add(App(portraits), FromFirstPoll(), Pending(after(0.5)), Timeline(Phase{Status: run.Running, For: after(1.5), Lists: true}),
+		png(300, EarlyPreview), png(420, EarlyPart), png(380, EarlyPath), png(340))
 	c.add(App(portraits), FromFirstPoll(), Unknown(after(1)), Running(after(1)), png(200, JPEG), png(220, JPEG))
 	add(films, 1, 4, film(12), film(8))
 	add(films, 0, 2, film(10, Cut(4*mib).Times(1)), png(500))
@@ -128,8 +129,13 @@ func Kill(s *Sim, seed uint64, runs int) ([]run.ID, error) {
 		WrongLength(500).Times(1), WrongLength(-500).Times(1), WrongRange(7).Times(1), WrongTotal(9).Times(1), RangeUnder200().After(1).Times(1),
 		NoRange(), WeakETag(), NoETag(), Chunked(), CloseDelimited(), Slow(16*kib, 5*time.Millisecond), Redirect(http.StatusFound, 2),
 	}
+	early := []AssetOption{EarlyPreview, EarlyPath, EarlyPart, EarlyMissing}
 	for range runs {
 		opts := []RunOption{App("kill")}
+		lists := dice.IntN(4) == 0 // before it has ended
+		if lists {
+			opts = append(opts, Timeline(Phase{Status: run.Running, For: 400 * time.Millisecond, Lists: true}), FromFirstPoll())
+		}
 		for range dice.IntN(3) {
 			opts = append(opts, polls[dice.IntN(len(polls))])
 		}
@@ -137,6 +143,9 @@ func Kill(s *Sim, seed uint64, runs int) ([]run.ID, error) {
 			var strange []AssetOption
 			if dice.IntN(3) == 0 {
 				strange = append(strange, quick[dice.IntN(len(quick))])
+			}
+			if n := dice.IntN(6); lists && n < len(early) {
+				strange = append(strange, early[n])
 			}
 			switch size := dice.Int64N; dice.IntN(6) {
 			case 0:
@@ -163,6 +172,9 @@ func Faults(s *Sim) ([]run.ID, error) {
 	c := &scene{sim: s, name: "faults"}
 	for _, met := range pollFaults() {
 		c.add(append(met, Image(c.id(), 8*kib))...)
+	}
+	for _, early := range []Early{EarlyPreview, EarlyPath, EarlyPart, EarlyMissing} {
+		c.add(Timeline(Phase{Status: run.Running, Polls: 4, Lists: true}), Image(c.id(), 768*kib, early))
 	}
 	for _, met := range downloadFaults() {
 		c.add(Signing{Renewal: RenewAlways}, Image(c.id(), 768*kib, met...)) // large enough to be resumed

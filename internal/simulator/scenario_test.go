@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -41,13 +42,16 @@ func (f *fetcher) run(t *testing.T, id run.ID) (map[string]string, error) {
 		body, err := io.ReadAll(resp.Body)
 		_ = resp.Body.Close()
 		text := strings.TrimSpace(string(body))
-		if err != nil || resp.StatusCode != http.StatusOK || !strings.HasPrefix(text, "{") || !strings.HasSuffix(text, "}") {
+		if err != nil || resp.StatusCode != http.StatusOK || !strings.HasPrefix(text, "{") {
+			continue
+		}
+		if text = strings.ReplaceAll(text, ":NaN", ":null"); !json.Valid([]byte(text)) {
 			continue
 		}
 		if !strings.HasPrefix(text, `{"data"`) {
 			text = `{"data":` + text + `}`
 		}
-		a := decode(t, []byte(strings.ReplaceAll(text, ":NaN", ":null")))
+		a := decode(t, []byte(text))
 		if a.Result == nil || !run.Status(a.Status).Terminal() {
 			continue
 		}

@@ -87,6 +87,9 @@ func (s *Sim) sign(a *asset) string {
 		a.expiry = g.expiry(now)
 	}
 	url := s.cdnURL + a.path + "?" + s.query(a, a.expiry)
+	if !a.run.ended() {
+		url = a.earlyURL(s.cdnURL, url)
+	}
 	if a.urlForm != nil {
 		url = a.urlForm(url)
 	}
