@@ -185,3 +185,42 @@ func (f *following) waitFor(kind string, id run.ID) {
 	}
 	f.l.t.Fatalf("the stream ended before %q: %v", kind, f.body.Err())
 }
+
+// The vendor's way to sign: the bytes of the secret, and which secret by version.
+func TestCase_D1_AWebhookSignedWithTheSecretsBytesIsBelieved(t *testing.T) {
+	t.Parallel()
+	l := newListener(t)
+	current := strings.Repeat("0123456789abcdef", 4)
+	plant(t, filepath.Join(l.dir, "signing"), "# until the key is rotated\n"+signingSecret+"\r\n\n"+current+"\n")
+	p := l.start().ready()
+	foreign := simulator.WebhookSecret{Text: strings.Repeat("fedcba9876543210", 4)}
+	status := 0
+	for id, c := range map[run.ID]struct {
+		secrets []simulator.WebhookSecret
+		code    int
+	}{
+		"bytes00001": {[]simulator.WebhookSecret{{Text: current}}, http.StatusAccepted},
+		"second0001": {[]simulator.WebhookSecret{foreign, {Text: current}}, http.StatusAccepted},
+		"base640001": {[]simulator.WebhookSecret{foreign, {Text: signingSecret, Decoded: true}}, http.StatusAccepted},
+		"foreign001": {[]simulator.WebhookSecret{foreign, foreign}, http.StatusUnauthorized},
+	} {
+		if err := l.sim.AddRun(id, simulator.App("app1"), simulator.Image("a", 9000)); err != nil {
+			t.Fatal(err)
+		}
+		w := simulator.Webhook{To: l.url + "/webhooks/magnific", ID: "msg_" + string(id), Event: simulator.EventInitialized, Secrets: c.secrets}
+		var err error
+		for range 200 { // the address is opened while the daemon gets ready
+			if status, err = l.sim.Deliver(t.Context(), id, w); err == nil {
+				break
+			}
+			pause(t, 25*time.Millisecond)
+		}
+		if status != c.code || err != nil {
+			t.Errorf("%s: %d, %v, want %d", id, status, err, c.code)
+		}
+	}
+	l.waitSettled(3, time.Minute)
+	if code := p.stop(); code != 0 {
+		t.Errorf("exit %d", code)
+	}
+}
