@@ -36,6 +36,7 @@ var table = map[string][]string{
 	"internal/server":     {"internal/dropfile"},
 	"internal/config":     {},
 	"internal/signals":    {},
+	"internal/pyjson":     nil,
 	"internal/simulator":  {},
 	"internal/bench":      {"internal/simulator"},
 
@@ -43,7 +44,7 @@ var table = map[string][]string{
 }
 
 // shared may be imported by all but each other.
-var shared = []string{"internal/run", "internal/signedurl", "internal/clock", "internal/durable"}
+var shared = []string{"internal/run", "internal/signedurl", "internal/clock", "internal/durable", "internal/pyjson"}
 
 // behind says which of our packages may touch a third-party one (by prefix), so
 // that each that matters is behind one of ours.

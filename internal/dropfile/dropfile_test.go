@@ -344,3 +344,17 @@ func TestRandomBytesNeverPanic(t *testing.T) {
 		Parse("x.json", []byte(b.String()))
 	}
 }
+
+func TestCase_A16_TheAPIsAnswerWithNaNIsADropFile(t *testing.T) {
+	for name, text := range map[string]string{
+		"answer.json":   `{"data":{"run_id":"omps2OH829","score":NaN,"range":[-Infinity,Infinity]}}`,
+		"lines.jsonl":   `{"run_id":"omps2OH829","score":NaN}` + "\n" + `"omps2OH829"` + "\n",
+		"labels.json":   `{"run_id":"omps2OH829","labels":{"shot":"NaN"},"cost":Infinity}`,
+		"callback.json": "{\"workflow_run_identifier\":\"omps2OH829\",\n\"score\":NaN}",
+	} {
+		got := Parse(name, []byte(text))
+		if len(got.Faults) != 0 || len(got.HandIns) == 0 || got.HandIns[0].ID != "omps2OH829" {
+			t.Errorf("%s: %+v", name, got)
+		}
+	}
+}

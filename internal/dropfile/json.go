@@ -9,6 +9,7 @@ import (
 	"maps"
 	"slices"
 
+	"github.com/assetd/assetd/internal/pyjson"
 	"github.com/assetd/assetd/internal/run"
 )
 
@@ -42,6 +43,7 @@ func (p *parser) jsonLine(line int, text []byte) {
 // document reads a JSON text that is the whole file or line, and begins on the
 // line given. several is what to say of a second value.
 func (p *parser) document(line int, data []byte, cut bool, whole, several string) {
+	data = pyjson.Strict(data)
 	d := document{parser: p, dec: json.NewDecoder(bytes.NewReader(data)), data: data, number: line}
 	d.dec.UseNumber()
 	for values := 0; !p.full; values++ {

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"unicode/utf8"
 
+	"github.com/assetd/assetd/internal/pyjson"
 	"github.com/assetd/assetd/internal/signedurl"
 )
 
@@ -26,47 +27,8 @@ const (
 // error says why body is no such document.
 func document(body []byte) ([]byte, error) {
 	body = bytes.Trim(bytes.TrimPrefix(body, []byte("\uFEFF")), " \t\r\n\x00")
-	body = withoutNaN(body)
+	body = pyjson.Strict(body)
 	return body, check(body)
-}
-
-// withoutNaN returns body with null in place of each NaN, Infinity and -Infinity
-// that is a value of its own. What is in strings stays. It copies only where there
-// is something to replace.
-func withoutNaN(body []byte) []byte {
-	if !bytes.Contains(body, []byte("NaN")) && !bytes.Contains(body, []byte("Infinity")) {
-		return body
-	}
-	var out []byte
-	copied := 0
-	for i := 0; i < len(body); {
-		if body[i] == '"' {
-			i = stringEnd(body, i)
-			continue
-		}
-		to := i
-		for to < len(body) && body[to] != '"' && !separates(body, to) && body[to] != '{' && body[to] != '[' {
-			to++
-		}
-		switch string(body[i:to]) {
-		case "NaN", "Infinity", "-Infinity":
-			out = append(append(out, body[copied:i]...), "null"...)
-			copied = to
-		}
-		i = max(to, i+1)
-	}
-	return append(out, body[copied:]...)
-}
-
-// stringEnd returns where the string that begins at i is over, in JSON whose syntax
-// is not known yet.
-func stringEnd(body []byte, i int) int {
-	for i++; i < len(body) && body[i] != '"'; i++ {
-		if body[i] == '\\' {
-			i++
-		}
-	}
-	return min(i+1, len(body))
 }
 
 // check reports why body is not one JSON document that can be read. What passes

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/assetd/assetd/internal/pyjson"
 	"github.com/assetd/assetd/internal/run"
 )
 
@@ -148,7 +149,7 @@ func runOf(body []byte) (run.ID, error) {
 		names
 		Data json.RawMessage `json:"data"`
 	}
-	if err := json.Unmarshal(body, &payload); err != nil {
+	if err := json.Unmarshal(pyjson.Strict(body), &payload); err != nil {
 		return "", fmt.Errorf("the payload is no JSON object: %w", err)
 	}
 	var data names
