@@ -31,7 +31,7 @@ const maxLabelBytes = 64 << 20
 
 const (
 	mark       = "\xef\xbb\xbf" // of UTF-8
-	wideReason = "the text is UTF-16: save it as UTF-8"
+	wideReason = "the text is UTF-16 or UTF-32: save it as UTF-8"
 )
 
 // maxFaults is how many faults are kept, so that a report stays readable.
@@ -56,18 +56,24 @@ func (r Result) OK() bool { return len(r.Faults) == 0 }
 // which MaxSize + 1 are enough. The form is told by the name's extension.
 func Parse(name string, data []byte) Result {
 	p := parser{seen: map[run.ID]int{}, most: MaxIDs}
-	rest := 0 // the line from which on the file was not read
 	form := strings.ToLower(filepath.Ext(name))
-	if len(data) > MaxSize {
+	cut := len(data) > MaxSize
+	if cut {
 		data = data[:MaxSize]
 		if form != ".json" { // an ID that was cut in two would be another one
-			data = data[:bytes.LastIndexByte(data, '\n')+1]
+			data = data[:bytes.LastIndexAny(data, "\r\n")+1]
 		}
-		rest = bytes.Count(data, []byte("\n")) + 1
 	}
 	if wide(data) {
 		p.fault(0, wideReason, "")
 		return p.result
+	}
+	if form != ".json" {
+		data = (&lineEnds{}).unify(bytes.Clone(data))
+	}
+	rest := 0 // the line from which on the file was not read
+	if cut {
+		rest = bytes.Count(data, []byte("\n")) + 1
 	}
 	data = bytes.TrimPrefix(data, []byte(mark))
 	switch {

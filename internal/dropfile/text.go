@@ -26,6 +26,7 @@ func ReadText(r io.Reader) (Result, error) {
 		p.fault(0, wideReason, "")
 		return p.result, nil
 	}
+	in = bufio.NewReaderSize(&lineEnds{in: in}, 64<<10)
 	for line := 1; ; line++ {
 		text, err := readLine(in)
 		if line == 1 {
@@ -45,6 +46,36 @@ func ReadText(r io.Reader) (Result, error) {
 			return p.result, err
 		}
 	}
+}
+
+// lineEnds is a text with LF for each of its line ends: CRLF (Windows), and CR alone
+// ("CSV (Macintosh)" of Excel), in which a whole file would be a single line.
+type lineEnds struct {
+	in io.Reader
+	cr bool // the last byte was a CR, which an LF may belong to
+}
+
+func (l *lineEnds) Read(b []byte) (int, error) {
+	n, err := l.in.Read(b)
+	return len(l.unify(b[:n])), err
+}
+
+// unify does so in place with the next bytes of the text.
+func (l *lineEnds) unify(b []byte) []byte {
+	if !l.cr && bytes.IndexByte(b, '\r') < 0 {
+		return b
+	}
+	kept := b[:0]
+	for _, c := range b {
+		second := l.cr && c == '\n'
+		if l.cr = c == '\r'; l.cr {
+			c = '\n'
+		}
+		if !second {
+			kept = append(kept, c)
+		}
+	}
+	return kept
 }
 
 // readLine reads a line without its LF; bufio.ErrTooLong says that it has more

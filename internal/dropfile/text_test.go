@@ -9,13 +9,15 @@ import (
 	"testing/iotest"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/assetd/assetd/internal/run"
 )
 
 // A text is the same text whichever way it comes.
 func TestAStreamIsReadAsATextFileIs(t *testing.T) {
 	for _, text := range []string{
 		"", "run1", "run1\n", "\xef\xbb\xbfrun1\r\nrun2\r\n", "\n\n# note\n run1 # note\nrun1#x\n\tab\nrun1\n", "run1\n\nab",
-		"\xff\xfer\x00u\x00n\x001\x00", "r\x00u\x00n\x001\x00", "\xef\xbb", "\xef\xbb\xbf", "ab\n\xef\xbb\xbfrun1",
+		"\xff\xfer\x00u\x00n\x001\x00", "r\x00u\x00n\x001\x00", "run1\rrun2\r", "run_id,a\rrun1,1\r\nrun2,2\r", "run1\r\r\nab\r", "\xef\xbb", "\xef\xbb\xbf", "ab\n\xef\xbb\xbfrun1",
 		"run1\n" + strings.Repeat("x", 70_000) + "\nrun2 " + "#" + strings.Repeat("x", 70_000) + "\nrun3\n",
 	} {
 		want := Parse("x.txt", []byte(text))
@@ -62,4 +64,44 @@ type zeros struct{}
 func (zeros) Read(p []byte) (int, error) {
 	clear(p)
 	return len(p), nil
+}
+
+func TestCase_C2_ACarriageReturnAloneEndsALine(t *testing.T) {
+	for _, c := range []struct{ name, data string }{
+		{"x.txt", "run1\rrun2\r"},
+		{"x", "# note\rrun1\rrun2"},
+		{"x.csv", "run_id\rrun1\rrun2\r"},
+		{"x.csv", "run_id,shot\rrun1,1\rrun2,2\r"},
+		{"x.csv", "\xef\xbb\xbfsep=;\rshot;Run ID\r1;run1\r2;run2\r"},
+		{"x.csv", "shot,run_id\r\"a\rb\",run1\r,run2\r"},
+		{"x.txt", "run1\r\nrun2\r\n"},
+		{"x.txt", "run1\r\r\nrun2\r\r\n"},
+		{"x.txt", "run1\rrun2\r\n\n"},
+		{"x.jsonl", "\"run1\"\r{\"run_id\":\"run2\"}\r"},
+		{"x.json", "[\"run1\",\r\"run2\"]\r"},
+	} {
+		in := []byte(c.data)
+		r := Parse(c.name, in)
+		ids := []run.ID{}
+		for _, h := range r.HandIns {
+			ids = append(ids, h.ID)
+		}
+		if diff := cmp.Diff([]run.ID{"run1", "run2"}, ids); diff != "" || !r.OK() {
+			t.Errorf("%s %q: %v %s", c.name, c.data, r.Faults, diff)
+		}
+		if unfinished := !strings.ContainsAny(c.data[len(c.data)-1:], "\r\n"); r.Unfinished != unfinished {
+			t.Errorf("%s %q: unfinished %v", c.name, c.data, r.Unfinished)
+		}
+		if string(in) != c.data {
+			t.Errorf("%s %q: the caller's bytes are %q now", c.name, c.data, in)
+		}
+	}
+	r := Parse("x.txt", []byte("run1\r\nrun2\rno ID\nab"))
+	if len(r.Faults) != 2 || r.Faults[0].Line != 3 || r.Faults[1].Line != 4 {
+		t.Errorf("lines of the faults: %v", r.Faults)
+	}
+	big := Parse("x.txt", []byte(strings.Repeat("run1\r\n", MaxSize/6)+"run2\rrun3345"))
+	if len(big.HandIns) != 1 || len(big.Faults) != 1 || big.Faults[0].Line != MaxSize/6+1 {
+		t.Errorf("cut at MaxSize: %d IDs, %v", len(big.HandIns), big.Faults)
+	}
 }
