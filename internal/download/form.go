@@ -27,7 +27,7 @@ type requestForm struct {
 // its own (throttling, an expired token) shows nothing.
 func (k *requestForm) learn(f *transfer.Failure, expired bool) {
 	malformed := f.Phase == transfer.Header
-	switch refused := f.Status >= 300 || f.Class == transfer.NotMedia || malformed; {
+	switch refused := f.Status >= 300 || f.Class == transfer.Server || f.Class == transfer.NotMedia || malformed; {
 	case f.SHA256 != "":
 		k.plain = true // a second opinion that ranges have no part in
 	case f.Status == 0 && !malformed, throttles(f), expired && f.Status/100 == 4:

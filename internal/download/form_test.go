@@ -68,6 +68,9 @@ func TestCase_A7_AsksWithoutRangeAfterARefusedRange(t *testing.T) {
 		{class: transfer.Server, status: 304},
 		{class: transfer.RedirectLoop, status: 302},
 		{class: transfer.NotMedia, status: 200},
+		{class: transfer.Server, status: 202},
+		{class: transfer.Server, status: 205},
+		{class: transfer.Server, status: 207},
 		{class: transfer.Network, phase: transfer.Header},
 	} {
 		for _, life := range []time.Duration{200 * hour, 0} { // 0: the expiry is not known

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"sync/atomic"
 
+	"github.com/gabriel-vasile/mimetype"
+
 	"github.com/assetd/assetd/internal/run"
 	"github.com/assetd/assetd/internal/signedurl"
 )
@@ -121,13 +123,13 @@ func (f *fetch) start() (*query, error) {
 func (f *fetch) take(ctx context.Context, a *answer, q query) (*query, error) {
 	told, tells := parseContentRange(a.resp.Header)
 	size := a.resp.ContentLength
-	switch a.resp.StatusCode {
-	case http.StatusPartialContent:
+	switch status := a.resp.StatusCode; {
+	case status == http.StatusPartialContent:
 		if !tells || told.total < 0 || size >= 0 && size != told.length() || !f.follows(q, told, a.resp.Header) {
 			return f.unfit(a, q, "a range that does not fit (Content-Range "+quote(a.resp.Header.Get("Content-Range"))+")")
 		}
 		return f.takeRange(ctx, a, q, told)
-	case http.StatusOK, http.StatusNonAuthoritativeInfo, http.StatusNoContent:
+	case carriesAll(a.resp), status == http.StatusNoContent:
 		if a.resp.Header.Get("Content-Range") != "" {
 			if !tells || told.length() != told.total || size >= 0 && size != told.total {
 				return f.unfit(a, q, "status 200 with a Content-Range that is not everything")
@@ -143,17 +145,31 @@ func (f *fetch) take(ctx context.Context, a *answer, q query) (*query, error) {
 		}
 		f.proven = size >= 0 || len(a.resp.TransferEncoding) > 0 // chunked: its end is told
 		return nil, f.copy(ctx, a, size)
-	case http.StatusPreconditionFailed:
+	case status == http.StatusPreconditionFailed:
 		if q.from > 0 {
 			return f.unfit(a, q, "412") // it knows no If-Range: the same request would get the same answer
 		}
-	case http.StatusRequestedRangeNotSatisfiable:
+	case status == http.StatusRequestedRangeNotSatisfiable:
 		if !q.all {
 			return f.unfit(a, q, "416") // an empty object, or one that shrank: looked at without Range
 		}
 	}
 	a.drain()
 	return nil, a.refusal()
+}
+
+// carriesAll reports whether an answer says that the whole object follows: 200, or
+// another success that is not known to be something else, which means the same (RFC
+// 9110, section 15). With text it is a message, like "not yet" under 202.
+func carriesAll(resp *http.Response) bool {
+	switch resp.StatusCode {
+	case http.StatusOK, http.StatusNonAuthoritativeInfo:
+		return true
+	case http.StatusNoContent, http.StatusResetContent, http.StatusPartialContent:
+		return false
+	}
+	told := mimetype.Lookup(base(resp.Header.Get("Content-Type")))
+	return resp.StatusCode/100 == 2 && resp.ContentLength != 0 && (told == nil || !text(told) || told.Is("image/svg+xml"))
 }
 
 // follows reports whether a range is what was asked for: the rest of the very
@@ -336,8 +352,16 @@ func (f *fetch) judge() error {
 	return nil
 }
 
+// notMedia is the failure of a body that is no asset. A success of another kind than 200
+// may stand for "not yet" (202) and says nothing final.
 func (f *fetch) notMedia() error {
-	return f.answered(NotMedia, errors.New(f.media.refused))
+	class := NotMedia
+	switch f.status {
+	case http.StatusOK, http.StatusNonAuthoritativeInfo, http.StatusNoContent, http.StatusPartialContent:
+	default:
+		class = Server
+	}
+	return f.answered(class, errors.New(f.media.refused))
 }
 
 // answered is a failure found in a body that was read.

@@ -462,3 +462,29 @@ func (w *headerWriter) WriteHeader(status int) {
 	}
 	w.ResponseWriter.WriteHeader(status)
 }
+
+func TestCase_A7_SuccessOfAnyNumberCarriesTheObject(t *testing.T) {
+	body := picture(300_000, 3)
+	for _, status := range []int{201, 202, 207, 208, 226, 299} {
+		answer := func(contentType string, body []byte) string {
+			return serve(t, func(w http.ResponseWriter, _ *http.Request) {
+				w.Header().Set("Content-Type", contentType)
+				w.WriteHeader(status)
+				_, _ = w.Write(body)
+			})
+		}
+		for _, contentType := range []string{"image/png", "application/octet-stream", ""} {
+			part := &memPart{}
+			if r := fetched(t, newClient(t, Config{}), answer(contentType, body), part); !bytes.Equal(part.data, body) || r.Ext != ".png" {
+				t.Errorf("%d %s: %d bytes, %q", status, contentType, len(part.data), r.Ext)
+			}
+		}
+		for _, contentType := range []string{"image/png", "text/html", "application/json", "text/plain; charset=utf-8", ""} {
+			if f := failed(t, newClient(t, Config{}), answer(contentType, []byte(`{"status":"processing"}`)), &memPart{}, Server); f.Status != status {
+				t.Errorf("%d %s: %+v", status, contentType, f)
+			}
+		}
+		failed(t, newClient(t, Config{}), answer("image/png", nil), &memPart{}, Server)
+	}
+	failed(t, newClient(t, Config{}), serve(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(205) }), &memPart{}, Server)
+}

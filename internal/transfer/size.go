@@ -46,14 +46,14 @@ func (c *Client) look(ctx context.Context, req Request) (Facts, *answer, error) 
 		return Facts{Total: a.resp.ContentLength}, a, nil
 	}
 	facts := Facts{Total: -1, Validator: validator(a.resp.Header)}
-	switch a.resp.StatusCode {
-	case http.StatusPartialContent:
+	switch status := a.resp.StatusCode; {
+	case status == http.StatusPartialContent:
 		defer a.drain()
 		if told, ok := parseContentRange(a.resp.Header); ok {
 			facts.Total = told.total
 		}
 		return facts, a, nil
-	case http.StatusOK, http.StatusNonAuthoritativeInfo:
+	case carriesAll(a.resp):
 		defer a.close() // the body is everything
 		facts.Total, facts.All = a.resp.ContentLength, true
 		return facts, a, nil

@@ -20,14 +20,14 @@ func (f *fetch) lookAgain(ctx context.Context) (*query, error) {
 	f.host, f.status = a.at.host, a.resp.StatusCode
 	defer a.drain()
 	total := a.resp.ContentLength
-	switch a.resp.StatusCode {
-	case http.StatusPartialContent:
+	switch status := a.resp.StatusCode; {
+	case status == http.StatusPartialContent:
 		told, ok := parseContentRange(a.resp.Header)
 		if total = told.total; !ok {
 			total = -1
 		}
-	case http.StatusOK, http.StatusNonAuthoritativeInfo:
-	case http.StatusRequestedRangeNotSatisfiable:
+	case carriesAll(a.resp):
+	case status == http.StatusRequestedRangeNotSatisfiable:
 		return &query{all: true}, nil
 	default:
 		return nil, a.refusal()
