@@ -3,7 +3,10 @@ package dropfile
 import (
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
+
+	"github.com/assetd/assetd/internal/run"
 )
 
 // pendingEnds are the ends, in lower case, of names that a file has until it is whole:
@@ -15,6 +18,13 @@ var pendingEnds = []string{
 	".crdownload", ".download", ".opdownload", ".fdmdownload", ".gdownload", ".driveupload", ".drivedownload",
 	".aria2", ".aria2__temp", ".ytdl", ".!ut", ".ut!", ".!qb", ".!bt", ".bc!", ".az!", ".jc!", ".td", ".xltd",
 	".swp", ".swo", ".swx", ".lock", ".lck",
+}
+
+// pendingExts are the ends of extensions that say the same, whoever wrote the file:
+// .wkdownload (WebKit), .dtapart (DownThemAll), .crswap (Chrome), .dctmp.
+var pendingExts = []string{
+	"download", "downloading", "upload", "uploading", "copying", "writing", "transferring", "receiving",
+	"part", "partial", "temp", "tmp", "swap", "swp",
 }
 
 // Pending reports whether a file of this name counts as not yet there, in any case of
@@ -29,7 +39,8 @@ func Pending(name string) bool {
 			return true
 		}
 	}
-	return false
+	ext := filepath.Ext(name)
+	return len(ext) > 1 && len(ext) < len(name) && slices.ContainsFunc(pendingExts, func(end string) bool { return strings.HasSuffix(ext, end) })
 }
 
 // Foreign reports whether a file of this name is one that a file manager, an operating
@@ -71,7 +82,11 @@ func isColumn(field string) bool {
 func byNameHint(name string) string {
 	if ext := filepath.Ext(name); ext != "" {
 		stem := strings.TrimSuffix(name, ext)
-		return "empty: write run IDs into it, one a line; or, where the name is the run ID, give it no extension (touch " + Quote(stem) + ")"
+		hint := "empty: write run IDs into it, one a line"
+		if run.ValidID(stem) {
+			hint += "; or, where the name is the run ID, give it no extension (touch " + Quote(stem) + ")"
+		}
+		return hint
 	}
 	return "empty, and its name is no run ID (" + whyNot(name) + "): write run IDs into it, one a line, or name it as a run ID (touch omps2OH829)"
 }

@@ -14,6 +14,7 @@ func TestCase_C1_TemporaryNamesAreNotThereYet(t *testing.T) {
 		"x.!sync", "x.!Sync", "x.!ut", "x.!qB", "x.aria2", "x.opdownload", "x.part", "x.PART", "x.tmp", "X.TMP", "x.temp", "x.swp", "x.lock",
 		".~lock.x#", "x~", ".x.AbCdEf", "~syncthing~x.tmp", ".syncthing.x.tmp", "x.fdmdownload", "x_.gstmp", "x.ytdl", "#x.txt#", ".#x.txt",
 		"x.rslsPART", "x.bc!", "x.incomplete", ".in.x.txt", "~WRL0001.tmp",
+		"x.txt.wkdownload", "x.WKDownload", "x.dtapart", "x.txt.crswap", "x.dctmp", "x.downloading", "x.UPLOADING", "x.copying", "x.writing", "x.fs_part", "x.txt_tmp",
 	} {
 		if !Pending(name) {
 			t.Errorf("%s counts as whole", name)
@@ -22,6 +23,7 @@ func TestCase_C1_TemporaryNamesAreNotThereYet(t *testing.T) {
 	for _, name := range []string{
 		"x.txt", "omps2OH829", "part", "tmp", "x.part.txt", "download", "partial.json", "x.downloads", "aria2", "x.lock.txt", "#", "a#", "x.tmpl",
 		"Thumbs.db", "x.csv", "add-20060102T150405Z-abcdefghijklmnop.txt", "~x", "crdownload",
+		"wkdownload", "x.parts", "x.tmp1.txt", "x.template", "tmp.", "party",
 	} {
 		if Pending(name) {
 			t.Errorf("%s never counts as whole", name)
@@ -150,11 +152,14 @@ func TestCase_C3_FilesOfFileManagersAreForeign(t *testing.T) {
 
 func TestCase_C4_AnEmptyFileSaysHowItIsDoneRight(t *testing.T) {
 	for name, want := range map[string]string{
-		"omps2OH829.txt": `touch "omps2OH829"`, "a b": "name it as a run ID", "abc": "has 3 characters", "x.json": "write run IDs into it",
+		"omps2OH829.txt": `touch "omps2OH829"`, "a b": "name it as a run ID", "abc": "has 3 characters", "x.json": "write run IDs into it, one a line", "foo.tar.gz": "write run IDs into it, one a line",
 		strings.Repeat("x", 65): "has 65 characters", "ü123": "holds 'ü'",
 	} {
 		if r := Parse(name, nil); !strings.Contains(r.Unwritten, want) || len(r.HandIns) > 0 {
 			t.Errorf("%s: %q", name, r.Unwritten)
+		}
+		if r := Parse(name, nil); strings.Contains(r.Unwritten, "touch") && strings.Contains(name, ".") && name != "omps2OH829.txt" {
+			t.Errorf("%s: %q names what is no run ID", name, r.Unwritten)
 		}
 	}
 }
