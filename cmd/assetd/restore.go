@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/dustin/go-humanize/english"
 	"github.com/spf13/cobra"
 
 	"github.com/assetd/assetd/internal/daemon"
@@ -39,7 +40,7 @@ func (a *app) restore(file string, force bool) error {
 		return err
 	}
 	out := &printer{w: a.stdout}
-	out.printf("restored queue %s with %d runs, %s\n", r.ID, r.Runs, since(r.At))
+	out.printf("restored queue %s with %s, %s\n", r.ID, english.Plural(r.Runs, "run", ""), since(r.At))
 	if r.Aside != "" {
 		out.printf("the queue that was there is now %s\n", r.Aside)
 	}

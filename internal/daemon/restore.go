@@ -113,7 +113,7 @@ func RestoreQueue(c *config.Config, file string, force bool) (r Restored, err er
 	}
 	if !force {
 		if err := ownCopy(c, file); err != nil {
-			return r, fmt.Errorf("nothing was restored: %w", err)
+			return r, fmt.Errorf("nothing was restored: %w", otherCopy(c, file, err))
 		}
 	}
 	if _, err := inbox.Prepare(c.Drop.Dir); err != nil {
@@ -128,12 +128,21 @@ func RestoreQueue(c *config.Config, file string, force bool) (r Restored, err er
 		return r, fmt.Errorf("%w: stop the daemon first, and start it afterwards", err)
 	}
 	if err != nil {
-		return r, fmt.Errorf("nothing was restored: %w", err)
+		return r, fmt.Errorf("nothing was restored: %w", otherCopy(c, file, err))
 	}
 	if present != "" && present != r.ID {
 		r.Foreign = present
 	}
 	return r, nil
+}
+
+// otherCopy has the error of a damaged copy say what to do about the copy: by itself it
+// speaks of the queue in use, which may be whole.
+func otherCopy(c *config.Config, file string, err error) error {
+	if damage := (*queue.DamageError)(nil); errors.As(err, &damage) && damage.File == file {
+		damage.Mend = "name another copy: those of the daemon are in " + queue.BackupDir(c.State.Dir)
+	}
+	return err
 }
 
 // ownCopy refuses a copy of another queue than the one that is used here.
