@@ -280,7 +280,7 @@ func (w *attempt) turn(ctx context.Context) error {
 }
 
 // sent notes that a response is waited for.
-func (w *attempt) sent() { w.own.sent.CompareAndSwap(0, int64(w.p.now())) }
+func (w *attempt) sent() { w.own.sent.CompareAndSwap(0, max(int64(w.p.now()), 1)) }
 
 // answered notes that the host answered, after so long unless that is 0, and the
 // asset's size if it told that.

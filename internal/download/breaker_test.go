@@ -196,3 +196,85 @@ func TestCase_A1_AssetsThatFailForGoodHoldUpNoOthers(t *testing.T) {
 		}
 	})
 }
+
+// The good assets are handed in two seconds after those that fail for good; all URLs
+// expire in the same second.
+func TestCase_A1_GoodAssetsOfTheSameHostAreStoredWithinSeconds(t *testing.T) {
+	for name, how := range failures() {
+		for _, bad := range []int{2, 5} {
+			t.Run(fmt.Sprintf("%s, %d", name, bad), func(t *testing.T) {
+				live(t, func(w *world) {
+					w.cfg.Workers = 16
+					w.clk.skew["cdn"] = 0
+					w.s.rule("https://cdn/bad", how)
+					for i := range bad {
+						w.add(run.ID(fmt.Sprint("bad", i)), "a", fmt.Sprint("https://cdn/bad", i), 10*time.Minute)
+					}
+					w.start()
+					w.pass(2 * time.Second)
+					var good []run.Key
+					for i := range 40 {
+						good = append(good, w.add(run.ID(fmt.Sprintf("good%02d", i)), "a", fmt.Sprint("https://cdn/good", i), 10*time.Minute-2*time.Second))
+					}
+					w.pass(12 * time.Second)
+					for _, k := range good {
+						w.expect(k, run.AssetStored)
+					}
+					before := len(w.told(run.HostSlowed))
+					for i := range 10 { // others are answered all the time
+						w.add(run.ID(fmt.Sprint("more", i)), "a", fmt.Sprint("https://cdn/good", 100+i), time.Hour)
+						w.pass(20 * time.Second)
+						w.expect(key(run.ID(fmt.Sprint("more", i)), "a"), run.AssetStored)
+					}
+					if again := len(w.told(run.HostSlowed)) - before; again > bad {
+						t.Errorf("the host was closed %d times by what had failed before", again)
+					}
+				})
+			})
+		}
+	}
+}
+
+func TestCase_A2_RetryAfterDelaysItsAssetInFullAndItsHostByLessThanAMinute(t *testing.T) {
+	for _, c := range []struct {
+		class  transfer.Class
+		status int
+		after  time.Duration
+	}{
+		{transfer.Throttled, 503, time.Hour},
+		{transfer.Throttled, 429, time.Hour},
+		{transfer.Throttled, 503, 2 * time.Minute},
+		{transfer.Refused, 403, time.Hour},
+		{transfer.Refused, 401, 6 * time.Hour},
+		{transfer.Server, 500, time.Hour},
+		{transfer.Server, 400, time.Hour},
+		{transfer.Gone, 404, time.Hour},
+		{transfer.Server, 408, time.Hour},
+	} {
+		for _, bad := range []int{1, 5} {
+			t.Run(fmt.Sprint(c.status, " ", c.after, " ", bad), func(t *testing.T) {
+				live(t, func(w *world) {
+					w.s.rule("https://cdn/bad", broken(transfer.Failure{Class: c.class, Status: c.status, RetryAfter: c.after}, 50*time.Millisecond))
+					w.clk.skew["cdn"] = 0
+					for i := range bad {
+						w.add(run.ID(fmt.Sprint("bad", i)), "a", fmt.Sprint("https://cdn/bad", i), 24*hour)
+					}
+					w.start()
+					w.pass(time.Second)
+					good := w.addMany("good", "a", "https://cdn/good", 10, 24*hour)
+					w.pass(time.Minute)
+					for _, k := range good {
+						w.expect(k, run.AssetStored)
+					}
+					w.pass(c.after)
+					for i := range bad {
+						at := w.s.times(fmt.Sprint("https://cdn/bad", i))
+						if len(at) < 1 || len(at) > 2 || len(at) == 2 && at[1]-at[0] < c.after {
+							t.Errorf("asked for at %v", at)
+						}
+					}
+				})
+			})
+		}
+	}
+}

@@ -12,12 +12,12 @@ import (
 // another's. So neither hosts nor assets that answer nothing, or a byte now and then,
 // hold up others.
 const (
-	lookEvery   = 500 * time.Millisecond
-	probeMute   = time.Second     // without a response, where it is its host's only one
-	openMute    = 3 * time.Second // without a response, where the host answers others
-	trickleTime = 5 * time.Second // with less than trickleRate
-	trickleRate = 1 << 10         // bytes/s; what is slower all the time is ended by transfer, too
-	mostParked  = 64              // the first of more is stopped
+	lookEvery   = 200 * time.Millisecond
+	probeMute   = 750 * time.Millisecond // without a response, where it is its host's only one
+	openMute    = 3 * time.Second        // without a response, where the host answers others
+	trickleTime = 5 * time.Second        // with less than trickleRate
+	trickleRate = 1 << 10                // bytes/s; what is slower all the time is ended by transfer, too
+	mostParked  = 64                     // the first of more is stopped
 )
 
 // errParked stops a transfer that was parked for longest, where there are too many.

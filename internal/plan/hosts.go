@@ -209,7 +209,7 @@ func (b *Backlog) start(t *Ticket, now time.Duration) {
 	b.picks++
 	t.host, t.pick, t.start = h, b.picks, now
 	t.item.tried, t.item.came, h.suspected = true, false, t.item.own
-	if h.throttled() {
+	if !h.open && h.sweep.left > 0 {
 		h.sweep.left--
 	}
 	if h.open && h.running == 0 && now-h.answered > lately {

@@ -265,7 +265,7 @@ func (m *model) next() *modelAsset {
 
 func (m *model) started(a *modelAsset, t *plan.Ticket) {
 	h := m.host(a.a.Host)
-	if h.throttled() {
+	if !h.open && h.left > 0 {
 		h.left--
 	}
 	if h.open && m.running(a.a.Host) == 0 && m.now-h.answered > time.Minute {
@@ -599,18 +599,13 @@ func (m *machine) park(t *rapid.T) {
 	if why <= a.idle {
 		return
 	}
-	h, n := m.host(a.fetching), 0
+	h := m.host(a.fetching)
 	a.idle = why
 	if why == plan.Mute && h.probe == a.ticket {
 		if h.strikes == 0 && h.end == 0 {
 			h.left, h.end = min(h.left+64, 64), m.now+40*time.Second
 		}
-		for _, x := range m.assets {
-			if x.a.Host == a.fetching && m.isReady(x) && m.turn(x) < 2 {
-				n++
-			}
-		}
-		if min(n, h.left) > 0 && m.now < h.end+20*time.Second {
+		if h.left > 0 && m.now < h.end+20*time.Second {
 			h.probe, h.until = nil, 0
 		}
 	}

@@ -41,12 +41,13 @@ func (b *Backlog) Park(t *Ticket, now time.Duration, why Idle) {
 	b.place(h)
 }
 
-// sweeps reports whether a host whose probe is mute gets another one.
+// sweeps reports whether a host whose probe is mute gets another one, now or when an
+// asset comes.
 func (b *Backlog) sweeps(h *host, now time.Duration) bool {
 	if h.strikes == 0 && h.sweep.end == 0 {
 		h.sweep.grant(now, sweepMost)
 	}
-	return h.sweep.probes(now, h.ready.unrefused()) > 0
+	return h.sweep.probes(now, sweepMost) > 0
 }
 
 // Unpark takes the worker of one that was parked into account again.
