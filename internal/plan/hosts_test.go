@@ -265,3 +265,50 @@ func TestOneWorkerFollowsTheDeadlines(t *testing.T) {
 		b.Drop(ticket)
 	}
 }
+
+func TestCase_A1_ProbeGoesToWhatWasNotRefusedSinceTheHostWasThrottled(t *testing.T) {
+	b := opened(t, 4, "cdn")
+	b.SetPace(1e9)
+	for n := range 5 {
+		b.Put(one, asset(n, "cdn", n))
+	}
+	had, _ := next(t, b, 0) // a0 is tried, and not refused
+	b.Answered(had, 0)
+	b.Back(had, 0)
+	bad, _ := next(t, b, 0)
+	other, _ := next(t, b, 0)
+	if bad.Key() != key("r001", 0) {
+		t.Fatalf("%v first", bad.Key())
+	}
+	b.Slow(other, 0, plan.Pause{Random: 1}) // a1
+	b.Back(other, 0)
+	b.Slow(bad, 0, plan.Pause{}) // a0
+	b.Back(bad, 0)
+	now := time.Duration(0)
+	probe := func(want string) *plan.Ticket {
+		t.Helper()
+		now += time.Minute
+		ticket, id := next(t, b, now)
+		if id != want {
+			t.Fatalf("the probe is %q, want %q", id, want)
+		}
+		return ticket
+	}
+	for _, want := range []string{"a2", "a3", "a4", "a0", "a1", "a2", "a3"} { // then those that were refused first
+		ticket := probe(want)
+		b.Slow(ticket, now, plan.Pause{Random: 1})
+		b.Back(ticket, 0)
+	}
+	b.Answered(probe("a4"), now) // one success opens it
+	for _, want := range []string{"a0", "a1", "a2"} {
+		ticket, id := next(t, b, now)
+		if id != want {
+			t.Fatalf("%q starts, want %q", id, want)
+		}
+		if wait := b.Slow(ticket, now, plan.Pause{Random: 1}); wait != 0 || !ticket.Own() {
+			t.Errorf("%s, which failed before while another was had, closes the host for %v", want, wait)
+		}
+		b.Back(ticket, now+time.Hour)
+	}
+	expectOrder(t, b, now, "a3")
+}
