@@ -267,8 +267,9 @@ func TestOneWorkerFollowsTheDeadlines(t *testing.T) {
 }
 
 func TestCase_A1_ProbeGoesToWhatWasNotRefusedSinceTheHostWasThrottled(t *testing.T) {
-	b := opened(t, 4, "cdn")
-	b.SetPace(1e9)
+	b := plan.New(4)
+	b.SetPace(1e9) // what the host bears is another matter
+	open(t, b, "cdn")
 	for n := range 5 {
 		b.Put(one, asset(n, "cdn", n))
 	}
