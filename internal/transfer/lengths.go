@@ -147,7 +147,7 @@ func oneLength(line []byte) []byte {
 		case item == "":
 		case value == "":
 			value = item
-		case item != value:
+		case strings.TrimLeft(item, "0") != strings.TrimLeft(value, "0"):
 			return line
 		}
 	}

@@ -38,6 +38,7 @@ func TestCase_A20_EqualContentLengthsAreOne(t *testing.T) {
 		}{
 			"one field":                 {body, []string{"HTTP/1.1 200 OK", l("N, N")}},
 			"without a blank":           {body, []string{"HTTP/1.1 200 OK", l("N,N")}},
+			"leading zeros":             {body, []string{"HTTP/1.1 200 OK", l("0N, N")}},
 			"three, blanks":             {body, []string{"HTTP/1.1 200 OK", l("  N ,\tN , N ")}},
 			"an empty member":           {body, []string{"HTTP/1.1 200 OK", l("N,")}},
 			"lower case":                {body, []string{"HTTP/1.1 200 OK", "content-length: " + l("N, N")[16:]}},
