@@ -55,6 +55,9 @@ func parseData(rawURL string) (d data, err error) {
 		return data{}, errors.New("the data URL has no comma, so no data")
 	}
 	d.payload, _, _ = strings.Cut(payload, "#")
+	if strings.EqualFold(strings.TrimSpace(mediaType), "base64") {
+		mediaType = ";base64" // the semicolon is left out now and then
+	}
 	var kept []string
 	for i, param := range strings.Split(mediaType, ";") {
 		param = strings.TrimSpace(param)
@@ -64,10 +67,29 @@ func parseData(rawURL string) (d data, err error) {
 		}
 		kept = append(kept, param)
 	}
+	if d.base64 && lostPlus(d.payload) {
+		d.payload = strings.ReplaceAll(d.payload, " ", "+")
+	}
 	if kept[0] != "" {
 		d.mediaType = strings.Join(kept, ";")
 	}
 	return d, nil
+}
+
+// lostPlus reports whether the blanks of base64 were pluses, as what was decoded like a
+// form's value has them: single ones at irregular distances, and no other white space or
+// plus. Blanks that wrap lines are all at one distance.
+func lostPlus(payload string) bool {
+	words := strings.Split(strings.Trim(payload, " "), " ")
+	if len(words) < 2 || strings.ContainsAny(payload, "\r\n\t\f+-") || strings.Contains(payload, "%2") {
+		return false
+	}
+	for _, word := range words[:len(words)-1] {
+		if len(word) != len(words[0]) {
+			return true
+		}
+	}
+	return len(words[len(words)-1]) > len(words[0])
 }
 
 // reader gives the bytes that the URL holds.

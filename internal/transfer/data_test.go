@@ -23,6 +23,15 @@ func percent(b []byte) string {
 	return s.String()
 }
 
+// lines wraps s, with a blank or whatever in place of each line's end.
+func lines(s string, width int, end string) string {
+	var b strings.Builder
+	for i := 0; i < len(s); i += width {
+		b.WriteString(s[i:min(i+width, len(s))] + end)
+	}
+	return b.String()
+}
+
 func TestCase_A18_DataURLIsDecodedAndStored(t *testing.T) {
 	body := picture(1003, 7) // its base64 has padding, and every digit
 	std, web := base64.StdEncoding.EncodeToString(body), base64.URLEncoding.EncodeToString(body)
@@ -41,6 +50,10 @@ func TestCase_A18_DataURLIsDecodedAndStored(t *testing.T) {
 		"base64 is not last":   {"data:image/png;base64;charset=utf-8," + std, body, ".png", 0},
 		"blanks around it":     {"data: image/png ; base64 ," + std, body, ".png", 0},
 		"white space":          {"data:image/png;base64," + wrapped, body, ".png", 0},
+		"pluses as blanks":     {"data:image/png;base64," + strings.ReplaceAll(std, "+", " "), body, ".png", 0},
+		"lines of 76":          {"data:image/png;base64," + lines(std, 76, " "), body, ".png", 0},
+		"lines that are full":  {"data:image/png;base64," + lines(std, len(std)/4, " "), body, ".png", 0},
+		"no semicolon":         {"data:base64," + std, body, ".png", 0},
 		"alphabet for URLs":    {"data:image/png;base64," + web, body, ".png", 0},
 		"no padding":           {"data:image/png;base64," + strings.TrimRight(std, "="), body, ".png", 0},
 		"URLs, no padding":     {"data:image/png;base64," + strings.TrimRight(web, "="), body, ".png", 0},
