@@ -63,6 +63,9 @@ func identify(head []byte, part io.ReaderAt, size int64) media {
 		m.sure = true
 		return m
 	}
+	if transport(head) {
+		return media{mime: "video/mp2t", ext: ".ts", kind: run.Videos, either: true, sure: true, found: mimetype.Lookup("video/mp2t")}
+	}
 	m := named(mimetype.Detect(head))
 	if adts(head) && !m.text {
 		m = named(mimetype.Lookup("audio/aac"))
@@ -75,6 +78,18 @@ func identify(head []byte, part io.ReaderAt, size int64) media {
 		return media{mime: "image/x-tga", ext: ".tga", kind: run.Images, sure: true}
 	}
 	return m
+}
+
+// transport reports whether MPEG transport stream packets follow one another (ISO/IEC
+// 13818-1, section 2.4.3.2).
+func transport(head []byte) bool {
+	const packet, packets = 188, 5
+	for i := range packets {
+		if at := i * packet; at >= len(head) || head[at] != 'G' {
+			return false
+		}
+	}
+	return !printable(head[:packets*packet])
 }
 
 // printable reports whether no byte is one that text never has: a word that begins like
@@ -105,7 +120,7 @@ func afterID3(head []byte, part io.ReaderAt, size int64) (rest []byte, at int64,
 	if !ok {
 		return nil, 0, false
 	}
-	if padding := len(rest) - len(bytes.TrimLeft(rest, "\x00")); padding < len(rest) {
+	if padding := len(rest) - len(bytes.TrimLeft(rest, "\x00")); padding < len(rest) && (len(rest) < 8 || string(rest[4:8]) != "ftyp") {
 		rest, at = rest[padding:], at+int64(padding) // more than the tag says, as some writers leave
 	}
 	return rest, at, true

@@ -384,3 +384,39 @@ func TestCase_B7_AliasesOfAContentTypeDoNotWarn(t *testing.T) {
 		}
 	}
 }
+
+func TestCase_B6_TransportStreamIsKnownByItsPackets(t *testing.T) {
+	packets := func(n int, sync byte) []byte {
+		b := make([]byte, 188*n)
+		for i := range n {
+			copy(b[188*i:], []byte{sync, 0x40, 0x11, 0x10, 0})
+		}
+		return b
+	}
+	for name, c := range map[string]struct {
+		body      []byte
+		mime, ext string
+	}{
+		"stream":          {packets(40, 'G'), "video/mp2t", ".ts"},
+		"not in step":     {append([]byte{'G'}, packets(40, 'G')...), "application/octet-stream", ""},
+		"another byte":    {packets(40, 'F'), "application/octet-stream", ""},
+		"too few of them": {packets(3, 'G'), "application/octet-stream", ""},
+	} {
+		m := judge(c.body[:min(len(c.body), headSize)], bytes.NewReader(c.body), int64(len(c.body)))
+		if m.mime != c.mime || m.ext != c.ext || m.refused != "" {
+			t.Errorf("%s: %s %s %q", name, m.mime, m.ext, m.refused)
+		}
+	}
+}
+
+func TestCase_B3_ATagBeforeABoxIsSkipped(t *testing.T) {
+	for brand, ext := range map[string]string{"M4A ": ".m4a", "isom": ".mp4"} {
+		for _, padding := range []int{0, 40} {
+			body := append(append([]byte("ID3\x04\x00\x00\x00\x00\x00"), byte(padding)), make([]byte, padding)...)
+			body = append(body, movieOf(brand, trakOf("soun", 0, 0))...)
+			if m := judge(body[:min(len(body), headSize)], bytes.NewReader(body), int64(len(body))); m.ext != ext {
+				t.Errorf("%q behind %d bytes: %s %s", brand, padding, m.mime, m.ext)
+			}
+		}
+	}
+}
