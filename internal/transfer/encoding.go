@@ -13,6 +13,7 @@ import (
 	"net/http/httputil"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/andybalholm/brotli"
 	"github.com/klauspost/compress/zstd"
@@ -121,7 +122,7 @@ func outermost(head []byte, said []string) (coding, bool) {
 		if !ok {
 			continue
 		}
-		if slices.Contains(said, c.name) || !plain.text && known(inner) {
+		if slices.Contains(said, c.name) || !plain.text && (known(inner) || short(head, inner)) {
 			return c, true
 		}
 	}
@@ -154,6 +155,11 @@ func known(inner []byte) bool {
 	}
 	m := identify(inner, nil, 0)
 	return m.sure || m.text
+}
+
+// short reports whether all of a body that is too little for any media decodes to a word.
+func short(body, inner []byte) bool {
+	return len(body) < leastMedia && len(bytes.TrimSpace(inner)) > 0 && printable(inner) && utf8.Valid(inner)
 }
 
 // try decodes what a body starts with. False: it is not of this coding.

@@ -20,6 +20,9 @@ const headSize = 4 << 10
 // rootBytes is how far into a text is looked for the root element of an SVG.
 const rootBytes = 64 << 10
 
+// leastMedia is a size, in bytes, below which there is no image, video or audio.
+const leastMedia = 20
+
 // media is what a body is, by its own bytes.
 type media struct {
 	mime    string // without parameters
@@ -70,12 +73,41 @@ func judge(head []byte, part io.ReaderAt, size int64) (m media) {
 	if _, m.packed = outermost(head, nil); m.packed {
 		return m
 	}
+	if !m.sure {
+		m.refused = hollow(head, part, size)
+	}
 	for _, s := range sealed {
 		if bytes.HasPrefix(head, []byte(s.magic)) && !m.sure {
 			m.refused = "the body is compressed as " + s.name + " and cannot be decoded"
 		}
 	}
 	return m
+}
+
+// hollow says why a body without a format's signature is nothing but text or nothing at
+// all once its NULs are left out: a message from a buffer of fixed size, an object that
+// was made and not written. Empty: it is not.
+func hollow(head []byte, part io.ReaderAt, size int64) string {
+	switch rest := bytes.ReplaceAll(head, []byte{0}, nil); {
+	case len(rest) == len(head):
+	case len(rest) == 0 && zeros(part, size):
+		return "the body is nothing but zeros"
+	case len(rest) > 0 && printable(rest) && text(mimetype.Detect(rest)):
+		return "the body is text with NULs in it"
+	}
+	return ""
+}
+
+// zeros reports whether the part has nothing else.
+func zeros(part io.ReaderAt, size int64) bool {
+	p := make([]byte, rootBytes)
+	for at := int64(0); at < size; at += int64(len(p)) {
+		n, _ := part.ReadAt(p[:min(int64(len(p)), size-at)], at)
+		if n == 0 || len(bytes.Trim(p[:n], "\x00")) > 0 {
+			return false
+		}
+	}
+	return true
 }
 
 func named(found *mimetype.MIME) media {

@@ -356,3 +356,37 @@ func TestCase_B1_DigestsOfAnEncodedBodyAreNotHeldAgainstWhatIsInside(t *testing.
 		}
 	}
 }
+
+func TestCase_B1_AWordIsNoAssetHoweverShortAndPacked(t *testing.T) {
+	for _, word := range []string{"no", "[]", "{}", "404", "gone", "error", "denied", "expired"} {
+		for name := range packers {
+			for _, header := range said(name) {
+				failed(t, newClient(t, Config{}), serve(t, sendAs(header, pack([]byte(word), name))), &memPart{}, NotMedia)
+			}
+		}
+	}
+}
+
+func TestCase_B5_TextWithNULsAndZerosAreNoAsset(t *testing.T) {
+	page := "<html><head><title>Access Denied</title></head><body>no such object</body></html>"
+	for name, body := range map[string]string{
+		"before it": "\x00" + page, "in it": page[:30] + strings.Repeat("\x00", 10) + page[30:], "behind it": page + strings.Repeat("\x00", 5000),
+		"word": "Error\x00\x00", "JSON": "\x00\x00{\"error\":\"gone\"}\x00", "zero": "\x00", "zeros": strings.Repeat("\x00", 4711), "many zeros": strings.Repeat("\x00", 300_000),
+	} {
+		for _, contentType := range []string{"image/png", "application/octet-stream"} {
+			if f := failed(t, newClient(t, Config{}), serve(t, serveBytes(contentType, []byte(body))), &memPart{}, NotMedia); !strings.Contains(f.Error(), "zeros") && !strings.Contains(f.Error(), "NULs") {
+				t.Errorf("%s: %v", name, f)
+			}
+		}
+	}
+	for name, body := range map[string][]byte{
+		"zeros before what is something": append(make([]byte, 5000), 0xff, 0xfb, 0x90, 0x41),
+		"numbers":                        {0, 1, 0, 2, 0, 3, 0, 4, 0, 5, 0, 0xff, 0xfe, 0, 0, 7, 0, 9, 0, 0, 1, 1, 2},
+	} {
+		part := &memPart{}
+		fetched(t, newClient(t, Config{}), serve(t, serveBytes("image/png", body)), part)
+		if !slices.Equal(part.data, body) {
+			t.Errorf("%s: %d bytes", name, len(part.data))
+		}
+	}
+}
