@@ -170,7 +170,7 @@ func (p *parser) label(line int, taken []int, labels map[string]string) {
 		size += len(name) + len(value)
 	}
 	if p.labelBytes += size * len(taken); p.labelBytes > maxLabelBytes {
-		p.tooMuch(line, fmt.Sprintf("the labels of all runs of the file come to more than %d bytes: these were left out", maxLabelBytes))
+		p.tooMuch(line, fmt.Sprintf("the labels of all runs of the file come to more than %d bytes", maxLabelBytes), "these were left out")
 		return
 	}
 	left, why := 0, error(nil)
@@ -189,6 +189,6 @@ func (p *parser) label(line int, taken []int, labels map[string]string) {
 		in.Labels = both
 	}
 	if left > 0 {
-		p.tooMuch(line, fmt.Sprintf("these labels were left out for %s: with those from elsewhere in the file %v", count(left, "run"), why))
+		p.tooMuch(line, fmt.Sprintf("with the labels from elsewhere in the file %v", why), "these were left out for "+count(left, "run"))
 	}
 }

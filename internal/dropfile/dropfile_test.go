@@ -358,3 +358,18 @@ func TestCase_A16_TheAPIsAnswerWithNaNIsADropFile(t *testing.T) {
 		}
 	}
 }
+
+func TestCase_A14_TheReportSaysWhatBecameOfTheRuns(t *testing.T) {
+	long := strings.Repeat("v", run.MaxLabelValue+1)
+	for data, want := range map[string]string{
+		`{"run_id":"run1","labels":{"a":"` + long + `"}}`: "line 1: the value of label \"a\" has 1025 bytes: at most 1024: the runs were taken without labels\n",
+		`{"run_id":"run1","labels":{"a":1}}`:              "line 1: \"a\": the value of this label is not a string: left out\n",
+		`{"run_id":"run1","labels":["a"]}`:                "labels is not an object of strings: left out\n",
+		`{"run_id":"run1","labels":{"":"a"}}`:             "line 1: a label without a name: left out\n",
+	} {
+		r := Parse("x.json", []byte(data))
+		if text := r.Report("x.json"); len(r.HandIns) != 1 || !strings.Contains(text, want) {
+			t.Errorf("%.60s: %d IDs, %s", data, len(r.HandIns), text)
+		}
+	}
+}

@@ -21,6 +21,7 @@ const (
 type Fault struct {
 	Line   int    // from 1; 0: the whole file
 	Reason string // with what to do, where that is not plain
+	Done   string // what became of it all the same where the rest of the file was taken; may be empty
 	Quote  string // up to 40 characters of it in quotes, without secrets and control characters; may be empty
 	Labels bool   // labels beyond a limit: the runs were taken without them
 }
@@ -28,6 +29,9 @@ type Fault struct {
 // String is the fault as a line for people.
 func (f Fault) String() string {
 	s := f.Reason
+	if f.Done != "" {
+		s += ": " + f.Done
+	}
 	if f.Quote != "" {
 		s = f.Quote + ": " + s
 	}
@@ -50,10 +54,19 @@ func (p *parser) fault(line int, reason, what string) {
 }
 
 // tooMuch is the fault of labels beyond a limit.
-func (p *parser) tooMuch(line int, reason string) {
+func (p *parser) tooMuch(line int, reason, done string) {
 	p.fault(line, reason, "")
 	if p.result.Hidden == 0 {
-		p.result.Faults[len(p.result.Faults)-1].Labels = true
+		f := &p.result.Faults[len(p.result.Faults)-1]
+		f.Labels, f.Done = true, done
+	}
+}
+
+// leftOut is the fault of labels that cannot be read.
+func (p *parser) leftOut(line int, reason, what string) {
+	p.fault(line, reason, what)
+	if p.result.Hidden == 0 {
+		p.result.Faults[len(p.result.Faults)-1].Done = "left out"
 	}
 }
 
@@ -74,11 +87,11 @@ func (r *Result) Refuse(at int, why run.Refused) {
 		r.Hidden++
 		return
 	}
-	reason := signedurl.Redact(why.Reason)
-	if !why.NotTaken {
-		reason += ": the run was taken without these labels"
+	f := Fault{Reason: signedurl.Redact(why.Reason), Quote: Quote(string(r.HandIns[at].ID)), Labels: !why.NotTaken}
+	if f.Labels {
+		f.Done = "the run was taken without these labels"
 	}
-	r.Faults = append(r.Faults, Fault{Reason: reason, Quote: Quote(string(r.HandIns[at].ID)), Labels: !why.NotTaken})
+	r.Faults = append(r.Faults, f)
 }
 
 func (p *parser) faults() int { return len(p.result.Faults) + p.result.Hidden }

@@ -273,7 +273,7 @@ func (d *document) labels(known map[string]string) (map[string]string, error) {
 	}
 	var set map[string]json.RawMessage
 	if json.Unmarshal(raw, &set) != nil {
-		d.fault(d.line(), "labels is not an object of strings: left out", string(raw[:min(len(raw), quoteFrom)]))
+		d.leftOut(d.line(), "labels is not an object of strings", string(raw[:min(len(raw), quoteFrom)]))
 		return known, nil
 	}
 	both := maps.Clone(known)
@@ -284,17 +284,17 @@ func (d *document) labels(known map[string]string) (map[string]string, error) {
 		var value *string
 		err := json.Unmarshal(set[name], &value)
 		if err != nil || value == nil {
-			d.fault(d.line(), "the value of this label is not a string: left out", name)
+			d.leftOut(d.line(), "the value of this label is not a string", name)
 			continue
 		}
 		if name == "" {
-			d.fault(d.line(), "a label without a name: left out", "")
+			d.leftOut(d.line(), "a label without a name", "")
 			continue
 		}
 		both[name] = *value
 	}
 	if err := run.CheckLabels(both); err != nil {
-		d.tooMuch(d.line(), err.Error()+": the runs were taken without labels")
+		d.tooMuch(d.line(), err.Error(), "the runs were taken without labels")
 		return nil, nil
 	}
 	return both, nil

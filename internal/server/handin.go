@@ -55,6 +55,7 @@ func (s *Server) handIn(w http.ResponseWriter, r *http.Request) {
 		status := http.StatusUnprocessableEntity // where it is nothing but labels beyond a limit
 		var faults []string
 		for _, f := range found.Faults {
+			f.Done = "" // nothing was
 			faults = append(faults, f.String())
 			if !f.Labels {
 				status = http.StatusBadRequest
