@@ -122,7 +122,7 @@ func outermost(head []byte, said []string) (coding, bool) {
 		if !ok {
 			continue
 		}
-		if slices.Contains(said, c.name) || !plain.text && (known(inner) || short(head, inner)) {
+		if slices.Contains(said, c.name) || !plain.text && (known(inner, maxLayers-1) || short(head, inner)) {
 			return c, true
 		}
 	}
@@ -142,9 +142,9 @@ func chunkHead(head []byte) bool {
 	return found && len(size) > 0 && len(bytes.Trim(size, "0123456789abcdefABCDEF")) == 0
 }
 
-// known reports whether decoded bytes are text or of a format with a signature:
-// what is no encoding at all does not decode to these.
-func known(inner []byte) bool {
+// known reports whether decoded bytes are text or of a format with a signature, or
+// decode to that in up to so many further layers: what is no encoding at all does not.
+func known(inner []byte, layers int) bool {
 	if len(inner) < 8 {
 		return false
 	}
@@ -153,8 +153,13 @@ func known(inner []byte) bool {
 			return true
 		}
 	}
-	m := identify(inner, nil, 0)
-	return m.sure || m.text
+	if m := identify(inner, nil, 0); m.sure || m.text {
+		return true
+	}
+	return layers > 0 && slices.ContainsFunc(unsignedCodings, func(c coding) bool {
+		next, ok := c.try(inner)
+		return ok && known(next, layers-1)
+	})
 }
 
 // short reports whether all of a body that is too little for any media decodes to a word.

@@ -390,3 +390,16 @@ func TestCase_B5_TextWithNULsAndZerosAreNoAsset(t *testing.T) {
 		}
 	}
 }
+
+func TestCase_B1_LayersWithoutASignatureAreFoundUnderEachOther(t *testing.T) {
+	c := newClient(t, Config{})
+	page, png := []byte("<html><body>"+strings.Repeat("not here, not now, ", 40)+"</body></html>"), pixelsPNG(8, 8)
+	for outer := range packers {
+		for inner := range packers {
+			failed(t, c, serve(t, sendAs("", pack(page, inner, outer))), &memPart{}, NotMedia)
+			failed(t, c, serve(t, sendAs(strings.TrimPrefix(outer, "raw "), pack(page, inner, outer))), &memPart{}, NotMedia)
+			part := &memPart{}
+			mustBe(t, fetched(t, c, serve(t, sendAs("", pack(png, inner, outer))), part), part, png)
+		}
+	}
+}
