@@ -159,7 +159,7 @@ func waitForAPI(c *config.Config, r run.Run, held []string, now time.Time) Wait 
 		}
 		end := now.Add(c.Poll.NotFoundAfter - p.MissingFor.Total)
 		return waitFor("missing"+p.LastError, fmt.Sprintf("the API to know it: %s (%s), %s", what, p.LastError, polled),
-			"it is answered, or given up at "+clockTime(end, now)+" (poll.not_found_after)", nil)
+			fmt.Sprintf("it is answered, or given up at %s, after %v of such answers", clockTime(end, now), c.Poll.NotFoundAfter), nil)
 	case p.LastError != "":
 		return waitFor("refused"+p.LastError, fmt.Sprintf("the API's answer: %s, %s", p.LastError, polled), "it is answered", nil)
 	case p.Count == 0:

@@ -31,12 +31,12 @@ func TestCase_E3_GetSaysWhatItWaitsForAtTheAPIAndUntilWhen(t *testing.T) {
 		"404": {
 			run.Run{Polls: run.Polls{Count: 2, NotFound: 2, MissingFor: run.Stopwatch{Total: 10 * time.Second}, LastError: "not found (HTTP 404)"}},
 			nil,
-			"the API to know it: the API does not know it (not found (HTTP 404)), " + asked, "it is answered, or given up at 12:00:20 (poll.not_found_after)",
+			"the API to know it: the API does not know it (not found (HTTP 404)), " + asked, "it is answered, or given up at 12:00:20, after 30s of such answers",
 		},
 		"own 403": {
 			run.Run{Polls: run.Polls{Count: 2, NotFound: 2, NoAccess: true, LastError: "forbidden (HTTP 403)"}},
 			nil,
-			"the API to know it: the key may not see it (forbidden (HTTP 403)), " + asked, "it is answered, or given up at 12:00:30 (poll.not_found_after)",
+			"the API to know it: the key may not see it (forbidden (HTTP 403)), " + asked, "it is answered, or given up at 12:00:30, after 30s of such answers",
 		},
 		"429":     {run.Run{Polls: run.Polls{Count: 2, LastError: "rate limited (HTTP 429)"}}, nil, "the API's answer: rate limited (HTTP 429), " + asked, "it is answered"},
 		"503":     {run.Run{Polls: run.Polls{Count: 2, LastError: "server error (HTTP 503)"}}, nil, "the API's answer: server error (HTTP 503), " + asked, "it is answered"},
