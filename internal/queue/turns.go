@@ -59,7 +59,6 @@ func slotKey(part run.Class, slot byte, ms int64) []byte {
 
 // submissions numbers those of one call of Add.
 type submissions struct {
-	first int64
 	known map[int]int64
 }
 
@@ -246,7 +245,7 @@ func (f *finder) rounds(lanes []lane, take func(k []byte) bool) {
 		for _, l := range lanes {
 			k, _ := f.c.Seek(l.from)
 			if k == nil || string(k) >= string(l.end) {
-				if k != nil && len(k) >= slotHead && len(l.end) == slotHead && string(k[:2]) == string(l.end[:2]) {
+				if len(k) >= slotHead && len(l.end) == slotHead && string(k[:2]) == string(l.end[:2]) {
 					f.later(int64(binary.BigEndian.Uint64(k[2:])))
 				}
 				continue
