@@ -50,7 +50,7 @@ func (n now) InFlight() []server.Transfer {
 // part, and the directory and marker it is reached through; and what all else does.
 const (
 	filesEach = 4
-	filesElse = 192
+	filesElse = 192 + 64*filesEach // with the transfers that are parked, see package download
 )
 
 // affordable is as many connections to hold as there may be open files for, besides those

@@ -3,7 +3,8 @@
 //
 // It guarantees that the order is by deadline, then by hand-in; that nothing
 // starts before its time, on a host that is closed, or twice at once; that a host
-// that has not answered lately gets one probe at a time, that one which wants to be
+// that has not answered lately or was throttled gets one probe at a time, first for
+// assets that were not refused since, that one which wants to be
 // asked less is, and that no host, slow or dead, takes all workers while an asset of
 // another one may start. Every step costs O(log n) and an asset some 200 bytes.
 //
