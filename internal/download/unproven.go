@@ -16,8 +16,9 @@ const warningUnproven = "unproven"
 // mostRescues bounds the parts that are held open for their unproven bytes.
 const mostRescues = 64
 
-// rescue is a body without proof of its end that two fetches agreed on, or one that
-// looks cut off: should the asset be lost, it is stored instead, with a warning. The part of such a body often cannot be resumed and is gone once it is closed,
+// rescue is a body without proof of its end that two fetches agreed on and whose
+// container is whole, or one that looks cut off: should the asset be lost, it is stored
+// instead. The part of such a body often cannot be resumed and is gone once it is closed,
 // so it is held open, also through later attempts, until one of them begins it anew. A
 // restart costs no more than the two fetches that it takes.
 type rescue struct {
@@ -45,12 +46,9 @@ func (r *rescue) close() {
 // unproven takes a body without proof of its end as a final-looking answer, after
 // looking whether it is worth a rescue.
 func (w *attempt) unproven(ctx context.Context, res transfer.Result) {
-	if res.SHA256 == w.asset.Evidence.UnprovenSum {
+	if res.SHA256 == w.asset.Evidence.UnprovenSum && transfer.ContainerWhole(w.part, res.Size) {
 		whole := res.Whole
 		whole.Warnings = append(slices.Clone(whole.Warnings), warningUnproven)
-		if transfer.ContainerCut(w.part, res.Size) && !slices.Contains(whole.Warnings, transfer.WarningTruncated) {
-			whole.Warnings = append(whole.Warnings, transfer.WarningTruncated)
-		}
 		w.rescue, w.part.reset = &rescue{w.part, whole}, false
 	}
 	f := &transfer.Failure{

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"slices"
 	"testing"
 	"time"
 
@@ -28,6 +27,7 @@ func TestUnprovenBodyIsStoredWhereItWouldBeLost(t *testing.T) {
 		"by expiry":                         {unproven, refuse(transfer.Refused, 403), 10 * time.Minute, ""},
 		"by time":                           {unproven, refuse(transfer.Server, 500), 200 * hour, ""},
 		"by time, the host is dead":         {unproven, hang(10 * time.Second), 200 * hour, ""},
+		"cut":                               {send(gif[:20], 0, false), send(gif[:20], 0, false), 200 * hour, run.LossFinal},
 		"refused by the rules":              {unproven, refuse(transfer.Rule, 0), 200 * hour, run.LossRefused},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -50,30 +50,6 @@ func TestUnprovenBodyIsStoredWhereItWouldBeLost(t *testing.T) {
 					t.Errorf("stored %q with warnings %q", w.v.bytes[k], got)
 				}
 			})
-		})
-	}
-}
-
-// Cut off, or of a format that cannot tell: better than nothing, and marked.
-func TestCase_B2_UnprovenBodyIsStoredInPlaceOfALossWhateverItsContainerTells(t *testing.T) {
-	for body, want := range map[string][]string{
-		gif:                                   {"unproven"},
-		gif[:20]:                              {"unproven", "truncated"},
-		"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR": {"unproven", "truncated"},
-		"\xff\xfb\x90\x00 an MP3, say":        {"unproven"},
-	} {
-		live(t, func(w *world) {
-			w.poll()
-			k := w.add("run1", "a", "https://cdn/a", 200*hour)
-			w.s.rule("https://cdn/", send(body, 0, false))
-			w.start()
-			w.pass(5 * time.Minute)
-			w.expect(k, run.AssetWaiting)
-			w.pass(hour)
-			w.expect(k, run.AssetStored)
-			if got := w.v.stored[k].Warnings; !slices.Equal(got, want) || string(w.v.bytes[k]) != body {
-				t.Errorf("stored %q with warnings %q, want %q with %q", w.v.bytes[k], got, body, want)
-			}
 		})
 	}
 }
