@@ -137,7 +137,7 @@ func TestATokenThatIsNoneKeepsTheDaemonFromStarting(t *testing.T) {
 		"short":     {"server.token_file", "secret", "can be guessed"},
 		"empty":     {"server.add_token_file", "\n", "is empty"},
 		"two lines": {"server.token_file", ownersToken + "\n" + addersToken, "write the secret into it and nothing else"},
-		"guessable": {"webhook.secret_file", "whsec_", "can be guessed"},
+		"guessable": {"webhook.secret_file", "whsec_c2hvcnQ=", "can be guessed"},
 	} {
 		r := newRig(t, nil)
 		file := filepath.Join(r.dir, "token")
