@@ -167,7 +167,7 @@ func TestNothingIsRestoredWhereDropFilesCannotBePutBack(t *testing.T) {
 }
 
 // Retention asks for the newest copy while another one is made, which can take long.
-func TestF_RetentionDoesNotWaitForACopyUnderWay(t *testing.T) {
+func TestCase_F_RetentionDoesNotWaitForACopyUnderWay(t *testing.T) {
 	b, _ := copying(t, 3, time.Hour)
 	made := time.Now()
 	b.newest.Store(&made)

@@ -9,7 +9,7 @@ import (
 )
 
 // A run whose volume call hangs for ever holds up no other run, whatever their names.
-func TestF_RunLocksHoldUpNoOtherRun(t *testing.T) {
+func TestCase_F_RunLocksHoldUpNoOtherRun(t *testing.T) {
 	var locks runLocks
 	unlock := locks.lock("hangs")
 	for i := range 1000 {

@@ -8,7 +8,7 @@ import (
 )
 
 // A thread that has read for verify goes back to those that download, as it was.
-func TestF_TheThreadsPriorityIsRestored(t *testing.T) {
+func TestCase_F_TheThreadsPriorityIsRestored(t *testing.T) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	priority := func() uintptr {

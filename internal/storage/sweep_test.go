@@ -67,7 +67,7 @@ func TestSweepEndsWhenItIsToldTo(t *testing.T) {
 }
 
 // Work goes on while the volume is swept: what comes after the listing stays.
-func TestF_SweepLeavesPartsThatComeMeanwhile(t *testing.T) {
+func TestCase_F_SweepLeavesPartsThatComeMeanwhile(t *testing.T) {
 	r := newRig(t)
 	late := r.asset("run1", run.Videos, "late")
 	must(t, os.MkdirAll(filepath.Join(r.dir, partsDir), 0o700))
@@ -91,7 +91,7 @@ func TestF_SweepLeavesPartsThatComeMeanwhile(t *testing.T) {
 	}
 }
 
-func TestF_RemovePartsTakesThoseNamedAndNoOther(t *testing.T) {
+func TestCase_F_RemovePartsTakesThoseNamedAndNoOther(t *testing.T) {
 	r := newRig(t)
 	stored, kept, busy := r.asset("run1", run.Videos, "stored"), r.asset("run1", run.Videos, "kept"), r.asset("run1", run.Videos, "busy")
 	for _, key := range []run.Key{stored, kept} {
