@@ -35,7 +35,7 @@ func TestNearestIsInTheOrderOfStartingAndTakesNothing(t *testing.T) {
 	}
 }
 
-func TestTakeTakesWhatMayStartAndNothingElse(t *testing.T) {
+func TestCase_F_TakeTakesWhatMayStartAndLookingChangesNothing(t *testing.T) {
 	b := opened(t, 9, "cdn")
 	for n := range 4 {
 		b.Put(one, asset(n, "cdn", n))
