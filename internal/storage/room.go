@@ -218,6 +218,12 @@ func (v *Volume) RemovePart(key run.Key) error {
 		return fmt.Errorf("asset %s: its part is still in use", key)
 	}
 	defer v.release(hash)
+	return v.inParts(func(d *folder) error { return d.removePart(hash) })
+}
+
+// inParts opens the directory of the parts for as long as do runs; where it is not
+// there, nothing is done.
+func (v *Volume) inParts(do func(d *folder) error) error {
 	m, err := v.open()
 	if err != nil {
 		return err
@@ -231,7 +237,7 @@ func (v *Volume) RemovePart(key run.Key) error {
 		return err
 	}
 	defer d.close()
-	return d.removePart(hash)
+	return do(d)
 }
 
 // removePart removes a part with its card, in the order of Part.drop. The caller has
@@ -252,27 +258,16 @@ func (v *Volume) RemoveParts(keys []run.Key) error {
 	if len(keys) == 0 {
 		return nil
 	}
-	m, err := v.open()
-	if err != nil {
-		return err
-	}
-	defer m.close()
-	d, err := m.enter(partsDir, false)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	defer d.close()
-	var failed error
-	for _, key := range keys {
-		hash := key.Hash()
-		if !v.claim(hash) {
-			continue
+	return v.inParts(func(d *folder) error {
+		var failed error
+		for _, key := range keys {
+			hash := key.Hash()
+			if !v.claim(hash) {
+				continue
+			}
+			failed = errors.Join(failed, d.removePart(hash), d.remove(hash+earlyExt))
+			v.release(hash)
 		}
-		failed = errors.Join(failed, d.removePart(hash), d.remove(hash+earlyExt))
-		v.release(hash)
-	}
-	return failed
+		return failed
+	})
 }
