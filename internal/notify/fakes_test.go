@@ -61,6 +61,14 @@ func (b *box) Outbox(_ context.Context, hook run.Hooks, after uint64, limit int)
 	return found, nil
 }
 
+// looked is how often the outbox was looked into, and how many notices were read at a
+// time at most.
+func (b *box) looked() (looks, most int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.looks, b.most
+}
+
 func (b *box) Told(_ context.Context, hook run.Hooks, seqs []uint64) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
