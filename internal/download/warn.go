@@ -161,7 +161,7 @@ func (p *Pool) warnOfBlocked(now time.Duration) {
 		hosts[c.Host] = append(hosts[c.Host], c)
 	}
 	for name := range p.scarce.since {
-		if hosts[name] == nil {
+		if hosts[name] == nil && !p.probing(name) {
 			delete(p.scarce.since, name) // it was a moment's
 		}
 	}
@@ -171,6 +171,17 @@ func (p *Pool) warnOfBlocked(now time.Duration) {
 		}
 		p.blocked(threat{host: name, why: name + " turns requests away or does not answer"}, all, now)
 	}
+}
+
+// probing reports whether a transfer from a host that did not answer is under way: its
+// other assets are not blocked at that moment. The pool is locked.
+func (p *Pool) probing(host string) bool {
+	for _, f := range p.flights {
+		if f.Host == host && !f.Open {
+			return true
+		}
+	}
+	return false
 }
 
 // failing is what has failed again and again, and waits for its next try. The pool
