@@ -341,7 +341,10 @@ func (p *Pool) Run(ctx, hard context.Context) error {
 
 // rest sleeps until woken, and never long.
 func rest(ctx context.Context, wake <-chan struct{}, sleep time.Duration) {
-	timer := time.NewTimer(min(max(sleep, 0), longestSleep))
+	if sleep <= 0 {
+		return
+	}
+	timer := time.NewTimer(min(sleep, longestSleep))
 	defer timer.Stop()
 	select {
 	case <-ctx.Done():
