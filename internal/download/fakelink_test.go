@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/url"
 	"strconv"
 	"sync"
@@ -21,7 +22,12 @@ type fakeLink struct {
 	cuts bool  // transfers are cut when their URLs die
 
 	mu      sync.Mutex
-	reading int             // transfers at full speed
+	reading int // transfers at full speed
+	linkTally
+}
+
+// linkTally is what came over a line.
+type linkTally struct {
 	open    int             // connections
 	most    int             // of them, ever
 	held    map[string]bool // assets that were held at some time
@@ -33,7 +39,7 @@ const tick = 100 * time.Millisecond
 
 // narrowed puts all that the world fetches behind a line of so many bytes a second.
 func (w *world) narrowed(rate int64) *fakeLink {
-	l := &fakeLink{w: w, rate: rate, held: map[string]bool{}}
+	l := &fakeLink{w: w, rate: rate, linkTally: linkTally{held: map[string]bool{}}}
 	w.clk.skew["cdn"] = 0
 	w.s.rule("https://", l.fetch)
 	w.s.size = func(r transfer.Request) (int64, error) {
@@ -139,6 +145,15 @@ func (l *fakeLink) count(do func()) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	do()
+}
+
+// tally is what came over the line until now.
+func (l *fakeLink) tally() linkTally {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	t := l.linkTally
+	t.held = maps.Clone(l.held)
+	return t
 }
 
 // grow counts bytes as written to the part.

@@ -2,7 +2,6 @@ package download_test
 
 import (
 	"fmt"
-	"maps"
 	"strings"
 	"testing"
 	"time"
@@ -39,7 +38,7 @@ func TestWhatCannotBeFinishedInTimeIsBegunHeldAndFinishedAfter(t *testing.T) {
 			w.many("run1", cliff("a", 40, 2*mb, 20*time.Second)) // 40 s of the line
 			w.start()
 			w.pass(2 * time.Minute)
-			switch got := w.stored(); {
+			switch got, l := w.stored(), l.tally(); {
 			case maxOpen > 0 && (got != 40 || l.refused > 0):
 				t.Errorf("%d of 40 saved, %d refused", got, l.refused)
 			case maxOpen == 0 && (got < 17 || got > 24 || l.most > w.cfg.Workers || len(l.held) > 0):
@@ -56,8 +55,8 @@ func TestNoMoreConnectionsAreHeldThanMayBe(t *testing.T) {
 		w.many("run1", cliff("a", 40, 2*mb, 20*time.Second))
 		w.start()
 		w.pass(2 * time.Minute)
-		if got := w.stored(); l.most > 8+w.cfg.Workers || got < 24 || got > 34 {
-			t.Errorf("%d open at a time, %d saved", l.most, got)
+		if got, most := w.stored(), l.tally().most; most > 8+w.cfg.Workers || got < 24 || got > 34 {
+			t.Errorf("%d open at a time, %d saved", most, got)
 		}
 	})
 }
@@ -77,13 +76,13 @@ func TestHostThatCutsIsRememberedAndNothingOfItHeld(t *testing.T) {
 			t.Error("it is not on record")
 		}
 		w.stop()
-		clear(l.held)
+		l.count(func() { clear(l.held) })
 		before := w.stored()
 		w.many("run2", cliff("b", 40, 2*mb, 20*time.Second))
 		w.start() // another life
 		w.pass(time.Minute)
-		if got := w.stored() - before; got < 17 || len(l.held) > 0 {
-			t.Errorf("%d of 20 that can be are saved, held were %v", got, l.held)
+		if got, held := w.stored()-before, l.tally().held; got < 17 || len(held) > 0 {
+			t.Errorf("%d of 20 that can be are saved, held were %v", got, held)
 		}
 	})
 }
@@ -252,8 +251,8 @@ func TestStopFinishesWhatIsHeldInTheTimeItLeaves(t *testing.T) {
 		w.many("run1", cliff("a", 20, 2*mb, 6*time.Second))
 		w.start()
 		w.pass(7 * time.Second)
-		if l.open < 8 {
-			t.Errorf("%d are open", l.open)
+		if open := l.tally().open; open < 8 {
+			t.Errorf("%d are open", open)
 		}
 		w.stopping()
 		w.pass(20 * time.Second)
@@ -308,8 +307,8 @@ func TestNothingIsHeldOrAskedWhileThereIsTimeForAll(t *testing.T) {
 		w.many("run1", cliff("a", 200, mb, hour))
 		w.start()
 		w.pass(time.Minute)
-		if w.stored() != 200 || len(l.held) > 0 || len(w.s.sized) > 0 || len(w.s.of("")) != 200 || l.most > 4 {
-			t.Errorf("%d stored, %v held, %d sizes, %d requests, %d at a time", w.stored(), maps.Keys(l.held), len(w.s.sized), len(w.s.of("")), l.most)
+		if l := l.tally(); w.stored() != 200 || len(l.held) > 0 || len(w.s.sized) > 0 || len(w.s.of("")) != 200 || l.most > 4 {
+			t.Errorf("%d stored, %v held, %d sizes, %d requests, %d at a time", w.stored(), l.held, len(w.s.sized), len(w.s.of("")), l.most)
 		}
 	})
 }
