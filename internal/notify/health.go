@@ -60,6 +60,7 @@ func (t *target) fail(ctx context.Context, r result) error {
 	}
 	if why.own {
 		t.answered(r)
+		t.take(e) // it waits again once it is known for how long
 	}
 	most := mostProbe
 	if why.own {

@@ -180,3 +180,40 @@ func TestCase_A22_RefusedNoticesAreBoundedInRateAndMemory(t *testing.T) {
 		}
 	})
 }
+
+// A probe of a hook that was down is refused for itself: what else had failed is due at
+// once, and does not wait behind it.
+func TestCase_A22_AProbeThatIsRefusedSetsTheOthersFree(t *testing.T) {
+	d := newTarget(run.URLHook, deps(newBox(), &events{}))
+	d.settings = settings{sender: &hook{do: takes}, giveUpAfter: time.Hour}
+	d.answers = 2
+	for _, id := range []run.ID{"run-1", "run-2", "run-3", "run-4"} {
+		n := settled(id)
+		n.Seq, n.At = d.read+1, time.Now()
+		d.add([]run.Notice{n})
+		e := d.all[n.Seq]
+		d.take(e)
+		e.failedAt = 1 // the hook took others since
+		d.running = append(d.running, e)
+		if err := d.settle(t.Context(), result{entry: e, by: d.sender, err: errors.New("connection refused")}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	d.failing = map[uint64]bool{5: true, 6: true, 7: true}
+	probe := d.all[1]
+	d.take(probe)
+	d.running = append(d.running, probe)
+	if err := d.settle(t.Context(), result{entry: probe, by: d.sender, err: &refusal{own: true, err: errors.New("HTTP 400")}}); err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		e, wait := d.pick(time.Now())
+		if e == nil || e == probe {
+			t.Fatalf("picked %v, else in %v", e, wait)
+		}
+		d.take(e)
+	}
+	if e, _ := d.pick(time.Now()); e != nil {
+		t.Errorf("the refused one is tried again at once: %v", e)
+	}
+}
