@@ -38,13 +38,13 @@ func (q *Queue) Answered(ctx context.Context, id run.ID, v run.Verdict) (run.Cha
 		return err
 	})
 	if errors.Is(err, run.ErrUnknown) { // removed while it was asked: nobody else knows of its answer
-		q.answers.remove(id)
+		q.answers.Remove(id)
 	}
 	if err != nil {
 		return run.Change{}, err
 	}
 	if c.Run.State.Settled() {
-		q.answers.remove(id)
+		q.answers.Remove(id)
 	}
 	return c, nil
 }
@@ -108,6 +108,12 @@ func (r *record) learn(v run.Verdict) (ended bool) {
 		r.EndedAt, r.EndedService = v.At, v.Service
 	}
 	return ended
+}
+
+// assetName is an asset within its run.
+type assetName struct {
+	kind run.Kind
+	id   string
 }
 
 // seen is one asset of a run before and after an answer.

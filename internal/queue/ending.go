@@ -62,7 +62,7 @@ func (q *Queue) Settle(ctx context.Context, done []run.Settlement) error {
 	if err != nil {
 		return err
 	}
-	q.answers.remove(settled...)
+	q.answers.Remove(settled...)
 	return errors.Join(refused...)
 }
 
@@ -128,6 +128,6 @@ func (q *Queue) Remove(ctx context.Context, id run.ID, force bool) error {
 	if err != nil {
 		return err
 	}
-	q.answers.remove(id)
+	q.answers.Remove(id)
 	return nil
 }

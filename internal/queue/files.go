@@ -4,7 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
+
+	"github.com/assetd/assetd/internal/queue/answers"
 )
 
 // FilesystemError is a state directory where no queue can live: on a file system
@@ -22,5 +23,5 @@ func (e *FilesystemError) Error() string {
 // Erase removes a queue that nobody has open, with its answers. The directory
 // stays, and so does what is not the queue's.
 func Erase(dir string) error {
-	return errors.Join(os.RemoveAll(filepath.Join(dir, "answers")), os.RemoveAll(halfPath(dir)), os.RemoveAll(suspectPath(dir)), os.RemoveAll(dbPath(dir)))
+	return errors.Join(os.RemoveAll(answers.Dir(dir)), os.RemoveAll(halfPath(dir)), os.RemoveAll(suspectPath(dir)), os.RemoveAll(dbPath(dir)))
 }

@@ -17,6 +17,7 @@ import (
 	bolterrors "go.etcd.io/bbolt/errors"
 
 	"github.com/assetd/assetd/internal/durable"
+	"github.com/assetd/assetd/internal/queue/answers"
 )
 
 const (
@@ -85,7 +86,7 @@ func (q *Queue) open() error {
 	if err := q.openFile(badHead != ""); err != nil {
 		return err
 	}
-	q.answers = newAnswers(q.dir)
+	q.answers = answers.New(q.dir)
 	if q.options.ReadOnly {
 		return nil
 	}

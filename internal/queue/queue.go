@@ -22,9 +22,8 @@
 //
 // # Answers
 //
-// The last answers of the API, which hold signed URLs, stand beside it in files
-// of their own, removed when their run settles. They are not synced: one that is
-// lost is asked for again.
+// The last answers of the API, which hold signed URLs, are kept outside of that file
+// (package answers) and removed when their run settles.
 //
 // It leaves to others what an answer means (poller), when an asset is lost
 // (download), and every effect outside of the state directory. All methods are
@@ -45,6 +44,7 @@ import (
 	bolterrors "go.etcd.io/bbolt/errors"
 	"golang.org/x/sys/unix"
 
+	"github.com/assetd/assetd/internal/queue/answers"
 	"github.com/assetd/assetd/internal/run"
 )
 
@@ -91,7 +91,7 @@ type Queue struct {
 	shrinkFrom time.Time // the writer's: not before
 
 	lock    *os.File
-	answers *answers
+	answers *answers.Store
 	hooks   atomic.Uint32 // run.Hooks: who is told of what happens
 
 	ops     chan *operation
@@ -158,6 +158,37 @@ func (q *Queue) Err() error {
 		return *cause
 	}
 	return nil
+}
+
+// Answer returns all answers of the API about a run, united; false where there is
+// none: not yet asked, lost, damaged or settled. The value is shared and must not be
+// changed. It holds signed URLs.
+func (q *Queue) Answer(id run.ID) (run.Answer, bool, error) { return q.answers.Get(id) }
+
+// Listed returns the part of a run's answer that is about one asset.
+func (q *Queue) Listed(key run.Key) (run.Listed, bool, error) { return q.answers.Listed(key) }
+
+// SaveAnswer unites an answer with those before it and writes the result. It is called
+// before the Answered that uses the answer. It may not outlive power loss.
+func (q *Queue) SaveAnswer(id run.ID, fresh run.Answer) error {
+	if q.options.ReadOnly {
+		return ErrReadOnly
+	}
+	err := q.answers.Save(id, fresh)
+	if err != nil && noRoom(err) {
+		return fmt.Errorf("%w: answer of run %q: %w", ErrFull, id, err)
+	}
+	return err
+}
+
+// sweepAnswers removes the answers that a crash left behind.
+func (q *Queue) sweepAnswers() error {
+	return q.view(context.Background(), func(t *txn) error {
+		return q.answers.Sweep(func(id run.ID) bool {
+			r, err := t.run(id)
+			return err == nil && !r.State.Settled()
+		})
+	})
 }
 
 // Watch blocks until ctx ends, and returns nil, or until the queue is dead, and

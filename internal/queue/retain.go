@@ -78,7 +78,7 @@ func (q *Queue) Expire(ctx context.Context, ids []run.ID, before time.Time) (n i
 	if err != nil {
 		return 0, err
 	}
-	q.answers.remove(gone...)
+	q.answers.Remove(gone...)
 	return len(gone), nil
 }
 

@@ -1,9 +1,15 @@
-package queue
+// Package answers keeps the last answer of the API about each open run: one JSON
+// file per run in <state.dir>/answers, readable by the daemon's user alone, since
+// answers hold signed URLs.
+//
+// A file is replaced atomically but not synced: an answer that is lost in a crash,
+// like one that cannot be parsed, is as if it had never been given, and the API is
+// asked again. Parsed files are cached.
+package answers
 
 import (
 	"bufio"
 	"container/list"
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -25,10 +31,10 @@ const cacheBytes = 4 << 20
 
 const answerExt = ".json"
 
-// answers keeps the answer files. A run has one of a few locks for the time that
-// its file is read or written: a file that waits for a busy disk holds up few others,
-// and none that is in the cache.
-type answers struct {
+// Store holds the answer files of a state directory. It is safe for concurrent use.
+// A run has one of a few locks for the time that its file is read or written: a file
+// that waits for a busy disk holds up few others, and none that is in the cache.
+type Store struct {
 	dir   string
 	files [64]sync.Mutex // before mu
 
@@ -52,28 +58,32 @@ type assetName struct {
 	id   string
 }
 
-func newAnswers(stateDir string) *answers {
-	return &answers{
-		dir: filepath.Join(stateDir, "answers"), known: make(map[run.ID]*list.Element),
+// New returns the store of a state directory. It touches no file: the directory is
+// made with the first answer.
+func New(stateDir string) *Store {
+	return &Store{
+		dir: Dir(stateDir), known: make(map[run.ID]*list.Element),
 		writers: sync.Pool{New: func() any { return bufio.NewWriterSize(nil, 64<<10) }},
 	}
 }
 
-// Answer is what the API said about a run, all answers united; false where
-// nothing is at hand: not yet asked, lost, damaged or settled. The value is shared
-// and must not be changed. It holds signed URLs.
-func (q *Queue) Answer(id run.ID) (run.Answer, bool, error) {
-	a, err := q.answers.get(id)
+// Dir is the directory of the answers below a state directory.
+func Dir(stateDir string) string { return filepath.Join(stateDir, "answers") }
+
+// Get returns all answers about a run, united; false where there is none: not yet
+// asked, lost, damaged or removed. The value is shared and must not be changed.
+func (s *Store) Get(id run.ID) (run.Answer, bool, error) {
+	a, err := s.get(id)
 	if a == nil {
 		return run.Answer{}, false, err
 	}
 	return a.Answer, true, nil
 }
 
-// Listed is what the API said about one asset, as Answer would have it, at the
-// same cost however many assets its run has.
-func (q *Queue) Listed(key run.Key) (run.Listed, bool, error) {
-	a, err := q.answers.get(key.Run)
+// Listed returns the part of a run's answer that is about one asset, at the same
+// cost however many assets the run has.
+func (s *Store) Listed(key run.Key) (run.Listed, bool, error) {
+	a, err := s.get(key.Run)
 	if a == nil {
 		return run.Listed{}, false, err
 	}
@@ -84,32 +94,19 @@ func (q *Queue) Listed(key run.Key) (run.Listed, bool, error) {
 	return a.Assets[i], true, nil
 }
 
-// SaveAnswer unites an answer with what is at hand and writes it. It goes before
-// the Answered that uses it. It does not outlive power loss for certain.
-func (q *Queue) SaveAnswer(id run.ID, fresh run.Answer) error {
-	if q.options.ReadOnly {
-		return ErrReadOnly
-	}
-	err := q.answers.save(id, fresh)
-	if err != nil && noRoom(err) {
-		return fmt.Errorf("%w: answer of run %q: %w", ErrFull, id, err)
-	}
-	return err
-}
-
 // path is a run's file. IDs that differ by case alone share one where the file
 // system knows no case: each finds the other's answer in it, takes that for none,
 // and asks again.
-func (s *answers) path(id run.ID) string { return filepath.Join(s.dir, string(id)+answerExt) }
+func (s *Store) path(id run.ID) string { return filepath.Join(s.dir, string(id)+answerExt) }
 
 // file is the lock of a run's file.
-func (s *answers) file(id run.ID) *sync.Mutex {
+func (s *Store) file(id run.ID) *sync.Mutex {
 	h := fnv.New32a()
 	_, _ = h.Write([]byte(id))
 	return &s.files[h.Sum32()%uint32(len(s.files))]
 }
 
-func (s *answers) get(id run.ID) (*answer, error) {
+func (s *Store) get(id run.ID) (*answer, error) {
 	if a := s.cached(id); a != nil {
 		return a, nil
 	}
@@ -120,7 +117,7 @@ func (s *answers) get(id run.ID) (*answer, error) {
 }
 
 // cached is the answer in the cache; nil: none is there.
-func (s *answers) cached(id run.ID) *answer {
+func (s *Store) cached(id run.ID) *answer {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	e, ok := s.known[id]
@@ -131,9 +128,8 @@ func (s *answers) cached(id run.ID) *answer {
 	return e.Value.(*answer)
 }
 
-// load is the answer at hand, from the cache or the file; nil: none. The file is
-// locked.
-func (s *answers) load(id run.ID) (*answer, error) {
+// load returns the answer from the cache or the file; nil: none. The file is locked.
+func (s *Store) load(id run.ID) (*answer, error) {
 	if a := s.cached(id); a != nil {
 		return a, nil
 	}
@@ -156,7 +152,7 @@ func (s *answers) load(id run.ID) (*answer, error) {
 
 // keep puts a parsed answer into the cache and drops those used least lately. The
 // file is locked.
-func (s *answers) keep(a run.Answer, size int64) *answer {
+func (s *Store) keep(a run.Answer, size int64) *answer {
 	parsed := &answer{Answer: a, size: size, listed: make(map[assetName]int, len(a.Assets))}
 	for i, l := range a.Assets {
 		parsed.listed[assetName{l.Kind, l.ID}] = i
@@ -172,14 +168,16 @@ func (s *answers) keep(a run.Answer, size int64) *answer {
 }
 
 // drop takes an answer out of the cache. The cache is locked.
-func (s *answers) drop(id run.ID) {
+func (s *Store) drop(id run.ID) {
 	if e, ok := s.known[id]; ok {
 		s.bytes -= s.order.Remove(e).(*answer).size
 		delete(s.known, id)
 	}
 }
 
-func (s *answers) save(id run.ID, fresh run.Answer) error {
+// Save unites an answer with those before it and writes the result, which may not
+// outlive power loss.
+func (s *Store) Save(id run.ID, fresh run.Answer) error {
 	if !run.ValidID(string(id)) {
 		return fmt.Errorf("%.70q is no run ID", id)
 	}
@@ -202,7 +200,7 @@ func (s *answers) save(id run.ID, fresh run.Answer) error {
 
 // write replaces a file atomically, and says how many bytes it has. The directory
 // is made at the first one.
-func (s *answers) write(id run.ID, a run.Answer) (size int64, err error) {
+func (s *Store) write(id run.ID, a run.Answer) (size int64, err error) {
 	f, err := os.CreateTemp(s.dir, ".*.tmp") // 0600
 	if errors.Is(err, fs.ErrNotExist) {
 		if _, err = durable.MkdirAll(s.dir, 0o700); err == nil {
@@ -227,7 +225,7 @@ func (s *answers) write(id run.ID, a run.Answer) (size int64, err error) {
 
 // encode writes an answer as JSON, with one asset in memory at a time: it may list
 // 20,000 of them.
-func (s *answers) encode(f io.Writer, a run.Answer) error {
+func (s *Store) encode(f io.Writer, a run.Answer) error {
 	assets := a.Assets
 	a.Assets = nil // left out of the head, they come last
 	head, err := json.Marshal(a)
@@ -240,7 +238,7 @@ func (s *answers) encode(f io.Writer, a run.Answer) error {
 		w.Reset(nil)
 		s.writers.Put(w)
 	}()
-	_, _ = w.Write(head[:len(head)-len("}")]) // Flush tells of trouble
+	_, _ = w.Write(head[:len(head)-len("}")]) // Flush returns the first error
 	for i, l := range assets {
 		data, err := json.Marshal(l)
 		if err != nil {
@@ -260,15 +258,15 @@ func (s *answers) encode(f io.Writer, a run.Answer) error {
 	return w.Flush()
 }
 
-// remove forgets a run's answer. A file that cannot be removed now is at the
-// next Open.
-func (s *answers) remove(ids ...run.ID) {
+// Remove removes the answers of these runs. A file that cannot be removed now is
+// removed by the next Sweep.
+func (s *Store) Remove(ids ...run.ID) {
 	for _, id := range ids {
 		s.forget(id)
 	}
 }
 
-func (s *answers) forget(id run.ID) {
+func (s *Store) forget(id run.ID) {
 	file := s.file(id)
 	file.Lock()
 	defer file.Unlock()
@@ -278,34 +276,21 @@ func (s *answers) forget(id run.ID) {
 	_ = os.Remove(s.path(id))
 }
 
-// sweepAnswers removes what a crash left behind: half written files, and answers
-// of runs that are settled or forgotten.
-func (q *Queue) sweepAnswers() error {
-	if err := os.Chmod(q.answers.dir, 0o700); err != nil && !errors.Is(err, fs.ErrNotExist) {
+// Sweep removes what a crash left behind: half written files, and the answers of all
+// runs but those that keep reports true for.
+func (s *Store) Sweep(keep func(run.ID) bool) error {
+	if err := os.Chmod(s.dir, 0o700); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	dir, err := os.Open(q.answers.dir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
+	entries, err := os.ReadDir(s.dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	defer dir.Close()
-	names, err := dir.Readdirnames(-1)
-	if err != nil {
-		return err
-	}
-	return q.view(context.Background(), func(t *txn) error {
-		for _, name := range names {
-			id, ok := strings.CutSuffix(name, answerExt)
-			if ok && run.ValidID(id) {
-				if r, err := t.run(run.ID(id)); err == nil && !r.State.Settled() {
-					continue
-				}
-			}
-			_ = os.Remove(filepath.Join(q.answers.dir, name))
+	for _, e := range entries {
+		id, ok := strings.CutSuffix(e.Name(), answerExt)
+		if !ok || !run.ValidID(id) || !keep(run.ID(id)) {
+			_ = os.Remove(filepath.Join(s.dir, e.Name()))
 		}
-		return nil
-	})
+	}
+	return nil
 }
