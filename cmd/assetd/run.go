@@ -14,6 +14,7 @@ import (
 
 	"github.com/assetd/assetd/internal/config"
 	"github.com/assetd/assetd/internal/daemon"
+	"github.com/assetd/assetd/internal/daemon/logging"
 	"github.com/assetd/assetd/internal/signals"
 )
 
@@ -94,7 +95,7 @@ type daemonLog struct {
 func newDaemonLog(w io.Writer, c config.Log) *daemonLog {
 	l := &daemonLog{terminal: isTerminal(w), level: zap.NewAtomicLevel()}
 	l.configure(c)
-	l.Logger, l.flush = daemon.NewLogger(w, l.level, &l.json)
+	l.Logger, l.flush = logging.New(w, l.level, &l.json)
 	return l
 }
 

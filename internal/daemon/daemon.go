@@ -20,6 +20,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/assetd/assetd/internal/config"
+	"github.com/assetd/assetd/internal/daemon/logging"
 	"github.com/assetd/assetd/internal/durable"
 	"github.com/assetd/assetd/internal/inbox"
 	"github.com/assetd/assetd/internal/queue"
@@ -108,7 +109,7 @@ type daemon struct {
 
 // open takes the state directory and builds the stages. Nothing runs yet.
 func open(o Options) (*daemon, error) {
-	d := &daemon{Options: o, cfg: o.Config, current: o.Config, key: o.Key, log: o.Log, told: []run.Tell{newTeller(o.Log).Tell}, look: make(chan struct{}, 1)}
+	d := &daemon{Options: o, cfg: o.Config, current: o.Config, key: o.Key, log: o.Log, told: []run.Tell{logging.NewEvents(o.Log).Log}, look: make(chan struct{}, 1)}
 	c := o.Config
 	// The drop directory first: what it makes above it lets its group pass.
 	slow := time.AfterFunc(passLate, func() {
@@ -279,7 +280,7 @@ func (d *daemon) sweep(ctx context.Context) {
 		d.log.Warn("parts that nobody needs could not be removed", zap.Error(err))
 	}
 	if n > 0 {
-		d.log.Info("parts that nobody needs were removed", zap.Int(keyCount, n))
+		d.log.Info("parts that nobody needs were removed", zap.Int(logging.KeyCount, n))
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/assetd/assetd/internal/config"
+	"github.com/assetd/assetd/internal/daemon/logging"
 	"github.com/assetd/assetd/internal/inbox"
 	"github.com/assetd/assetd/internal/queue"
 	"github.com/assetd/assetd/internal/storage"
@@ -55,7 +56,7 @@ func missingQueue(stateDir string) (*queue.DamageError, error) {
 func restoreNewest(c *config.Config, damage *queue.DamageError, log *zap.Logger) error {
 	dir := queue.BackupDir(c.State.Dir)
 	log.Error("the queue is damaged, its newest good copy is put in its place",
-		zap.String(keyFile, damage.File), zap.String("finding", damage.Finding))
+		zap.String(logging.KeyFile, damage.File), zap.String("finding", damage.Finding))
 	copies, err := queue.Copies(dir, time.Now())
 	if err != nil {
 		return errors.Join(damage, err)
@@ -69,17 +70,17 @@ func restoreNewest(c *config.Config, damage *queue.DamageError, log *zap.Logger)
 		})
 		switch {
 		case err == nil:
-			log.Error("the queue was restored from a copy", zap.String(keyFile, restored.Path), zap.Time("from", restored.At),
+			log.Error("the queue was restored from a copy", zap.String(logging.KeyFile, restored.Path), zap.Time("from", restored.At),
 				zap.Int("runs", restored.Runs), zap.String("damaged_file", aside), zap.Int("drop_files_put_back", back.Files),
-				zap.String(keyNote, Missing), zap.String(keyHint, "nothing need be done; keep the damaged file for those who look into it, or remove it"))
+				zap.String(logging.KeyNote, Missing), zap.String(logging.KeyHint, "nothing need be done; keep the damaged file for those who look into it, or remove it"))
 			for _, path := range back.Left {
-				log.Error(LeftText, zap.String(keyFile, path), zap.String(keyHint, LeftHint))
+				log.Error(LeftText, zap.String(logging.KeyFile, path), zap.String(logging.KeyHint, LeftHint))
 			}
 			return nil
 		case failed != nil: // its runs would be lost
 			return fmt.Errorf("%w: nothing was restored, since drop files that came after the copy cannot be taken once more: %w", damage, failed)
 		case errors.As(err, new(*queue.DamageError)) || errors.Is(err, fs.ErrNotExist):
-			log.Error("this copy of the queue is damaged, too", zap.String(keyFile, stored.Path), zap.Error(err))
+			log.Error("this copy of the queue is damaged, too", zap.String(logging.KeyFile, stored.Path), zap.Error(err))
 		default:
 			return errors.Join(damage, fmt.Errorf("restoring %s: %w", stored.Path, err))
 		}

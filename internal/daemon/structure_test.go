@@ -42,6 +42,9 @@ var table = map[string][]string{
 	"internal/bench":         {"internal/simulator"},
 
 	"deploy/test/upstream": {"internal/simulator"},
+
+	// What the daemon is made of. internal/daemon itself may import everything.
+	"internal/daemon/logging": {"internal/inbox", "internal/notify", "internal/storage"},
 }
 
 // shared may be imported by all but each other.
@@ -62,7 +65,7 @@ var behind = map[string][]string{
 	"github.com/klauspost/compress": {"internal/transfer", "internal/simulator"},
 	"github.com/andybalholm/brotli": {"internal/transfer", "internal/simulator"},
 	"github.com/standard-webhooks":  {"internal/notify"},
-	"go.uber.org/zap":               {"internal/daemon", "cmd/assetd"},
+	"go.uber.org/zap":               {"internal/daemon", "internal/daemon/logging", "cmd/assetd"},
 	"github.com/spf13/cobra":        {"cmd/assetd"},
 	"github.com/vbauerster/mpb":     {"cmd/assetd"},
 }

@@ -1,4 +1,4 @@
-package daemon
+package logging
 
 import (
 	"bytes"
@@ -20,12 +20,12 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// told renders events as JSON lines.
-func told(t *testing.T, level zap.AtomicLevel, events func(tell run.Tell)) []map[string]any {
+// logged renders events as JSON lines.
+func logged(t *testing.T, level zap.AtomicLevel, events func(log run.Tell)) []map[string]any {
 	t.Helper()
 	var out bytes.Buffer
-	log, flush := NewLogger(&out, level, format(true))
-	events(newTeller(log).Tell)
+	log, flush := New(&out, level, format(true))
+	events(NewEvents(log).Log)
 	flush()
 	var lines []map[string]any
 	for line := range strings.Lines(out.String()) {
@@ -38,11 +38,11 @@ func told(t *testing.T, level zap.AtomicLevel, events func(tell run.Tell)) []map
 	return lines
 }
 
-func TestASettledRunIsOneLineWithItsFigures(t *testing.T) {
-	lines := told(t, zap.NewAtomicLevel(), func(tell run.Tell) {
-		tell(run.Event{Kind: run.RunSettled, Run: "abcd", State: run.PartialRun, Count: 2, Lost: 1, Bytes: 30, Took: 1500 * time.Millisecond})
-		tell(run.Event{Kind: run.AssetGone, Asset: run.Key{Run: "abcd", Kind: run.Images, ID: "x"}, Err: errors.New("410"), Hint: "do"})
-		tell(run.Event{Kind: run.AssetKept, Asset: run.Key{Run: "abcd", Kind: run.Images, ID: "y"}}) // debug
+func TestEvents_SettledRunIsOneLineWithItsFigures(t *testing.T) {
+	lines := logged(t, zap.NewAtomicLevel(), func(log run.Tell) {
+		log(run.Event{Kind: run.RunSettled, Run: "abcd", State: run.PartialRun, Count: 2, Lost: 1, Bytes: 30, Took: 1500 * time.Millisecond})
+		log(run.Event{Kind: run.AssetGone, Asset: run.Key{Run: "abcd", Kind: run.Images, ID: "x"}, Err: errors.New("410"), Hint: "do"})
+		log(run.Event{Kind: run.AssetKept, Asset: run.Key{Run: "abcd", Kind: run.Images, ID: "y"}}) // debug
 	})
 	if len(lines) != 2 {
 		t.Fatalf("%d lines: %v", len(lines), lines)
@@ -61,15 +61,15 @@ func TestASettledRunIsOneLineWithItsFigures(t *testing.T) {
 	}
 }
 
-func TestWhatRepeatsIsToldAtABoundedRateWithACount(t *testing.T) {
+func TestEvents_RepeatedMessagesAreLimitedAndCounted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		lines := told(t, zap.NewAtomicLevel(), func(tell run.Tell) {
+		lines := logged(t, zap.NewAtomicLevel(), func(log run.Tell) {
 			for range 1000 {
-				tell(run.Event{Kind: run.PollRefused, Run: "abcd"})
-				tell(run.Event{Kind: run.RunSettled, Run: "abcd"})
+				log(run.Event{Kind: run.PollRefused, Run: "abcd"})
+				log(run.Event{Kind: run.RunSettled, Run: "abcd"})
 			}
 			time.Sleep(time.Minute)
-			tell(run.Event{Kind: run.PollRefused, Run: "abcd"})
+			log(run.Event{Kind: run.PollRefused, Run: "abcd"})
 		})
 		refused, settled := 0, 0
 		for _, l := range lines {
@@ -80,16 +80,16 @@ func TestWhatRepeatsIsToldAtABoundedRateWithACount(t *testing.T) {
 				settled++
 			}
 		}
-		if refused != linesAMinute+1 || settled != 1000 {
-			t.Errorf("%d refusals and %d settled runs told, want %d and 1000", refused, settled, linesAMinute+1)
+		if refused != linesPerMinute+1 || settled != 1000 {
+			t.Errorf("%d refusals and %d settled runs logged, want %d and 1000", refused, settled, linesPerMinute+1)
 		}
-		if last := lines[len(lines)-1]; last[keyLeftOut] != float64(1000-linesAMinute) {
+		if last := lines[len(lines)-1]; last[keyLeftOut] != float64(1000-linesPerMinute) {
 			t.Errorf("the last line says %v left out", last[keyLeftOut])
 		}
 	})
 }
 
-// blocked takes nothing until it is let go.
+// blocked is a writer that blocks until free is closed.
 type blocked struct {
 	free chan struct{}
 	bytes.Buffer
@@ -100,27 +100,27 @@ func (b *blocked) Write(p []byte) (int, error) {
 	return b.Buffer.Write(p)
 }
 
-func TestALogThatNobodyReadsStopsNobodyAndItsLossIsCounted(t *testing.T) {
+func TestNew_StoppedReaderDelaysLittleAndDropsAreCounted(t *testing.T) {
 	for _, asJSON := range []bool{false, true} {
-		synctest.Test(t, func(t *testing.T) { tellNobody(t, asJSON) })
+		synctest.Test(t, func(t *testing.T) { logToStoppedReader(t, asJSON) })
 	}
 }
 
-func tellNobody(t *testing.T, asJSON bool) {
+func logToStoppedReader(t *testing.T, asJSON bool) {
 	t.Helper()
 	w := &blocked{free: make(chan struct{})}
-	log, flush := NewLogger(w, zap.NewAtomicLevel(), format(asJSON))
+	log, flush := New(w, zap.NewAtomicLevel(), format(asJSON))
 	start := time.Now()
-	for range linesWaiting + 100 {
-		log.Info("a word")
+	for range bufferedLines + 100 {
+		log.Info("a line")
 	}
-	if took := time.Since(start).Round(time.Millisecond); took != patience {
-		t.Errorf("whoever logs waited %v, want %v in all", took, patience)
+	if took := time.Since(start).Round(time.Millisecond); took != maxDelay {
+		t.Errorf("logging took %v, want %v in all", took, maxDelay)
 	}
 	close(w.free)
-	l := strings.Count(waitFlush(flush, w), "a word")
-	if l < linesWaiting || l > linesWaiting+1 {
-		t.Errorf("%d lines written, want %d or one more", l, linesWaiting)
+	l := strings.Count(waitFlush(flush, w), "a line")
+	if l < bufferedLines || l > bufferedLines+1 {
+		t.Errorf("%d lines written, want %d or one more", l, bufferedLines)
 	}
 	lost := 0
 	for line := range strings.Lines(w.String()) {
@@ -132,11 +132,11 @@ func tellNobody(t *testing.T, asJSON bool) {
 		}
 	}
 	if lost != 1 {
-		t.Errorf("what was dropped is told %d times", lost)
+		t.Errorf("drops are reported %d times", lost)
 	}
 }
 
-// slow takes its time for each line.
+// slow is a writer that takes a fixed time for each line.
 type slow struct {
 	each time.Duration
 	bytes.Buffer
@@ -147,13 +147,13 @@ func (s *slow) Write(p []byte) (int, error) {
 	return s.Buffer.Write(p)
 }
 
-func TestABurstIsToldWholeToAReaderThatMoves(t *testing.T) {
+func TestNew_BurstIsWrittenCompletelyToASlowReader(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := &slow{each: 20 * time.Microsecond} // as a file does
-		log, flush := NewLogger(w, zap.NewAtomicLevel(), format(true))
-		const burst = 4 * linesWaiting
+		log, flush := New(w, zap.NewAtomicLevel(), format(true))
+		const burst = 4 * bufferedLines
 		for range burst {
-			log.Info("a word")
+			log.Info("a line")
 		}
 		flush()
 		if l := strings.Count(w.String(), "\n"); l != burst {
@@ -162,31 +162,31 @@ func TestABurstIsToldWholeToAReaderThatMoves(t *testing.T) {
 	})
 }
 
-func TestAReaderThatStaysBehindIsWaitedForOnceInAWhile(t *testing.T) {
+func TestNew_ReaderThatStaysBehindIsWaitedForOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := &slow{each: 10 * time.Millisecond}
-		log, flush := NewLogger(w, zap.NewAtomicLevel(), format(true))
+		log, flush := New(w, zap.NewAtomicLevel(), format(true))
 		start := time.Now()
-		for range 4 * linesWaiting {
-			log.Info("a word")
+		for range 4 * bufferedLines {
+			log.Info("a line")
 		}
-		if took := time.Since(start).Round(time.Millisecond); took > patience {
-			t.Errorf("whoever logs waited %v, want at most %v until the reader has caught up", took, patience)
+		if took := time.Since(start).Round(time.Millisecond); took > maxDelay {
+			t.Errorf("logging took %v, want at most %v until the reader has caught up", took, maxDelay)
 		}
 		time.Sleep(time.Minute)
 		flush()
 	})
 }
 
-func TestTheFormatCanChangeWhileTheLogIsWritten(t *testing.T) {
+func TestNew_FormatCanChangeWhileLogging(t *testing.T) {
 	var out bytes.Buffer
 	asJSON := format(false)
-	log, flush := NewLogger(&out, zap.NewAtomicLevel(), asJSON)
+	log, flush := New(&out, zap.NewAtomicLevel(), asJSON)
 	log = log.With(zap.String("who", "me"))
 	log.Info("one")
 	asJSON.Store(true)
 	log.Info("two")
-	log.Debug("not told")
+	log.Debug("not logged")
 	flush()
 	lines := slices.Collect(strings.Lines(out.String()))
 	if len(lines) != 2 || json.Valid([]byte(lines[0])) || !json.Valid([]byte(lines[1])) {
@@ -210,11 +210,11 @@ func waitFlush(flush func(), w *blocked) string {
 	return w.String()
 }
 
-func TestAClosedLogIsNoError(t *testing.T) {
+func TestNew_ClosedWriterIsNoError(t *testing.T) {
 	r, w := io.Pipe()
 	r.Close()
-	log, flush := NewLogger(w, zap.NewAtomicLevel(), format(true))
+	log, flush := New(w, zap.NewAtomicLevel(), format(true))
 	log.Info("nobody reads")
 	flush()
-	log.Info("nobody reads this either")
+	log.Info("nor this")
 }
