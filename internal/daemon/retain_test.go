@@ -62,6 +62,7 @@ func (r *keeping) looks(t *testing.T, n int) int {
 	went := len(r.before)
 	for range n {
 		time.Sleep(retainEvery)
+		synctest.Wait()
 		r.look(t.Context())
 	}
 	return len(r.before) - went

@@ -58,7 +58,6 @@ var behind = map[string][]string{
 	"github.com/fsnotify/fsnotify":  {"internal/inbox"},
 	"github.com/coreos/go-systemd":  {"internal/daemon"},
 	"github.com/knadh/koanf":        {"internal/config"},
-	"github.com/goccy/go-yaml":      {"internal/config"},
 	"go.yaml.in/yaml":               {"internal/config"},
 	"github.com/prometheus":         {"internal/server"},
 	"github.com/gabriel-vasile":     {"internal/transfer"},
@@ -117,10 +116,12 @@ func imports(f *ast.File) []string {
 }
 
 func TestImportsFollowTheTableOfTheDesign(t *testing.T) {
+	exists := map[string]bool{}
 	for _, s := range sources(t) {
 		if s.isTest() {
 			continue
 		}
+		exists[s.pkg] = true
 		allowed, listed := table[s.pkg]
 		all := s.pkg == "internal/daemon" || strings.HasPrefix(s.pkg, "cmd/")
 		if !listed && !all {
@@ -137,176 +138,36 @@ func TestImportsFollowTheTableOfTheDesign(t *testing.T) {
 			}
 		}
 	}
+	for pkg := range table {
+		if !exists[pkg] {
+			t.Errorf("there is no package %s: remove its line", pkg)
+		}
+	}
 }
 
 func TestThirdPartyPackagesStandBehindOneOfOurs(t *testing.T) {
+	used := map[string]bool{}
 	for _, s := range sources(t) {
 		if s.isTest() {
 			continue
 		}
 		for _, path := range imports(s.file) {
 			for prefix, allowed := range behind {
-				if strings.HasPrefix(path, prefix) && !slices.Contains(allowed, s.pkg) {
+				if !strings.HasPrefix(path, prefix) {
+					continue
+				}
+				used[prefix] = true
+				if !slices.Contains(allowed, s.pkg) {
 					t.Errorf("%s imports %s, which only %v may", s.path, path, allowed)
 				}
 			}
 		}
 	}
-}
-
-// A sleep in real time is either too short on a busy machine or too long on every other
-// one: it is in a synctest bubble, or in a function that is called in bubbles alone, or
-// its line says "real time:" and why. Methods of fakes are not followed: who calls them
-// is not seen here.
-func TestTestsDoNotSleepInRealTime(t *testing.T) {
-	packages := map[string][]source{}
-	for _, s := range sources(t) {
-		if s.isTest() {
-			packages[s.pkg] = append(packages[s.pkg], s)
+	for prefix := range behind {
+		if !used[prefix] {
+			t.Errorf("nothing imports %s: remove its line", prefix)
 		}
 	}
-	sleeps := 0
-	for _, tests := range packages {
-		real := outsideBubbles(tests)
-		for _, s := range tests {
-			bubbles := bubblesOf(s, tests)
-			eachCall(s.file, func(in string, call *ast.CallExpr) {
-				if !isCallOf(call, "time", "Sleep") {
-					return
-				}
-				sleeps++
-				if real[in] && !bubbles.hold(call.Pos()) && !s.says(call.Pos(), "real time: ") {
-					t.Errorf("%s: time.Sleep in real time", s.fset.Position(call.Pos()))
-				}
-			})
-		}
-	}
-	if sleeps < 50 {
-		t.Errorf("only %d sleeps found: does this test still see them?", sleeps)
-	}
-}
-
-// spans are ranges of a file.
-type spans [][2]token.Pos
-
-func (s spans) hold(pos token.Pos) bool {
-	return slices.ContainsFunc(s, func(r [2]token.Pos) bool { return r[0] <= pos && pos < r[1] })
-}
-
-// bubblesOf are the functions of a file that are run in a bubble: those given to
-// synctest.Test, or to a function of the package that gives its own to it.
-func bubblesOf(s source, tests []source) (found spans) {
-	runners := map[string]bool{}
-	for _, other := range tests {
-		eachCall(other.file, func(in string, call *ast.CallExpr) {
-			if isCallOf(call, "synctest", "Test") && !isTestName(in) {
-				runners[in] = true
-			}
-		})
-	}
-	eachCall(s.file, func(_ string, call *ast.CallExpr) {
-		if !isCallOf(call, "synctest", "Test") && !runners[calledName(call)] {
-			return
-		}
-		for _, arg := range call.Args {
-			found = append(found, [2]token.Pos{arg.Pos(), arg.End()})
-		}
-	})
-	return found
-}
-
-// outsideBubbles are the functions of a package's tests, by name, that run in real time:
-// the tests themselves, and what is named outside of bubbles in one that does.
-func outsideBubbles(tests []source) map[string]bool {
-	named := map[string][]string{} // by a function, outside of its bubbles
-	real := map[string]bool{}
-	for _, s := range tests {
-		bubbles := bubblesOf(s, tests)
-		for _, decl := range s.file.Decls {
-			f, ok := decl.(*ast.FuncDecl)
-			if !ok || f.Recv != nil {
-				continue
-			}
-			real[f.Name.Name] = real[f.Name.Name] || isTestName(f.Name.Name)
-			var look func(ast.Node) bool
-			look = func(n ast.Node) bool {
-				if sel, ok := n.(*ast.SelectorExpr); ok { // a field, or another package's
-					ast.Inspect(sel.X, look)
-					return false
-				}
-				id, ok := n.(*ast.Ident)
-				local := ok && id.Obj != nil && id.Obj.Kind == ast.Var
-				if ok && !local && id != f.Name && !bubbles.hold(id.Pos()) {
-					named[f.Name.Name] = append(named[f.Name.Name], id.Name)
-				}
-				return true
-			}
-			ast.Inspect(f, look)
-		}
-	}
-	for grew := true; grew; {
-		grew = false
-		for by, names := range named {
-			for _, name := range names {
-				if known, ok := real[name]; ok && real[by] && !known {
-					real[name], grew = true, true
-				}
-			}
-		}
-	}
-	return real
-}
-
-// says reports whether a comment in the line of pos begins with words.
-func (s source) says(pos token.Pos, words string) bool {
-	line := s.fset.Position(pos).Line
-	return slices.ContainsFunc(s.file.Comments, func(c *ast.CommentGroup) bool {
-		return s.fset.Position(c.Pos()).Line == line && strings.HasPrefix(c.Text(), words)
-	})
-}
-
-func isTestName(name string) bool {
-	for _, prefix := range []string{"Test", "Fuzz", "Benchmark", "Example"} {
-		if strings.HasPrefix(name, prefix) {
-			return true
-		}
-	}
-	return false
-}
-
-// eachCall calls f with every call in a file, and the name of the function it is in.
-func eachCall(file *ast.File, f func(in string, call *ast.CallExpr)) {
-	for _, decl := range file.Decls {
-		in := ""
-		if fn, ok := decl.(*ast.FuncDecl); ok && fn.Recv == nil {
-			in = fn.Name.Name
-		}
-		ast.Inspect(decl, func(n ast.Node) bool {
-			if call, ok := n.(*ast.CallExpr); ok {
-				f(in, call)
-			}
-			return true
-		})
-	}
-}
-
-func calledName(call *ast.CallExpr) string {
-	switch fun := call.Fun.(type) {
-	case *ast.Ident:
-		return fun.Name
-	case *ast.SelectorExpr:
-		return fun.Sel.Name
-	}
-	return ""
-}
-
-func isCallOf(call *ast.CallExpr, pkg, name string) bool {
-	sel, ok := call.Fun.(*ast.SelectorExpr)
-	if !ok || sel.Sel.Name != name {
-		return false
-	}
-	id, ok := sel.X.(*ast.Ident)
-	return ok && id.Name == pkg
 }
 
 func TestEveryPackageSaysWhatItGuarantees(t *testing.T) {

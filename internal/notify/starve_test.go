@@ -197,6 +197,7 @@ func (s script) play(t *testing.T) []string {
 		d.tell(n.Notice)
 	}
 	time.Sleep(time.Hour)
+	synctest.Wait()
 	d.stop()
 	return s.late(taken, order)
 }

@@ -80,6 +80,7 @@ func (w *trial) drive() {
 			return
 		}
 		time.Sleep(time.Second)
+		synctest.Wait()
 	}
 }
 
