@@ -27,8 +27,6 @@ var table = map[string][]string{
 	"internal/magnific":      {},
 	"internal/poller":        {},
 	"internal/plan":          {},
-	"internal/transfer":      {},
-	"internal/download":      {"internal/plan", "internal/transfer"},
 	"internal/storage":       {},
 	"internal/manifest":      {},
 	"internal/leash":         {},
@@ -40,6 +38,10 @@ var table = map[string][]string{
 	"internal/pyjson":        nil,
 	"internal/simulator":     {},
 	"internal/bench":         {"internal/simulator"},
+
+	"internal/transfer":       {"internal/transfer/media"},
+	"internal/transfer/media": {},
+	"internal/download":       {"internal/plan", "internal/transfer", "internal/transfer/media"},
 
 	"deploy/test/upstream": {"internal/simulator"},
 
@@ -60,9 +62,9 @@ var behind = map[string][]string{
 	"github.com/knadh/koanf":        {"internal/config"},
 	"go.yaml.in/yaml":               {"internal/config"},
 	"github.com/prometheus":         {"internal/server"},
-	"github.com/gabriel-vasile":     {"internal/transfer"},
-	"github.com/klauspost/compress": {"internal/transfer", "internal/simulator"},
-	"github.com/andybalholm/brotli": {"internal/transfer", "internal/simulator"},
+	"github.com/gabriel-vasile":     {"internal/transfer/media"},
+	"github.com/klauspost/compress": {"internal/transfer/media", "internal/simulator"},
+	"github.com/andybalholm/brotli": {"internal/transfer/media", "internal/simulator"},
 	"github.com/standard-webhooks":  {"internal/notify"},
 	"go.uber.org/zap":               {"internal/daemon", "internal/daemon/logging", "cmd/assetd"},
 	"github.com/spf13/cobra":        {"cmd/assetd"},

@@ -8,6 +8,7 @@ import (
 
 	"github.com/assetd/assetd/internal/run"
 	"github.com/assetd/assetd/internal/transfer"
+	"github.com/assetd/assetd/internal/transfer/media"
 )
 
 // warningUnproven is the manifest's word for a file whose end nothing proves.
@@ -46,7 +47,7 @@ func (r *rescue) close() {
 // unproven takes a body without proof of its end as a final-looking answer, after
 // looking whether it is worth a rescue.
 func (w *attempt) unproven(ctx context.Context, res transfer.Result) {
-	if res.SHA256 == w.asset.Evidence.UnprovenSum && transfer.ContainerWhole(w.part, res.Size) {
+	if res.SHA256 == w.asset.Evidence.UnprovenSum && media.Complete(w.part, res.Size) {
 		whole := res.Whole
 		whole.Warnings = append(slices.Clone(whole.Warnings), warningUnproven)
 		w.rescue, w.part.reset = &rescue{w.part, whole}, false

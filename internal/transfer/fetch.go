@@ -8,10 +8,9 @@ import (
 	"strings"
 	"sync/atomic"
 
-	"github.com/gabriel-vasile/mimetype"
-
 	"github.com/assetd/assetd/internal/run"
 	"github.com/assetd/assetd/internal/signedurl"
+	"github.com/assetd/assetd/internal/transfer/media"
 )
 
 // shortestGain is what a 206 that ends before the object does must have brought,
@@ -40,7 +39,7 @@ type fetch struct {
 	proven   bool
 	sums     *sums
 	disputed error // the digest that the body contradicts, as the one before it did
-	media    media
+	media    media.Type
 	judged   bool        // media is known, from the head
 	cut      bool        // the file has not all that it says it has
 	unpack   bool        // what comes is compressed, whatever its header says
@@ -105,7 +104,7 @@ func (f *fetch) start() (*query, error) {
 		return &query{all: f.req.Plain}, nil // whole, but perhaps before the run's end: nobody would ask whether it is still the same
 	}
 	f.have, f.mark = have, mark
-	if err := f.judge(); err != nil || f.media.refused != "" {
+	if err := f.judge(); err != nil || f.media.Refused != "" {
 		return &query{all: f.req.Plain}, nil // unreadable, compressed, or judged before: what comes now may be better
 	}
 	f.sums = newSums(nil, false)
@@ -168,8 +167,7 @@ func carriesAll(resp *http.Response) bool {
 	case http.StatusNoContent, http.StatusResetContent, http.StatusPartialContent:
 		return false
 	}
-	told := mimetype.Lookup(base(resp.Header.Get("Content-Type")))
-	return resp.StatusCode/100 == 2 && resp.ContentLength != 0 && (told == nil || !text(told) || told.Is("image/svg+xml"))
+	return resp.StatusCode/100 == 2 && resp.ContentLength != 0 && !media.IsMessage(resp.Header.Get("Content-Type"))
 }
 
 // follows reports whether a range is what was asked for: the rest of the very
@@ -258,7 +256,7 @@ func (f *fetch) finish(ctx context.Context) error {
 	switch err := f.sums.check(); {
 	case err == nil:
 		f.proven = f.proven || len(f.sums.wants) > 0
-	case f.sums.sha256() == f.req.Before && (ContainerWhole(f.part, f.have) || f.proven && !ContainerCut(f.part, f.have)):
+	case f.sums.sha256() == f.req.Before && (media.Complete(f.part, f.have) || f.proven && !media.Truncated(f.part, f.have)):
 		f.disputed = err
 	default:
 		return f.contradicted(ctx, err)
@@ -266,18 +264,17 @@ func (f *fetch) finish(ctx context.Context) error {
 	if err := f.judge(); err != nil {
 		return err
 	}
-	f.media.settle(f.header.Get("Content-Type"), f.req.URL)
-	f.media.refine(f.part, f.have)
+	f.media.Resolve(f.part, f.have, f.header.Get("Content-Type"), urlExtension(f.req.URL))
 	if f.layers == nil {
 		f.unfound = codings(f.header)
 	}
-	if len(f.unfound) > 0 && f.media.refused == "" && !f.plainly() {
-		f.media.refused = fmt.Sprintf("the body is said to be encoded (%s) and cannot be decoded", quote(strings.Join(f.unfound, ", ")))
+	if len(f.unfound) > 0 && f.media.Refused == "" && !f.plainly() {
+		f.media.Refused = fmt.Sprintf("the body is said to be encoded (%s) and cannot be decoded", quote(strings.Join(f.unfound, ", ")))
 	}
-	if f.media.refused != "" {
+	if f.media.Refused != "" {
 		return f.notMedia()
 	}
-	f.cut = ContainerCut(f.part, f.have)
+	f.cut = media.Truncated(f.part, f.have)
 	f.describe()
 	return nil
 }
@@ -314,13 +311,14 @@ func (f *fetch) result() Result {
 	if tells == "" {
 		tells = validator(f.header)
 	}
-	return Result{Whole: f.whole, Kind: f.media.kind, Proven: f.proven, Cut: f.cut, Received: f.received, Validator: tells, Host: f.host}
+	return Result{Whole: f.whole, Kind: f.media.Kind, Proven: f.proven, Cut: f.cut, Received: f.received, Validator: tells, Host: f.host}
 }
 
 // describe makes the record of the whole part.
 func (f *fetch) describe() {
-	contentType := f.header.Get("Content-Type")
-	warnings := append(f.encodingWarnings(), f.media.warnings(f.req, f.header)...)
+	warnings := append(f.encodingWarnings(), f.media.Warnings(media.Announced{
+		Kind: f.req.Key.Kind, Width: f.req.Width, Height: f.req.Height, ContentType: f.header.Get("Content-Type"),
+	})...)
 	if f.disputed != nil {
 		warnings = append(warnings, "fetched twice with the same bytes, which are not what the server announced: "+f.disputed.Error())
 	}
@@ -330,8 +328,8 @@ func (f *fetch) describe() {
 	}
 	f.whole = run.Whole{
 		Key: f.req.Key, Size: f.have, SHA256: sha256,
-		Ext:         f.media.extension(contentType, f.req.URL),
-		ContentType: f.media.mime,
+		Ext:         f.media.Ext,
+		ContentType: f.media.MIME,
 		Warnings:    warnings,
 		At:          f.c.clk.Now(),
 	}
@@ -339,14 +337,14 @@ func (f *fetch) describe() {
 
 // judge says from the part's head what it is.
 func (f *fetch) judge() error {
-	n := min(f.have, headSize)
+	n := min(f.have, media.HeadSize)
 	head := f.mem.head[:n]
 	if got, err := f.part.ReadAt(head, 0); int64(got) < n {
 		return partError(fmt.Errorf("the part's head cannot be read back: %w", err))
 	}
-	f.media = judge(head, f.part, f.have)
+	f.media = media.Identify(head, f.part, f.have)
 	f.judged = true
-	if f.media.packed {
+	if f.media.Encoded {
 		return f.stillPacked()
 	}
 	return nil
@@ -361,7 +359,7 @@ func (f *fetch) notMedia() error {
 	default:
 		class = Server
 	}
-	return f.answered(class, errors.New(f.media.refused))
+	return f.answered(class, errors.New(f.media.Refused))
 }
 
 // answered is a failure found in a body that was read.

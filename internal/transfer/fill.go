@@ -7,6 +7,7 @@ import (
 
 	"github.com/assetd/assetd/internal/run"
 	"github.com/assetd/assetd/internal/signedurl"
+	"github.com/assetd/assetd/internal/transfer/media"
 )
 
 // flushBytes is how much is gathered before it is written: TLS hands out 16 KiB
@@ -215,12 +216,12 @@ func (f *fetch) append(ctx context.Context, p []byte) error {
 	} else if err := f.sums.catchUp(ctx, f.part, f.have, 4*int64(n), f.mem.data[:]); err != nil {
 		return f.damaged(ctx, Disk, err) // p's memory was free for this: it is written
 	}
-	if !f.judged && f.have >= headSize {
+	if !f.judged && f.have >= media.HeadSize {
 		if err := f.judge(); err != nil {
 			return err
 		}
 	}
-	if f.judged && f.media.refused != "" && f.have >= quarantineBytes {
+	if f.judged && f.media.Refused != "" && f.have >= quarantineBytes {
 		return f.notMedia()
 	}
 	return nil

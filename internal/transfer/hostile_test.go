@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/assetd/assetd/internal/run"
+	"github.com/assetd/assetd/internal/transfer/media"
 )
 
 func quiet() *log.Logger { return log.New(io.Discard, "", 0) }
@@ -142,7 +143,7 @@ type discarding struct {
 
 func (p *discarding) Write(b []byte) (int, error) {
 	p.size += int64(len(b))
-	if keep := headSize - len(p.data); keep > 0 {
+	if keep := media.HeadSize - len(p.data); keep > 0 {
 		p.data = append(p.data, b[:min(keep, len(b))]...)
 	}
 	return len(b), nil

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"path"
 	"strings"
 
 	"github.com/assetd/assetd/internal/signedurl"
@@ -110,6 +111,20 @@ func encode(s string) string {
 		}
 	}
 	return b.String()
+}
+
+// urlExtension is the extension of a URL's path in lower case, with its dot; empty where it
+// has none that can be one.
+func urlExtension(rawURL string) string {
+	t, err := parseTarget(rawURL)
+	if err != nil {
+		return ""
+	}
+	ext := strings.ToLower(path.Ext(t.path))
+	if len(ext) < 2 || len(ext) > 9 || strings.Trim(ext[1:], "abcdefghijklmnopqrstuvwxyz0123456789") != "" {
+		return ""
+	}
+	return ext
 }
 
 // String is the whole URL, secrets included: for comparing and resolving only.

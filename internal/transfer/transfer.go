@@ -29,6 +29,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/assetd/assetd/internal/run"
+	"github.com/assetd/assetd/internal/transfer/media"
 )
 
 // Config is what a Client goes by. Proxy and IdlePerHost are fixed at New; all
@@ -153,7 +154,7 @@ type Client struct {
 // buffer is the memory of one transfer.
 type buffer struct {
 	data [bufferSize]byte
-	head [headSize]byte
+	head [media.HeadSize]byte
 }
 
 // New gives a client. The error names a proxy that cannot be used.

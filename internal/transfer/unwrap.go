@@ -10,9 +10,11 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+
+	"github.com/assetd/assetd/internal/transfer/media"
 )
 
-// decoders is how many bodies are decoded at a time: each takes up to maxLayers windows.
+// decoders is how many bodies are decoded at a time: each takes up to media.MaxLayers windows.
 const decoders = 8
 
 // errPacked is a body that has to be decoded and came in a way that does not allow it:
@@ -31,7 +33,7 @@ type unwrapped struct {
 
 // level is one encoding that is decoded.
 type level struct {
-	coding
+	media.Coding
 	io.ReadCloser
 	from *bufio.Reader
 }
@@ -94,7 +96,7 @@ func (f *fetch) takeEncoded(ctx context.Context, a *answer, q query, length int6
 	f.sums = newSums(nil, false)
 	f.unfound = u.unfound
 	for _, l := range u.levels {
-		f.layers = append(f.layers, l.name)
+		f.layers = append(f.layers, l.Name)
 	}
 	return true, f.copyDecoded(ctx, a, u)
 }
@@ -108,21 +110,21 @@ type readAgain struct {
 // open looks from layer to layer what the bytes are, until it has those of the asset.
 // slots bounds how many bodies are decoded at a time.
 func (u *unwrapped) open(said []string, slots chan struct{}) error {
-	u.reader, u.unfound = bufio.NewReaderSize(u.raw, headSize), said
+	u.reader, u.unfound = bufio.NewReaderSize(u.raw, media.HeadSize), said
 	for {
-		head, err := u.reader.Peek(headSize)
+		head, err := u.reader.Peek(media.HeadSize)
 		if err != nil && err != io.EOF {
 			return err
 		}
 		if u.head == nil {
 			u.head = bytes.Clone(head)
 		}
-		c, ok := outermost(head, u.unfound)
+		c, ok := media.Outermost(head, u.unfound)
 		switch {
 		case !ok:
 			return nil
-		case len(u.levels) == maxLayers:
-			return fmt.Errorf("it is encoded more than %d times", maxLayers)
+		case len(u.levels) == media.MaxLayers:
+			return fmt.Errorf("it is encoded more than %d times", media.MaxLayers)
 		case u.slots == nil:
 			select {
 			case slots <- struct{}{}:
@@ -131,15 +133,15 @@ func (u *unwrapped) open(said []string, slots chan struct{}) error {
 				return context.Cause(u.raw.b.ctx)
 			}
 		}
-		if i := slices.Index(u.unfound, c.name); i >= 0 {
+		if i := slices.Index(u.unfound, c.Name); i >= 0 {
 			u.unfound = slices.Delete(slices.Clone(u.unfound), i, i+1)
 		}
-		l := level{coding: c, from: u.reader}
-		if l.ReadCloser, err = c.open(l.from); err != nil {
-			return fmt.Errorf("%s: %w", c.name, err)
+		l := level{Coding: c, from: u.reader}
+		if l.ReadCloser, err = c.Open(l.from); err != nil {
+			return fmt.Errorf("%s: %w", c.Name, err)
 		}
 		u.levels = append(u.levels, l)
-		u.reader = bufio.NewReaderSize(l, headSize)
+		u.reader = bufio.NewReaderSize(l, media.HeadSize)
 	}
 }
 
@@ -147,12 +149,12 @@ func (u *unwrapped) open(said []string, slots chan struct{}) error {
 func (l level) Read(p []byte) (n int, err error) {
 	defer func() {
 		if cause := recover(); cause != nil {
-			n, err = 0, fmt.Errorf("%s: %v", l.name, cause)
+			n, err = 0, fmt.Errorf("%s: %v", l.Name, cause)
 		}
 	}()
 	n, err = l.ReadCloser.Read(p)
 	if err != nil && err != io.EOF && !errors.Is(err, io.ErrUnexpectedEOF) {
-		err = fmt.Errorf("%s: %w", l.name, err)
+		err = fmt.Errorf("%s: %w", l.Name, err)
 	}
 	return n, err
 }
@@ -160,16 +162,16 @@ func (l level) Read(p []byte) (n int, err error) {
 // end reports, as an error, what follows the end of an encoding.
 func (u *unwrapped) end() error {
 	for _, l := range slices.Backward(u.levels) {
-		if l.tail {
+		if l.Trailer {
 			if _, err := io.CopyN(io.Discard, l.from, drainBytes); err == nil {
-				return fmt.Errorf("%s: more than %d bytes follow its end", l.name, drainBytes)
+				return fmt.Errorf("%s: more than %d bytes follow its end", l.Name, drainBytes)
 			} else if err != io.EOF {
 				return err
 			}
 			continue
 		}
 		if _, err := l.from.Peek(1); err == nil {
-			return fmt.Errorf("%s: bytes follow its end", l.name)
+			return fmt.Errorf("%s: bytes follow its end", l.Name)
 		} else if err != io.EOF {
 			return err
 		}
@@ -230,11 +232,11 @@ func (f *fetch) undecoded(a *answer, u *unwrapped, err error) error {
 	}
 	names := make([]string, len(u.levels))
 	for i, l := range u.levels {
-		names[i] = l.name
+		names[i] = l.Name
 	}
-	f.media.refused = "the body is encoded and cannot be decoded: " + clean(err.Error())
+	f.media.Refused = "the body is encoded and cannot be decoded: " + clean(err.Error())
 	if len(names) > 0 {
-		f.media.refused += " (" + strings.Join(names, " in ") + ")"
+		f.media.Refused += " (" + strings.Join(names, " in ") + ")"
 	}
 	return f.notMedia()
 }
@@ -243,7 +245,7 @@ func (f *fetch) undecoded(a *answer, u *unwrapped, err error) error {
 // is asked for once more, to be decoded on the way.
 func (f *fetch) stillPacked() error {
 	if f.unpack || f.layers != nil {
-		f.media.refused = "the body is compressed and cannot be decoded"
+		f.media.Refused = "the body is compressed and cannot be decoded"
 		return nil
 	}
 	return errPacked
@@ -252,8 +254,11 @@ func (f *fetch) stillPacked() error {
 // plainly reports whether the bytes are those of a media file, whatever encoding they are
 // said to have.
 func (f *fetch) plainly() bool {
-	return f.media.kind != "" && f.media.sure
+	return f.media.Kind != "" && f.media.Sure
 }
+
+// codings lists the content codings that an answer's header names.
+func codings(h http.Header) []string { return media.Codings(h.Values("Content-Encoding")) }
 
 // encodingWarnings says what was made of a body that is, or is said to be, encoded.
 func (f *fetch) encodingWarnings() []string {

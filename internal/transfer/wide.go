@@ -88,7 +88,7 @@ func (f *fetch) copyWide(ctx context.Context, a *answer, q query, told contentRa
 			return nil, err
 		}
 	}
-	if f.media.refused != "" || f.have == told.last+1 {
+	if f.media.Refused != "" || f.have == told.last+1 {
 		if err := f.copyFrom(ctx, a, b, f.have-told.first, told.length(), false); err != nil {
 			return nil, err
 		}

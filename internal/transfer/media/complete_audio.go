@@ -1,4 +1,4 @@
-package transfer
+package media
 
 import (
 	"bufio"
@@ -20,24 +20,24 @@ func walkFrames(file io.ReaderAt, size int64, frame func([]byte) (int, bool)) (f
 	for range maxPieces {
 		head, err := r.Peek(8)
 		if err != nil && len(head) < 4 {
-			return frames, endUntold
+			return frames, endUnknown
 		}
 		n, ok := frame(head)
 		if !ok {
 			if len(head) == 8 && trailer(head) {
-				return frames, endWhole
+				return frames, endComplete
 			}
-			return frames, endUntold
+			return frames, endUnknown
 		}
 		if skipped, err := r.Discard(n); err != nil {
 			if skipped < n && frames > 0 {
-				return frames, endCut
+				return frames, endTruncated
 			}
-			return frames, endUntold
+			return frames, endUnknown
 		}
 		frames++
 	}
-	return frames, endUntold
+	return frames, endUnknown
 }
 
 // trailer reports whether a tag begins that comes after the sound: ID3v1, APE, Lyrics3,
@@ -50,20 +50,20 @@ func trailer(p []byte) bool {
 // the first one (the header that Xing made up).
 func endsMP3(r io.ReaderAt, size int64) ending {
 	frames, e := walkFrames(r, size, mpegFrame)
-	if e == endCut {
-		return endCut
+	if e == endTruncated {
+		return endTruncated
 	}
 	promised, ok := xingFrames(r)
 	switch {
 	case !ok:
 		return e
 	case frames < promised: // the first, which carries the number, is mostly not counted
-		if e == endWhole || frames < 2 {
-			return endUntold // there is a tag at the end, so the number is wrong
+		if e == endComplete || frames < 2 {
+			return endUnknown // there is a tag at the end, so the number is wrong
 		}
-		return endCut
+		return endTruncated
 	}
-	return endWhole
+	return endComplete
 }
 
 func xingFrames(r io.ReaderAt) (int, bool) {
@@ -91,22 +91,22 @@ func xingFrames(r io.ReaderAt) (int, bool) {
 func endsFLAC(r io.ReaderAt, size int64) ending {
 	var h [26]byte
 	if n, _ := r.ReadAt(h[:], 0); n < len(h) {
-		return endCut
+		return endTruncated
 	}
 	total := int64(binary.BigEndian.Uint64(h[18:]) & (1<<36 - 1))
 	block := int64(binary.BigEndian.Uint16(h[10:]))
 	at := int64(4)
 	for last := false; !last; {
 		if n, _ := r.ReadAt(h[:4], at); n < 4 {
-			return endCut
+			return endTruncated
 		}
 		last = h[0]&0x80 != 0
 		if at += 4 + int64(h[1])<<16 + int64(h[2])<<8 + int64(h[3]); at > size {
-			return endCut
+			return endTruncated
 		}
 	}
 	if total == 0 {
-		return endUntold
+		return endUnknown
 	}
 	const most = 2 << 20 // bytes of a frame
 	tail := make([]byte, min(size-at, most))
@@ -126,18 +126,18 @@ func flacTail(tail []byte, block, total int64) ending {
 		off += i
 		switch end, ok := flacFrame(tail[off:], block); {
 		case ok && end == total:
-			return endWhole // its own end is not looked at
+			return endComplete // its own end is not looked at
 		case ok:
 			found = true
 		}
 	}
 	if !found && len(tail) > 0 {
-		return endUntold
+		return endUnknown
 	}
-	return endCut
+	return endTruncated
 }
 
-// flacFrame is the number of the sample behind the frame whose header p starts with.
+// flacFrame is the number of the sample after the frame whose header p starts with.
 func flacFrame(p []byte, block int64) (end int64, ok bool) {
 	if len(p) < 16 || p[0] != 0xff || p[1]&0xfe != 0xf8 || p[3]&1 != 0 || p[2]&0x0f == 0x0f || p[3]>>4 > 10 {
 		return 0, false

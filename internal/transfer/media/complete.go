@@ -1,4 +1,4 @@
-package transfer
+package media
 
 import (
 	"bufio"
@@ -7,59 +7,58 @@ import (
 	"io"
 )
 
-// ending says whether a file has its end, by its own account.
+// ending is whether a file has its end, by its own account.
 type ending int
 
 const (
-	endUntold ending = iota // the format cannot tell, or what tells it is not filled in
-	endWhole
-	endCut
+	endUnknown ending = iota // the format does not show its end, or what shows it is not filled in
+	endComplete
+	endTruncated
 )
 
-// ContainerWhole reports whether a file of that size is whole by its own account: a PNG
+// Complete reports whether a file of size bytes is complete by its own account: a PNG
 // that has its IEND, a JPEG its EOI, a GIF its trailer, an MP4 or MOV whose boxes add up,
 // a RIFF file (WAV, WebP, AVI) of the length it names, an Ogg stream whose last page says
-// so, and their like. False also means that the format cannot tell.
+// so, and their like. False also means that the format does not show its end.
 //
-// It is for a body whose end nothing else proves (design, 4.4). Bytes that follow the end
-// are allowed. It never panics, and reads no more than it must.
-func ContainerWhole(r io.ReaderAt, size int64) bool { return ends(r, size) == endWhole }
+// It is for a body whose end nothing else proves. Bytes that follow the end are allowed.
+func Complete(r io.ReaderAt, size int64) bool { return ends(r, size) == endComplete }
 
-// ContainerCut reports whether a file of that size is cut off by its own account: what it
-// names is not all there. False also means that the format cannot tell, as where a file
-// was written to a stream and its length was not known.
-func ContainerCut(r io.ReaderAt, size int64) bool { return ends(r, size) == endCut }
+// Truncated reports whether a file of size bytes is cut off by its own account: what it
+// names is not all there. False also means that the format does not show its end, as where
+// a file was written to a stream and its length was not known.
+func Truncated(r io.ReaderAt, size int64) bool { return ends(r, size) == endTruncated }
 
 func ends(r io.ReaderAt, size int64) (e ending) {
 	defer func() {
 		if recover() != nil { // hostile bytes
-			e = endUntold
+			e = endUnknown
 		}
 	}()
-	var space [headSize]byte
+	var space [HeadSize]byte
 	n, _ := r.ReadAt(space[:], 0)
 	head := space[:min(int64(n), size)]
 	if _, at, tagged := afterID3(head, r, size); tagged {
 		if at >= size {
-			return endCut // nothing but the tag, or not all of it
+			return endTruncated // nothing but the tag, or not all of it
 		}
 		r, size = io.NewSectionReader(r, at, size-at), size-at
 		n, _ = r.ReadAt(space[:], 0)
 		head = space[:n]
 	}
 	if len(head) < 12 {
-		return endUntold
+		return endUnknown
 	}
 	for _, f := range containers {
 		if f.is(head) {
 			return f.ends(r, size)
 		}
 	}
-	return endUntold
+	return endUnknown
 }
 
-// containers are the formats that tell their end, in the order in which they are told
-// apart: the longest signatures first.
+// containers are the formats that show their end, in the order in which they are
+// distinguished: the longest signatures first.
 var containers = []struct {
 	is   func(head []byte) bool
 	ends func(r io.ReaderAt, size int64) ending
@@ -79,7 +78,7 @@ var containers = []struct {
 	{func(h []byte) bool { return begins("\x00\x00\x00\x0cjP  ")(h) || begins("\x00\x00\x00\x0cJXL ")(h) }, endsJP2},
 	{func(h []byte) bool { return isoStart[string(h[4:8])] }, endsISO},
 	{func(h []byte) bool { return begins("II*\x00")(h) || begins("MM\x00*")(h) }, endsTIFF},
-	{func(h []byte) bool { return begins("BM")(h) && identify(h, nil, 0).mime == "image/bmp" }, endsBMP},
+	{func(h []byte) bool { return begins("BM")(h) && sniff(h, nil, 0).MIME == "image/bmp" }, endsBMP},
 	{iconStart, endsIcon},
 	{adts, func(r io.ReaderAt, size int64) ending { return endsFrames(r, size, adtsFrame) }},
 	{func(h []byte) bool { _, ok := mpegFrame(h); return ok && confirm("audio/mpeg", h) }, endsMP3},
@@ -96,28 +95,28 @@ const maxPieces = 1 << 20
 // endsPNG walks the chunks to IEND.
 func endsPNG(r io.ReaderAt, size int64) ending {
 	if endsWith(r, size, []byte("IEND\xae\x42\x60\x82")) {
-		return endWhole
+		return endComplete
 	}
 	var h [8]byte
 	at := int64(8)
 	for range maxPieces {
 		if n, _ := r.ReadAt(h[:], at); n < len(h) || at+8 > size {
-			return endCut
+			return endTruncated
 		}
 		for _, letter := range h[4:] {
 			if letter|0x20 < 'a' || letter|0x20 > 'z' {
-				return endUntold // no chunk: the file is damaged in another way
+				return endUnknown // no chunk: the file is damaged in another way
 			}
 		}
 		at += 12 + int64(binary.BigEndian.Uint32(h[:4]))
 		if at > size {
-			return endCut
+			return endTruncated
 		}
 		if string(h[4:]) == "IEND" {
-			return endWhole
+			return endComplete
 		}
 	}
-	return endUntold
+	return endUnknown
 }
 
 // endsWith allows for the zeros that some writers pad with.
@@ -133,29 +132,29 @@ func endsWith(r io.ReaderAt, size int64, end []byte) bool {
 // appended to pictures: other pictures, films, notes of cameras.
 func endsJPEG(file io.ReaderAt, size int64) ending {
 	if endsWith(file, size, []byte{0xff, 0xd9}) {
-		return endWhole
+		return endComplete
 	}
 	r := bufio.NewReaderSize(io.NewSectionReader(file, 2, size-2), 64<<10)
 	for {
 		marker, err := nextMarker(r)
 		switch {
 		case err != nil:
-			return endCut
+			return endTruncated
 		case marker == 0xd9:
-			return endWhole
+			return endComplete
 		case marker == 0x01, marker >= 0xd0 && marker <= 0xd8:
 			continue
 		}
 		var length [2]byte
 		if _, err := io.ReadFull(r, length[:]); err != nil {
-			return endCut
+			return endTruncated
 		}
 		n := int(binary.BigEndian.Uint16(length[:])) - 2
 		if n < 0 {
-			return endUntold
+			return endUnknown
 		}
 		if _, err := r.Discard(n); err != nil {
-			return endCut
+			return endTruncated
 		}
 	}
 }
@@ -183,38 +182,38 @@ func endsGIF(file io.ReaderAt, size int64) ending {
 	r := bufio.NewReader(io.NewSectionReader(file, 0, size))
 	var screen [13]byte
 	if _, err := io.ReadFull(r, screen[:]); err != nil || !skipColours(r, screen[10]) {
-		return endCut
+		return endTruncated
 	}
 	for range maxPieces {
 		kind, err := r.ReadByte()
 		if err != nil {
-			return endCut
+			return endTruncated
 		}
 		switch kind {
 		case 0: // left over by writers that count wrongly, and passed over by all readers
 			continue
 		case 0x3b:
-			return endWhole
+			return endComplete
 		case 0x21: // extension: a label
 			if _, err := r.Discard(1); err != nil {
-				return endCut
+				return endTruncated
 			}
 		case 0x2c: // image: a descriptor, its colours, a code size
 			var descriptor [9]byte
 			if _, err := io.ReadFull(r, descriptor[:]); err != nil || !skipColours(r, descriptor[8]) {
-				return endCut
+				return endTruncated
 			}
 			if _, err := r.Discard(1); err != nil {
-				return endCut
+				return endTruncated
 			}
 		default:
-			return endUntold
+			return endUnknown
 		}
 		if !skipBlocks(r) {
-			return endCut
+			return endTruncated
 		}
 	}
-	return endUntold
+	return endUnknown
 }
 
 func skipColours(r *bufio.Reader, flags byte) bool {

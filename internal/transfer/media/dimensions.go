@@ -1,4 +1,4 @@
-package transfer
+package media
 
 import (
 	"encoding/binary"
@@ -19,24 +19,23 @@ import (
 // JPEGs may carry megabytes of profiles before it.
 const imageHeader = 8 << 20
 
-// refine reads from the whole part what its head does not tell: width and
-// height, and whether an MP4 holds pictures or only sound. What cannot be read
-// is left unknown.
-func (m *media) refine(part io.ReaderAt, size int64) {
+// measure reads from the whole body what its head does not show: width and height, and
+// whether an MP4 holds pictures or only sound. What cannot be read remains unknown.
+func (m *Type) measure(body io.ReaderAt, size int64) {
 	defer func() {
 		_ = recover() // the formats' readers meet hostile bytes; unknown stays unknown
 	}()
-	if m.kind == run.Images {
-		m.width, m.height = imageSize(m.mime, io.NewSectionReader(part, 0, min(size, imageHeader)))
+	if m.Kind == run.Images {
+		m.Width, m.Height = imageSize(m.MIME, io.NewSectionReader(body, 0, min(size, imageHeader)))
 		return
 	}
 	if m.found == nil || !m.found.Is("video/mp4") && !m.found.Is("video/quicktime") && !m.found.Is("video/x-m4v") {
 		return
 	}
-	t := tracks(part, size)
-	m.width, m.height = t.width, t.height
+	t := tracks(body, size)
+	m.Width, m.Height = t.width, t.height
 	if t.sound && !t.pictures {
-		m.mime, m.ext, m.kind = "audio/mp4", ".m4a", run.Audios
+		m.MIME, m.Ext, m.Kind = "audio/mp4", ".m4a", run.Audios
 	}
 }
 

@@ -1,9 +1,11 @@
-package transfer
+package media
 
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"fmt"
+	"path"
 	"slices"
 	"strings"
 	"testing"
@@ -14,24 +16,37 @@ import (
 	"github.com/assetd/assetd/internal/run"
 )
 
-// stored fetches b as an asset of the kind, from an URL that ends in name, and returns
-// what became of it.
-func stored(t *testing.T, kind run.Kind, contentType, name string, b []byte) (Result, error) {
-	t.Helper()
-	url := strings.Replace(serve(t, serveBytes(contentType, b)), "render.png", name, 1)
-	req := request(url)
-	req.Key.Kind = kind
-	return newClient(t, Config{}).Fetch(t.Context(), req, &memPart{}, nil)
+// result is what a body is stored as.
+type result struct {
+	Type
+	Warnings []string
 }
 
-// want is what a body must be stored as; warnings are wanted to be none.
-func mustBeStored(t *testing.T, r Result, err error, mime, ext string) {
+// judged is what b, announced as announced, from a URL that ends in name, is stored as. The
+// error is why it is not media.
+func judged(b []byte, name string, announced Announced) (result, error) {
+	body, size := bytes.NewReader(b), int64(len(b))
+	m := Identify(b[:min(len(b), HeadSize)], body, size)
+	m.Resolve(body, size, announced.ContentType, strings.ToLower(path.Ext(name)))
+	if m.Refused != "" {
+		return result{Type: m}, errors.New(m.Refused)
+	}
+	return result{m, m.Warnings(announced)}, nil
+}
+
+// stored is what b is stored as, announced as an asset of the kind.
+func stored(kind run.Kind, contentType, name string, b []byte) (result, error) {
+	return judged(b, name, Announced{Kind: kind, ContentType: contentType})
+}
+
+// mustBeStored requires that media type and extension, and no warnings.
+func mustBeStored(t *testing.T, r result, err error, mime, ext string) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if r.ContentType != mime || r.Ext != ext || len(r.Warnings) != 0 {
-		t.Errorf("%s, %s, warnings %q; want %s, %s and none", r.ContentType, r.Ext, r.Warnings, mime, ext)
+	if r.MIME != mime || r.Ext != ext || len(r.Warnings) != 0 {
+		t.Errorf("%s, %s, warnings %q; want %s, %s and none", r.MIME, r.Ext, r.Warnings, mime, ext)
 	}
 }
 
@@ -73,8 +88,8 @@ func TestCase_B3_ATagBeforeTheSoundDoesNotNameIt(t *testing.T) {
 	tags := map[string][]byte{
 		"v2.2": id3Of(2, 0, 200), "v2.3": id3Of(3, 0, 200), "v2.3, unsynchronised": id3Of(3, 0x80, 200), "v2.4": id3Of(4, 0, 201),
 		"v2.4 with a footer": id3Of(4, 0x10, 200), "two": slices.Concat(id3Of(3, 0, 100), id3Of(4, 0x10, 300)),
-		"empty": id3Of(3, 0, 0), "larger than what is sniffed": id3Of(3, 0, 300_000), "as large as what is sniffed": id3Of(4, 0, headSize-10),
-		"one byte less": id3Of(4, 0, headSize-11), "padded beyond its size": append(id3Of(3, 0, 100), make([]byte, 700)...),
+		"empty": id3Of(3, 0, 0), "larger than what is sniffed": id3Of(3, 0, 300_000), "as large as what is sniffed": id3Of(4, 0, HeadSize-10),
+		"one byte less": id3Of(4, 0, HeadSize-11), "padded beyond its size": append(id3Of(3, 0, 100), make([]byte, 700)...),
 	}
 	for name, tag := range tags {
 		for _, c := range []struct {
@@ -92,13 +107,15 @@ func TestCase_B3_ATagBeforeTheSoundDoesNotNameIt(t *testing.T) {
 			{"a format that nobody knows", bytes.Repeat([]byte{0, 1, 2}, 40), "audio/mpeg", ".mp3"},
 		} {
 			t.Run(name+"/"+c.name, func(t *testing.T) {
-				r, err := stored(t, run.Audios, "", "a", slices.Concat(tag, c.body))
+				r, err := stored(run.Audios, "", "a", slices.Concat(tag, c.body))
 				mustBeStored(t, r, err, c.mime, c.ext)
 			})
 		}
 		t.Run(name+"/a page", func(t *testing.T) {
-			_, err := stored(t, run.Audios, "audio/mpeg", "a.mp3", slices.Concat(tag, []byte("<!DOCTYPE html><html><body>no</body></html>")))
-			failure(t, err, NotMedia)
+			_, err := stored(run.Audios, "audio/mpeg", "a.mp3", slices.Concat(tag, []byte("<!DOCTYPE html><html><body>no</body></html>")))
+			if err == nil {
+				t.Error("stored")
+			}
 		})
 	}
 }
@@ -153,7 +170,7 @@ func TestCase_B4_BrandsNameTheFormat(t *testing.T) {
 			for i := range all {
 				all[i] = fmt.Sprintf("%-4s", all[i])
 			}
-			r, err := stored(t, c.kind, "", "a", slices.Concat(ftypOf(all[0], all[1:]...), c.rest))
+			r, err := stored(c.kind, "", "a", slices.Concat(ftypOf(all[0], all[1:]...), c.rest))
 			mustBeStored(t, r, err, c.mime, c.ext)
 		})
 	}
@@ -212,16 +229,14 @@ func TestCase_B5_SVGIsAnImageInWhateverUnicode(t *testing.T) {
 	}
 	for name, encode := range encodings {
 		for what, svg := range svgs {
-			r, err := stored(t, run.Images, "image/svg+xml", "a.svg", encode(svg))
-			if err != nil || r.ContentType != "image/svg+xml" || r.Ext != ".svg" || len(r.Warnings) != 0 {
-				t.Errorf("%s, %s: %v, %+v", name, what, err, r.Whole)
+			r, err := stored(run.Images, "image/svg+xml", "a.svg", encode(svg))
+			if err != nil || r.MIME != "image/svg+xml" || r.Ext != ".svg" || len(r.Warnings) != 0 {
+				t.Errorf("%s, %s: %v, %+v", name, what, err, r)
 			}
 		}
 		for what, text := range others {
-			if _, err := stored(t, run.Images, "image/svg+xml", "a.svg", encode(text)); err == nil {
+			if _, err := stored(run.Images, "image/svg+xml", "a.svg", encode(text)); err == nil {
 				t.Errorf("%s, %s: stored", name, what)
-			} else {
-				failure(t, err, NotMedia)
 			}
 		}
 	}
@@ -279,7 +294,7 @@ func TestCase_B6_ContentTypeAndURLWinOverAWeakSignature(t *testing.T) {
 		{"TIFF", "image/tiff", "a.tif", encoded(t, 8, 8, asTIFF), run.Images, "image/tiff", ".tiff"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			r, err := stored(t, c.kind, c.contentType, c.file, c.body)
+			r, err := stored(c.kind, c.contentType, c.file, c.body)
 			mustBeStored(t, r, err, c.mime, c.ext)
 		})
 	}
@@ -300,19 +315,18 @@ func TestCase_B6_WhatHasASignatureIsNotRenamed(t *testing.T) {
 		{"icon as PNG", "image/png", "a.png", ".ico", iconOf(1), true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			r, err := stored(t, run.Images, c.contentType, c.file, c.body)
+			r, err := stored(run.Images, c.contentType, c.file, c.body)
 			if err != nil || r.Ext != c.ext || (len(r.Warnings) > 0) != c.warns {
-				t.Errorf("%v, %+v", err, r.Whole)
+				t.Errorf("%v, %+v", err, r)
 			}
 		})
 	}
 	for _, page := range []string{"<!DOCTYPE html><html></html>", "<html>\n", `{"error":"no"}`, "MZ is what this text begins with", "BM, too", "8BPS likewise", "icns", "MThd, a word", ".snd", "P6\nis where you stand", "MPCK", "GIF is no GIF", "RIFF"} {
 		for _, file := range []string{"a.tga", "a.mp3", "a.new"} {
-			_, err := stored(t, run.Images, "image/x-tga", file, []byte(page))
+			_, err := stored(run.Images, "image/x-tga", file, []byte(page))
 			if err == nil {
 				t.Fatalf("%q as %s is stored", page, file)
 			}
-			failure(t, err, NotMedia)
 		}
 	}
 }
@@ -372,12 +386,12 @@ func TestCase_B7_AliasesOfAContentTypeDoNotWarn(t *testing.T) {
 		{"WAV", run.Audios, wav(), []string{"audio/wav", "audio/x-wav", "audio/wave", "audio/vnd.wave; codec=1", "audio/x-pn-wav"}, []string{"audio/mpeg", "audio/l16"}},
 	} {
 		for _, contentType := range slices.Concat(any, c.silent) {
-			if r, err := stored(t, c.kind, contentType, "a", c.body); err != nil || len(r.Warnings) != 0 {
+			if r, err := stored(c.kind, contentType, "a", c.body); err != nil || len(r.Warnings) != 0 {
 				t.Errorf("%s as %q: %v, %q", c.name, contentType, err, r.Warnings)
 			}
 		}
 		for _, contentType := range c.warns {
-			r, err := stored(t, c.kind, contentType, "a", c.body)
+			r, err := stored(c.kind, contentType, "a", c.body)
 			if err != nil || len(r.Warnings) != 1 || !strings.Contains(r.Warnings[0], "sent as") {
 				t.Errorf("%s as %q: %v, %q; want the one that the type differs", c.name, contentType, err, r.Warnings)
 			}
@@ -402,9 +416,9 @@ func TestCase_B6_TransportStreamIsKnownByItsPackets(t *testing.T) {
 		"another byte":    {packets(40, 'F'), "application/octet-stream", ""},
 		"too few of them": {packets(3, 'G'), "application/octet-stream", ""},
 	} {
-		m := judge(c.body[:min(len(c.body), headSize)], bytes.NewReader(c.body), int64(len(c.body)))
-		if m.mime != c.mime || m.ext != c.ext || m.refused != "" {
-			t.Errorf("%s: %s %s %q", name, m.mime, m.ext, m.refused)
+		m := Identify(c.body[:min(len(c.body), HeadSize)], bytes.NewReader(c.body), int64(len(c.body)))
+		if m.MIME != c.mime || m.Ext != c.ext || m.Refused != "" {
+			t.Errorf("%s: %s %s %q", name, m.MIME, m.Ext, m.Refused)
 		}
 	}
 }
@@ -414,8 +428,8 @@ func TestCase_B3_ATagBeforeABoxIsSkipped(t *testing.T) {
 		for _, padding := range []int{0, 40} {
 			body := append(append([]byte("ID3\x04\x00\x00\x00\x00\x00"), byte(padding)), make([]byte, padding)...)
 			body = append(body, movieOf(brand, trakOf("soun", 0, 0))...)
-			if m := judge(body[:min(len(body), headSize)], bytes.NewReader(body), int64(len(body))); m.ext != ext {
-				t.Errorf("%q behind %d bytes: %s %s", brand, padding, m.mime, m.ext)
+			if m := Identify(body[:min(len(body), HeadSize)], bytes.NewReader(body), int64(len(body))); m.Ext != ext {
+				t.Errorf("%q behind %d bytes: %s %s", brand, padding, m.MIME, m.Ext)
 			}
 		}
 	}

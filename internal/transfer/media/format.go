@@ -1,10 +1,9 @@
-package transfer
+package media
 
 import (
 	"bytes"
 	"encoding/binary"
 	"io"
-	"path"
 	"slices"
 	"strings"
 
@@ -44,10 +43,10 @@ var unsigned = map[string][]string{
 	"video/mpeg":   {".mpeg", ".mpg"},
 }
 
-// identify names the format of a body that starts with head. part, of so many bytes, is
-// where what head does not show is looked for; nil: nowhere.
-func identify(head []byte, part io.ReaderAt, size int64) media {
-	if rest, at, ok := afterID3(head, part, size); ok {
+// sniff names the format of a body that starts with head. What head does not show is
+// looked for in body, of size bytes; nil: only head is read.
+func sniff(head []byte, body io.ReaderAt, size int64) Type {
+	if rest, at, ok := afterID3(head, body, size); ok {
 		return tagged(rest, at, size)
 	}
 	if m, ok := isoMedia(head); ok {
@@ -55,27 +54,27 @@ func identify(head []byte, part io.ReaderAt, size int64) media {
 	}
 	if len(head) >= 12 && (string(head[:4]) == "RF64" || string(head[:4]) == "BW64") && string(head[8:12]) == "WAVE" {
 		m := named(mimetype.Lookup("audio/wav")) // EBU Tech 3306: WAV beyond 4 GiB
-		m.sure = true
+		m.Sure = true
 		return m
 	}
 	if len(head) >= 8 && string(head[:4]) == "fLaC" && head[4]&0x7f == 0 && string(head[5:8]) == "\x00\x00\x22" {
 		m := named(mimetype.Lookup("audio/flac")) // also one whose first block of metadata is its last
-		m.sure = true
+		m.Sure = true
 		return m
 	}
 	if transport(head) {
-		return media{mime: "video/mp2t", ext: ".ts", kind: run.Videos, either: true, sure: true, found: mimetype.Lookup("video/mp2t")}
+		return Type{MIME: "video/mp2t", Ext: ".ts", Kind: run.Videos, eitherKind: true, Sure: true, found: mimetype.Lookup("video/mp2t")}
 	}
 	m := named(mimetype.Detect(head))
 	if adts(head) && !m.text {
 		m = named(mimetype.Lookup("audio/aac"))
 	}
-	m.sure = signed[m.mime] || !m.text && confirm(m.mime, head)
-	if !m.sure && !m.text && printable(head) {
-		return media{mime: "text/plain", ext: ".txt", text: true, found: mimetype.Lookup("text/plain")}
+	m.Sure = signed[m.MIME] || !m.text && confirm(m.MIME, head)
+	if !m.Sure && !m.text && printable(head) {
+		return Type{MIME: "text/plain", Ext: ".txt", text: true, found: mimetype.Lookup("text/plain")}
 	}
-	if !m.sure && !m.text && tga(head, part, size) {
-		return media{mime: "image/x-tga", ext: ".tga", kind: run.Images, sure: true}
+	if !m.Sure && !m.text && tga(head, body, size) {
+		return Type{MIME: "image/x-tga", Ext: ".tga", Kind: run.Images, Sure: true}
 	}
 	return m
 }
@@ -105,7 +104,7 @@ func printable(head []byte) bool {
 
 // afterID3 skips the ID3v2 tags (id3.org, ID3v2.4.0-structure, section 3) that come
 // before some audio files, and gives what follows: nothing where that is not there yet.
-func afterID3(head []byte, part io.ReaderAt, size int64) (rest []byte, at int64, ok bool) {
+func afterID3(head []byte, body io.ReaderAt, size int64) (rest []byte, at int64, ok bool) {
 	rest = head
 	for range 16 {
 		n, tag := id3(rest)
@@ -113,7 +112,7 @@ func afterID3(head []byte, part io.ReaderAt, size int64) (rest []byte, at int64,
 			break
 		}
 		at, ok = at+n, true
-		if rest, ok = skipTo(head, part, at, size), true; len(rest) == 0 {
+		if rest, ok = skipTo(head, body, at, size), true; len(rest) == 0 {
 			return nil, at, true
 		}
 	}
@@ -139,38 +138,38 @@ func id3(p []byte) (int64, bool) {
 }
 
 // skipTo gives bytes of the body from a place on, as many as a head has.
-func skipTo(head []byte, part io.ReaderAt, at, size int64) []byte {
-	if part == nil {
+func skipTo(head []byte, body io.ReaderAt, at, size int64) []byte {
+	if body == nil {
 		if at >= int64(len(head)) {
 			return nil
 		}
 		return head[at:]
 	}
-	p := make([]byte, max(min(headSize, size-at), 0))
-	n, _ := part.ReadAt(p, at)
+	p := make([]byte, max(min(HeadSize, size-at), 0))
+	n, _ := body.ReadAt(p, at)
 	return p[:n]
 }
 
-// tagged is what stands behind ID3 tags: the audio that follows, or MP3, whose tag it is.
-func tagged(rest []byte, at, size int64) media {
+// tagged is what follows ID3 tags: the audio that follows, or MP3, whose tag it is.
+func tagged(rest []byte, at, size int64) Type {
 	mp3 := named(mimetype.Lookup("audio/mpeg"))
-	mp3.sure = true
+	mp3.Sure = true
 	if len(rest) == 0 {
 		return mp3
 	}
-	m := identify(rest, nil, 0)
+	m := sniff(rest, nil, 0)
 	switch {
 	case m.text:
 		return m
-	case m.mime == "application/octet-stream", m.kind != run.Audios && !m.either, !m.sure && m.mime != "audio/mpeg" && m.mime != "audio/aac" && !signedAudio(rest):
+	case m.MIME == "application/octet-stream", m.Kind != run.Audios && !m.eitherKind, !m.Sure && m.MIME != "audio/mpeg" && m.MIME != "audio/aac" && !signedAudio(rest):
 		return mp3
 	}
-	m.sure = true
+	m.Sure = true
 	return m
 }
 
 // signedAudio reports whether a short signature is that of audio, which is enough
-// behind a tag of audio.
+// after a tag of audio.
 func signedAudio(p []byte) bool {
 	for _, magic := range []string{"MPCK", "MP+", "wvpk", "TTA1", "DSD ", "OFR ", "#!AMR", ".snd", "MAC "} {
 		if bytes.HasPrefix(p, []byte(magic)) {
@@ -251,7 +250,7 @@ func tiffStart(head []byte) bool {
 	return entries > 0 && entries < 4096 && kind > 0 && kind <= 18
 }
 
-// iconStart reports whether the entries of an icon's or a cursor's directory point behind it.
+// iconStart reports whether the entries of an icon's or a cursor's directory point past it.
 func iconStart(head []byte) bool {
 	if len(head) < 22 || head[0] != 0 || head[1] != 0 || head[2] != 1 && head[2] != 2 || head[3] != 0 {
 		return false
@@ -275,8 +274,8 @@ func iconStart(head []byte) bool {
 
 // tga reports whether the header is that of a TGA (Truevision TGA 2.0, appendix) and the
 // size, or the footer, agrees with it.
-func tga(head []byte, part io.ReaderAt, size int64) bool {
-	if len(head) < 18 || part == nil {
+func tga(head []byte, body io.ReaderAt, size int64) bool {
+	if len(head) < 18 || body == nil {
 		return false
 	}
 	kind, bits := head[2], int64(head[16])
@@ -285,62 +284,64 @@ func tga(head []byte, part io.ReaderAt, size int64) bool {
 		return false
 	}
 	var footer [26]byte
-	if n, _ := part.ReadAt(footer[:], size-int64(len(footer))); size > 44 && n == len(footer) && string(footer[8:]) == "TRUEVISION-XFILE.\x00" {
+	if n, _ := body.ReadAt(footer[:], size-int64(len(footer))); size > 44 && n == len(footer) && string(footer[8:]) == "TRUEVISION-XFILE.\x00" {
 		return true
 	}
 	colours := int64(head[1]) * int64(binary.LittleEndian.Uint16(head[5:])) * ((int64(head[7]) + 7) / 8)
 	return kind <= 3 && size == 18+int64(head[0])+colours+width*height*((bits+7)/8)
 }
 
-// settle lets content type and URL name the format where the bytes have too little of a
-// signature: four bytes are soon met by chance. What they name must be such a format, too:
-// a PNG has a signature, so what has none is no PNG, whoever says so.
-func (m *media) settle(contentType, rawURL string) {
-	if m.sure || m.text || m.refused != "" {
+// Resolve completes a type once the whole body is there. Where the bytes have too little of
+// a signature, as four bytes are soon met by chance, the content type and the extension of
+// the URL's path (lower case, with its dot) name the format; it must be one that has no
+// signature itself: what has none is no PNG, whatever it is called. Then the dimensions are
+// read, and a missing extension is taken from content type or URL.
+func (m *Type) Resolve(body io.ReaderAt, size int64, contentType, urlExt string) {
+	m.settle(contentType, urlExt)
+	m.measure(body, size)
+	if m.Ext != "" {
 		return
 	}
-	told, ext := canonical(contentType), urlExtension(rawURL)
-	exts, ok := unsigned[told]
-	if !ok && !generic(told) {
-		m.believe(told, ext)
+	m.Ext = urlExt
+	if named := mimetype.Lookup(contentType); named != nil && named.Extension() != "" && !text(named) {
+		m.Ext = named.Extension()
+	}
+}
+
+// settle lets content type and URL name the format of a body without a signature.
+func (m *Type) settle(contentType, ext string) {
+	if m.Sure || m.text || m.Refused != "" {
+		return
+	}
+	announced := canonical(contentType)
+	exts, ok := unsigned[announced]
+	if !ok && !generic(announced) {
+		m.believe(announced, ext)
 		return
 	}
 	for t, all := range unsigned {
 		if !ok && slices.Contains(all, ext) {
-			told, exts, ok = t, all, true
+			announced, exts, ok = t, all, true
 		}
 	}
-	if !ok || told == m.mime {
+	if !ok || announced == m.MIME {
 		return
 	}
 	if !slices.Contains(exts, ext) {
 		ext = exts[0]
 	}
-	m.rename(told, ext)
+	m.rename(announced, ext)
 }
 
-// believe takes a content type of a picture, film or sound that nobody here knows, where
-// the URL ends in something else than the bytes' extension, too.
-func (m *media) believe(told, ext string) {
-	top, _, _ := strings.Cut(told, "/")
-	if mimetype.Lookup(told) == nil && ext != "" && ext != m.ext && (top == "image" || top == "audio" || top == "video") && !strings.HasSuffix(told, "*") {
-		m.rename(told, ext)
+// believe takes the content type of a picture, film or sound that is not known here, where
+// the URL's extension differs from that of the bytes, too.
+func (m *Type) believe(announced, ext string) {
+	top, _, _ := strings.Cut(announced, "/")
+	if mimetype.Lookup(announced) == nil && ext != "" && ext != m.Ext && (top == "image" || top == "audio" || top == "video") && !strings.HasSuffix(announced, "*") {
+		m.rename(announced, ext)
 	}
 }
 
-func (m *media) rename(mime, ext string) {
-	*m = media{mime: mime, ext: ext, kind: kindOf(mime), found: mimetype.Lookup(mime)}
-}
-
-// urlExtension is that of the URL's path, empty where it has none that can be one.
-func urlExtension(rawURL string) string {
-	t, err := parseTarget(rawURL)
-	if err != nil {
-		return ""
-	}
-	ext := strings.ToLower(path.Ext(t.path))
-	if len(ext) < 2 || len(ext) > 9 || strings.Trim(ext[1:], "abcdefghijklmnopqrstuvwxyz0123456789") != "" {
-		return ""
-	}
-	return ext
+func (m *Type) rename(mime, ext string) {
+	*m = Type{MIME: mime, Ext: ext, Kind: kindOf(mime), found: mimetype.Lookup(mime)}
 }

@@ -1,4 +1,4 @@
-package transfer
+package media
 
 import (
 	"bytes"
@@ -11,21 +11,21 @@ import (
 func endsBMP(r io.ReaderAt, size int64) ending {
 	var h [34]byte
 	if n, _ := r.ReadAt(h[:], 0); n < len(h) {
-		return endCut
+		return endTruncated
 	}
 	if binary.LittleEndian.Uint32(h[14:]) < 40 {
-		return endUntold
+		return endUnknown
 	}
 	width, height := int64(int32(binary.LittleEndian.Uint32(h[18:]))), int64(int32(binary.LittleEndian.Uint32(h[22:])))
 	depth, packing := int64(binary.LittleEndian.Uint16(h[28:])), binary.LittleEndian.Uint32(h[30:])
 	if packing != 0 && packing != 3 && packing != 6 || width <= 0 {
-		return endUntold
+		return endUnknown
 	}
 	row := (width*depth + 31) / 32 * 4
 	if int64(binary.LittleEndian.Uint32(h[10:]))+row*max(height, -height) > size {
-		return endCut
+		return endTruncated
 	}
-	return endWhole
+	return endComplete
 }
 
 // endsIcon looks for the end of each picture of an icon.
@@ -34,13 +34,13 @@ func endsIcon(r io.ReaderAt, size int64) ending {
 	_, _ = r.ReadAt(h[:6], 0)
 	for i := range int64(binary.LittleEndian.Uint16(h[4:6])) {
 		if n, _ := r.ReadAt(h[:], 6+16*i); n < len(h) {
-			return endCut
+			return endTruncated
 		}
 		if int64(binary.LittleEndian.Uint32(h[8:]))+int64(binary.LittleEndian.Uint32(h[12:])) > size {
-			return endCut
+			return endTruncated
 		}
 	}
-	return endWhole
+	return endComplete
 }
 
 // maxDirectories bounds the pictures of a TIFF that are looked at.
@@ -57,14 +57,14 @@ func endsTIFF(r io.ReaderAt, size int64) ending {
 	at := int64(t.order.Uint32(h[4:]))
 	for range maxDirectories {
 		if at == 0 {
-			return endWhole
+			return endComplete
 		}
 		var e ending
-		if at, e = t.directory(at); e != endWhole {
+		if at, e = t.directory(at); e != endComplete {
 			return e
 		}
 	}
-	return endUntold
+	return endUnknown
 }
 
 type tiffFile struct {
@@ -77,17 +77,17 @@ type tiffFile struct {
 func (t tiffFile) directory(at int64) (next int64, e ending) {
 	var h [2]byte
 	if n, _ := t.r.ReadAt(h[:], at); n < len(h) || at+2 > t.size {
-		return 0, endCut
+		return 0, endTruncated
 	}
 	entries := make([]byte, 12*int(t.order.Uint16(h[:]))+4)
 	if n, _ := t.r.ReadAt(entries, at+2); n < len(entries)-4 {
-		return 0, endCut
+		return 0, endTruncated
 	}
 	var offsets, counts []int64
 	for entry := entries; len(entry) >= 12; entry = entry[12:] {
 		if n := t.order.Uint32(entry[4:]); int64(n)*tiffWidth[t.order.Uint16(entry[2:])] > 4 &&
 			int64(t.order.Uint32(entry[8:]))+int64(n)*tiffWidth[t.order.Uint16(entry[2:])] > t.size {
-			return 0, endCut
+			return 0, endTruncated
 		}
 		switch t.order.Uint16(entry) {
 		case 273, 324: // StripOffsets, TileOffsets
@@ -98,10 +98,10 @@ func (t tiffFile) directory(at int64) (next int64, e ending) {
 	}
 	for i := range min(len(offsets), len(counts)) {
 		if offsets[i]+counts[i] > t.size {
-			return 0, endCut
+			return 0, endTruncated
 		}
 	}
-	return int64(t.order.Uint32(entries[len(entries)-4:])), endWhole
+	return int64(t.order.Uint32(entries[len(entries)-4:])), endComplete
 }
 
 // tiffWidth is how many bytes a value of each type has.
@@ -148,7 +148,7 @@ func isSVG(head []byte) bool {
 
 // endsSVG looks for the end of the root near that of the file, or for a root that is empty.
 func endsSVG(r io.ReaderAt, size int64) ending {
-	var head [headSize]byte
+	var head [HeadSize]byte
 	n, _ := r.ReadAt(head[:], 0)
 	wide := wideText(head[:n])
 	from := max(size-rootBytes, 0) &^ 3 // no character is split
@@ -158,7 +158,7 @@ func endsSVG(r io.ReaderAt, size int64) ending {
 		tail = wide.decode(tail)
 	}
 	if svgEnd.Match(tail) || from == 0 && svgEmpty.Match(bytes.TrimSpace(tail)) {
-		return endWhole
+		return endComplete
 	}
-	return endCut
+	return endTruncated
 }

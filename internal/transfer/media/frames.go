@@ -1,7 +1,7 @@
-package transfer
+package media
 
 // Bit rates in kbit/s and sample rates in Hz of MPEG audio (ISO/IEC 11172-3, section
-// 2.4.2.3; 13818-3), by the header's fields. 0 is not allowed, or not told.
+// 2.4.2.3; 13818-3), by the header's fields. 0 is not allowed, or unknown.
 var (
 	mpegRates = [2][3][16]int{
 		{ // MPEG 1: layers I, II, III

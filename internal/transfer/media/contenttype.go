@@ -1,4 +1,4 @@
-package transfer
+package media
 
 import (
 	"mime"
@@ -64,8 +64,8 @@ var aliases = map[string][]string{
 
 // generic reports whether a content type says nothing in particular: it is none, a
 // placeholder, or one that stands for any bytes.
-func generic(told string) bool {
-	top, sub, _ := strings.Cut(told, "/")
+func generic(announced string) bool {
+	top, sub, _ := strings.Cut(announced, "/")
 	switch {
 	case sub == "" || sub == "*" && top == "*":
 		return true
@@ -81,22 +81,29 @@ func generic(told string) bool {
 	return false
 }
 
+// IsMessage reports whether a content type is text that is no picture: a message to read,
+// not media.
+func IsMessage(contentType string) bool {
+	known := mimetype.Lookup(base(contentType))
+	return known != nil && text(known) && !known.Is("image/svg+xml")
+}
+
 // canonical is a content type without its parameters, under the name that this package
 // has for it.
 func canonical(contentType string) string {
-	told, _, err := mime.ParseMediaType(contentType)
+	announced, _, err := mime.ParseMediaType(contentType)
 	if err != nil {
 		return ""
 	}
-	if _, ok := unsigned[told]; ok {
-		return told
+	if _, ok := unsigned[announced]; ok {
+		return announced
 	}
 	for t := range unsigned {
-		if alike(told, t) || slices.ContainsFunc(aliases[t], func(a string) bool { return alike(told, a) }) {
+		if alike(announced, t) || slices.ContainsFunc(aliases[t], func(a string) bool { return alike(announced, a) }) {
 			return t
 		}
 	}
-	return told
+	return announced
 }
 
 // alike reports whether two types are the same but for an x- of either.
@@ -107,23 +114,23 @@ func alike(a, b string) bool {
 }
 
 // contradicts reports whether a content type says something else than the bytes.
-func (m media) contradicts(told string) bool {
-	if m.mime == "application/octet-stream" || generic(told) || alike(told, m.mime) {
+func (m Type) contradicts(announced string) bool {
+	if m.MIME == "application/octet-stream" || generic(announced) || alike(announced, m.MIME) {
 		return false
 	}
-	if top, ok := strings.CutSuffix(told, "/*"); ok {
-		return !strings.HasPrefix(m.mime, top+"/")
+	if top, ok := strings.CutSuffix(announced, "/*"); ok {
+		return !strings.HasPrefix(m.MIME, top+"/")
 	}
-	if slices.ContainsFunc(aliases[m.mime], func(a string) bool { return alike(told, a) }) {
+	if slices.ContainsFunc(aliases[m.MIME], func(a string) bool { return alike(announced, a) }) {
 		return false
 	}
 	for found := m.found; found != nil && !text(found); found = found.Parent() {
-		if found.Is(told) {
+		if found.Is(announced) {
 			return false
 		}
 	}
-	for known := mimetype.Lookup(told); known != nil; known = known.Parent() { // a finer word for the same
-		if known.Is(m.mime) {
+	for known := mimetype.Lookup(announced); known != nil; known = known.Parent() { // a finer word for the same
+		if known.Is(m.MIME) {
 			return false
 		}
 	}

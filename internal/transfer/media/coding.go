@@ -1,4 +1,4 @@
-package transfer
+package media
 
 import (
 	"bufio"
@@ -9,7 +9,6 @@ import (
 	"compress/zlib"
 	"errors"
 	"io"
-	"net/http"
 	"net/http/httputil"
 	"slices"
 	"strings"
@@ -19,40 +18,41 @@ import (
 	"github.com/klauspost/compress/zstd"
 )
 
-// maxLayers is how many encodings of one body are decoded.
-const maxLayers = 3
+// MaxLayers is how many encodings of one body are decoded at most.
+const MaxLayers = 3
 
 // zstdWindow is the largest window, in bytes, that a zstd frame may ask for (RFC
 // 9659, section 3). The others' are bounded by their formats: 32 KiB for deflate,
 // 900 kB for bzip2, 16 MiB for brotli.
 const zstdWindow = 8 << 20
 
-// coding is a content coding (RFC 9110, section 8.4.1), or a way to compress files
-// that servers use as one.
-type coding struct {
-	name  string
+// Coding is a content coding (RFC 9110, section 8.4.1), or a way to compress files that
+// servers use as one.
+type Coding struct {
+	Name    string
+	Trailer bool // bytes may follow its end
+	Open    func(io.Reader) (io.ReadCloser, error)
+
 	magic []byte // that every body begins with; nil: none, the bytes are tried
-	tail  bool   // bytes may follow its end
-	open  func(io.Reader) (io.ReadCloser, error)
 }
 
 // The codings that can be decoded. Those without a magic are in the order in which
 // they are tried: a zlib header leaves little to chance, brotli less than raw
 // deflate.
 var (
-	signedCodings = []coding{
-		{name: "gzip", magic: []byte{0x1f, 0x8b, 8}, open: func(r io.Reader) (io.ReadCloser, error) { return gzip.NewReader(r) }},
-		{name: "zstd", magic: []byte{0x28, 0xb5, 0x2f, 0xfd}, open: openZstd},
-		{name: "bzip2", magic: []byte("BZh"), open: func(r io.Reader) (io.ReadCloser, error) { return io.NopCloser(bzip2.NewReader(r)), nil }},
+	signedCodings = []Coding{
+		{Name: "gzip", magic: []byte{0x1f, 0x8b, 8}, Open: func(r io.Reader) (io.ReadCloser, error) { return gzip.NewReader(r) }},
+		{Name: "zstd", magic: []byte{0x28, 0xb5, 0x2f, 0xfd}, Open: openZstd},
+		{Name: "bzip2", magic: []byte("BZh"), Open: func(r io.Reader) (io.ReadCloser, error) { return io.NopCloser(bzip2.NewReader(r)), nil }},
 	}
-	unsignedCodings = []coding{
-		{name: "deflate", open: zlib.NewReader}, // RFC 1950, and below RFC 1951 alone, as some servers have it
-		{name: "br", open: func(r io.Reader) (io.ReadCloser, error) { return io.NopCloser(brotli.NewReader(r)), nil }},
-		{name: "deflate", open: func(r io.Reader) (io.ReadCloser, error) { return flate.NewReader(r), nil }},
+	unsignedCodings = []Coding{
+		{Name: "deflate", Open: zlib.NewReader}, // RFC 1950, and below RFC 1951 alone, as some servers have it
+		{Name: "br", Open: func(r io.Reader) (io.ReadCloser, error) { return io.NopCloser(brotli.NewReader(r)), nil }},
+		{Name: "deflate", Open: func(r io.Reader) (io.ReadCloser, error) { return flate.NewReader(r), nil }},
 	}
-	// awsChunked is how S3 takes uploads. Objects often keep the word as their
+	// awsChunked is how S3 takes uploads. Objects often keep the name as their
 	// Content-Encoding, over plain bytes.
-	awsChunked = coding{name: "aws-chunked", tail: true, open: func(r io.Reader) (io.ReadCloser, error) {
+	awsChunked = Coding{Name: "aws-chunked", Trailer: true, Open: func(r io.Reader) (io.ReadCloser, error) {
 		return io.NopCloser(httputil.NewChunkedReader(r)), nil
 	}}
 )
@@ -80,11 +80,12 @@ func openZstd(r io.Reader) (io.ReadCloser, error) {
 // otherNames are names that are not registered and found all the same.
 var otherNames = map[string]string{"brotli": "br", "zlib": "deflate", "zstandard": "zstd", "zst": "zstd", "bzip": "bzip2", "bz2": "bzip2", "none": "identity"}
 
-// codings lists the content codings that an answer names, in the order they were
-// applied, in lower case, without identity and without the x- of old names.
-func codings(h http.Header) []string {
+// Codings lists the content codings that the values of Content-Encoding fields name, in
+// the order they were applied, in lower case, without identity and without the x- of old
+// names.
+func Codings(values []string) []string {
 	var names []string
-	for _, name := range list(h, "Content-Encoding") {
+	for name := range strings.SplitSeq(strings.Join(values, ","), ",") {
 		name, _, _ = strings.Cut(strings.ToLower(name), ";")
 		name = strings.TrimPrefix(strings.Trim(name, " \t\""), "x-")
 		if other, ok := otherNames[name]; ok {
@@ -97,36 +98,36 @@ func codings(h http.Header) []string {
 	return names
 }
 
-// outermost finds the outermost encoding of a body that starts with head; said is
-// what its header names. The bytes decide: a name without its bytes is nothing, and
-// bytes that have a signature need no name. What has none is tried, and without a
-// name it must lead to something that is known.
-func outermost(head []byte, said []string) (coding, bool) {
+// Outermost finds the outermost encoding of a body that starts with head; named are the
+// codings that its header names (Codings). The bytes decide: a name that the bytes
+// contradict is ignored, and bytes that have a signature need no name. A coding without a
+// signature is tried, and without a name it must lead to something that is known.
+func Outermost(head []byte, named []string) (Coding, bool) {
 	for _, c := range signedCodings {
-		if bytes.HasPrefix(head, c.magic) && (c.name != "bzip2" || bzip2Block(head)) {
+		if bytes.HasPrefix(head, c.magic) && (c.Name != "bzip2" || bzip2Block(head)) {
 			return c, true
 		}
 	}
 	if len(head) >= 8 && bytes.Equal(head[1:4], []byte{0x2a, 0x4d, 0x18}) && head[0]>>4 == 5 {
 		return signedCodings[1], true // zstd that begins with a frame to be skipped (RFC 8878, section 3.1.2)
 	}
-	if len(said) > 0 && said[len(said)-1] == awsChunked.name && chunkHead(head) {
+	if len(named) > 0 && named[len(named)-1] == awsChunked.Name && chunkHead(head) {
 		return awsChunked, true
 	}
-	plain := identify(head, nil, 0)
-	if plain.sure {
-		return coding{}, false
+	plain := sniff(head, nil, 0)
+	if plain.Sure {
+		return Coding{}, false
 	}
 	for _, c := range unsignedCodings {
 		inner, ok := c.try(head)
 		if !ok {
 			continue
 		}
-		if slices.Contains(said, c.name) || !plain.text && (known(inner, maxLayers-1) || short(head, inner)) {
+		if slices.Contains(named, c.Name) || !plain.text && (known(inner, MaxLayers-1) || short(head, inner)) {
 			return c, true
 		}
 	}
-	return coding{}, false
+	return Coding{}, false
 }
 
 // bzip2Block reports whether a block or the end of a stream follows the header.
@@ -153,10 +154,10 @@ func known(inner []byte, layers int) bool {
 			return true
 		}
 	}
-	if m := identify(inner, nil, 0); m.sure || m.text {
+	if m := sniff(inner, nil, 0); m.Sure || m.text {
 		return true
 	}
-	return layers > 0 && slices.ContainsFunc(unsignedCodings, func(c coding) bool {
+	return layers > 0 && slices.ContainsFunc(unsignedCodings, func(c Coding) bool {
 		next, ok := c.try(inner)
 		return ok && known(next, layers-1)
 	})
@@ -168,19 +169,19 @@ func short(body, inner []byte) bool {
 }
 
 // try decodes what a body starts with. False: it is not of this coding.
-func (c coding) try(head []byte) (inner []byte, ok bool) {
+func (c Coding) try(head []byte) (inner []byte, ok bool) {
 	defer func() {
 		if recover() != nil { // a decoder meets hostile bytes
 			inner, ok = nil, false
 		}
 	}()
 	from := bufio.NewReader(bytes.NewReader(head))
-	r, err := c.open(from)
+	r, err := c.Open(from)
 	if err != nil {
 		return nil, false
 	}
 	defer r.Close()
-	inner = make([]byte, headSize)
+	inner = make([]byte, HeadSize)
 	for n := 0; ; {
 		m, err := r.Read(inner[n:])
 		n += m

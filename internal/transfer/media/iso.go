@@ -1,4 +1,4 @@
-package transfer
+package media
 
 import (
 	"encoding/binary"
@@ -30,9 +30,9 @@ var brands = map[string]brand{
 var pictures = map[string]bool{"mif1": true, "mif2": true, "msf1": true, "miaf": true, "MiHA": true, "MiHB": true, "MiHE": true, "MiAn": true, "MiPr": true, "MiCm": true, "1pic": true, "MA1A": true, "MA1B": true, "avci": true, "avcs": true, "avic": true, "jpeg": true, "jpgs": true}
 
 // isoMedia reads the ftyp box that begins an ISO base media file.
-func isoMedia(head []byte) (media, bool) {
+func isoMedia(head []byte) (Type, bool) {
 	if len(head) < 12 || head[0] != 0 || string(head[4:8]) != "ftyp" {
-		return media{}, false
+		return Type{}, false
 	}
 	first, rest := 8, head[8:min(max(int(binary.BigEndian.Uint32(head)), 12), len(head))]
 	if binary.BigEndian.Uint32(head) == 1 && len(head) >= 20 { // the size is in the next eight bytes
@@ -57,8 +57,8 @@ func isoMedia(head []byte) (media, bool) {
 	if b == nil {
 		b = &brand{"video/mp4", ".mp4"}
 	}
-	m := media{mime: b.mime, ext: b.ext, kind: kindOf(b.mime), found: mimetype.Lookup(b.mime), sure: true}
-	m.either = b.mime == "video/mp4" || b.mime == "video/quicktime" || strings.HasPrefix(b.mime, "video/3gpp")
+	m := Type{MIME: b.mime, Ext: b.ext, Kind: kindOf(b.mime), found: mimetype.Lookup(b.mime), Sure: true}
+	m.eitherKind = b.mime == "video/mp4" || b.mime == "video/quicktime" || strings.HasPrefix(b.mime, "video/3gpp")
 	return m, true
 }
 
@@ -78,6 +78,6 @@ func brandOf(major string) *brand {
 
 // hasPicture reports whether a meta box comes next, where a film has its moov or mdat.
 func hasPicture(head []byte) bool {
-	at := int(min(binary.BigEndian.Uint32(head), headSize))
+	at := int(min(binary.BigEndian.Uint32(head), HeadSize))
 	return at+8 <= len(head) && string(head[at+4:at+8]) == "meta"
 }

@@ -1,4 +1,4 @@
-package transfer
+package media
 
 import (
 	"io"
@@ -15,17 +15,17 @@ func endsOgg(r io.ReaderAt, size int64) ending {
 		n, _ := r.ReadAt(h[:], at)
 		if at == size {
 			if last {
-				return endWhole
+				return endComplete
 			}
-			return endCut // between two pages
+			return endTruncated // between two pages
 		}
 		switch start := string(h[:min(n, 4)]); {
 		case start == "OggS" && (n < 27 || n < 27+int(h[26])), len(start) < 4 && strings.HasPrefix("OggS", start):
-			return endCut
+			return endTruncated
 		case start != "OggS" && last:
-			return endWhole // and something behind it
+			return endComplete // with something after it
 		case start != "OggS":
-			return endUntold
+			return endUnknown
 		}
 		segments := h[27 : 27+int(h[26])]
 		at += 27 + int64(len(segments))
@@ -33,52 +33,52 @@ func endsOgg(r io.ReaderAt, size int64) ending {
 			at += int64(s)
 		}
 		if last = h[5]&4 != 0; at > size {
-			return endCut
+			return endTruncated
 		}
 	}
-	return endUntold
+	return endUnknown
 }
 
-// endsMatroska takes the EBML header and the segment behind it (RFC 8794). A live one has
+// endsMatroska takes the EBML header and the segment after it (RFC 8794). A live one has
 // no size: its clusters are walked.
 func endsMatroska(r io.ReaderAt, size int64) ending {
 	header, ok := element(r, 0)
 	switch {
 	case !ok:
-		return endUntold
+		return endUnknown
 	case header.end > size:
-		return endCut
+		return endTruncated
 	}
 	segment, ok := element(r, header.end)
 	switch {
 	case !ok && header.end+12 > size:
-		return endCut
+		return endTruncated
 	case segment.id != idSegment:
-		return endUntold
+		return endUnknown
 	case !ok:
 		return endsElements(r, segment.start, size)
 	case segment.end > size:
-		return endCut
+		return endTruncated
 	}
-	return endWhole
+	return endComplete
 }
 
 const idSegment = 0x18538067
 
-// endsElements walks the elements of a segment whose size is not told. That all of them
+// endsElements walks the elements of a segment whose size is unknown. That all of them
 // are there does not say that no more had to come.
 func endsElements(r io.ReaderAt, at, size int64) ending {
 	for range maxPieces {
 		e, ok := element(r, at)
 		switch {
 		case !ok:
-			return endUntold
+			return endUnknown
 		case e.end > size:
-			return endCut
+			return endTruncated
 		}
 		at = e.end
 	}
-	return endUntold
+	return endUnknown
 }
 
 type ebml struct {
@@ -87,7 +87,7 @@ type ebml struct {
 }
 
 // element reads an EBML element's ID and size; false also where the size is not
-// told.
+// known.
 func element(r io.ReaderAt, at int64) (ebml, bool) {
 	var h [12]byte
 	n, _ := r.ReadAt(h[:], at)

@@ -1,4 +1,4 @@
-package transfer
+package media
 
 import (
 	"encoding/binary"
@@ -30,22 +30,22 @@ func (top *topLevel) complete() bool { return (top.moov || top.meta.end > 0) && 
 // endsISO adds up the boxes, and wants those without which nothing plays.
 func endsISO(r io.ReaderAt, size int64) ending {
 	var top topLevel
-	if e := top.walk(r, size); e != endWhole {
+	if e := top.walk(r, size); e != endComplete {
 		return e
 	}
 	switch {
 	case top.fragment:
-		return endCut
+		return endTruncated
 	case !top.moov && top.meta.end == 0: // it comes last, or the file was never finished
-		return endCut
+		return endTruncated
 	case top.open:
-		return endUntold
+		return endUnknown
 	case top.data:
-		return endWhole
+		return endComplete
 	case top.moov && top.bare, !top.moov && !hasBox(r, top.meta.start+4, top.meta.end, "idat"):
-		return endCut
+		return endTruncated
 	}
-	return endUntold
+	return endUnknown
 }
 
 // walk walks the top level. Whole: its boxes are all there.
@@ -55,9 +55,9 @@ func (top *topLevel) walk(r io.ReaderAt, size int64) ending {
 		n, _ := r.ReadAt(h[:], at)
 		if n < 8 { // zeros, as QuickTime leaves them, or the start of a box
 			if top.complete() {
-				return endWhole
+				return endComplete
 			}
-			return endCut
+			return endTruncated
 		}
 		kind, length, head := string(h[4:8]), int64(binary.BigEndian.Uint32(h[:4])), int64(8)
 		if length == 1 && n == 16 {
@@ -68,16 +68,16 @@ func (top *topLevel) walk(r io.ReaderAt, size int64) ending {
 		case length == 0 && known:
 			length, top.open = size-at, true
 		case (length < head || !known) && top.complete():
-			return endWhole // and something behind it
+			return endComplete // with something after it
 		case length < head, length > size-at && !known:
-			return endUntold // damaged
+			return endUnknown // damaged
 		case length > size-at:
-			return endCut
+			return endTruncated
 		}
 		top.see(r, box{kind, at + head, at + length})
 		at += length
 	}
-	return endWhole
+	return endComplete
 }
 
 func (top *topLevel) see(r io.ReaderAt, b box) {
@@ -121,21 +121,21 @@ func endsJP2(r io.ReaderAt, size int64) ending {
 		}
 		switch {
 		case stream && (n < 8 || !jp2Boxes[kind]):
-			return endWhole // and something behind it
+			return endComplete // with something after it
 		case n < 8:
-			return endCut
+			return endTruncated
 		case length == 0 && kind == "jp2c" && endsWith(r, size, []byte{0xff, 0xd9}):
-			return endWhole
+			return endComplete
 		case length < 8:
-			return endUntold
+			return endUnknown
 		case length > size-at:
-			return endCut
+			return endTruncated
 		}
 		stream = stream || kind == "jp2c" || kind == "jxlc" || kind == "jxlp"
 		at += length
 	}
 	if !stream {
-		return endCut
+		return endTruncated
 	}
-	return endWhole
+	return endComplete
 }
