@@ -16,7 +16,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/assetd/assetd/internal/daemon"
+	"github.com/assetd/assetd/internal/daemon/verify"
 	"github.com/assetd/assetd/internal/run"
 	"github.com/assetd/assetd/internal/simulator"
 )
@@ -48,17 +48,17 @@ func (r *rig) quarantined() int {
 }
 
 // verified is what verify says of each file, and its exit code.
-func (r *rig) verified(args ...string) (found map[daemon.Result]int, code int) {
+func (r *rig) verified(args ...string) (found map[verify.Result]int, code int) {
 	r.t.Helper()
 	out, stderr, code := r.output(append([]string{"verify", "--json"}, args...)...)
-	found = map[daemon.Result]int{}
+	found = map[verify.Result]int{}
 	lines := bufio.NewScanner(strings.NewReader(out))
 	for lines.Scan() {
-		var v daemon.Verified
+		var v verify.File
 		if err := json.Unmarshal(lines.Bytes(), &v); err != nil {
 			r.t.Fatalf("%q: %v\n%s", lines.Text(), err, stderr)
 		}
-		if v.Kind != "" || v.Result != daemon.ResultOK {
+		if v.Kind != "" || v.Result != verify.OK {
 			found[v.Result]++
 		}
 	}
@@ -96,7 +96,7 @@ func TestKilledWhilePuttingDamagedFilesAsideNothingIsLost(t *testing.T) {
 	for loop := range 6 {
 		n := r.spoil(dice, 0.5)
 		damaged += n
-		if found, code := r.verified(); code != exitLost || found[daemon.ResultDamaged] != n || found[daemon.ResultMissing] != 0 {
+		if found, code := r.verified(); code != exitLost || found[verify.Damaged] != n || found[verify.Missing] != 0 {
 			t.Fatalf("loop %d: exit %d, %v, want %d damaged", loop, code, found, n)
 		}
 		retry := r.command("retry", "--all")
@@ -116,7 +116,7 @@ func TestKilledWhilePuttingDamagedFilesAsideNothingIsLost(t *testing.T) {
 			t.Fatalf("loop %d: exit %d\n%s\n%s", loop, code, out, stderr)
 		}
 		r.waitSettled(len(ids), time.Minute)
-		if found, code := r.verified(); code != 0 || found[daemon.ResultOK] != 200 {
+		if found, code := r.verified(); code != 0 || found[verify.OK] != 200 {
 			t.Fatalf("loop %d: then exit %d, %v", loop, code, found)
 		}
 		if n := r.quarantined(); n != damaged {

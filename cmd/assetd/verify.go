@@ -8,7 +8,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
 
-	"github.com/assetd/assetd/internal/daemon"
+	"github.com/assetd/assetd/internal/daemon/verify"
 	"github.com/assetd/assetd/internal/run"
 	"github.com/assetd/assetd/internal/server"
 )
@@ -18,21 +18,21 @@ func (a *app) verifyCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "verify [RUN-ID...]",
 		Short: "hash what is stored against the manifests",
-		Long: `Reads what is stored of all settled runs, or of these, and holds size and SHA-256 of
-each file against the queue, and manifest.json and SHA256SUMS against both. What is
-damaged or missing is told and marked, and assetd retry mends it; what was marked and is
-whole again is so no more. Changes no file. Works with and without a running daemon, and
-as any user who may read the files.
+		Long: `Reads the stored files of all settled runs, or of the given ones. Compares size and
+SHA-256 of each file with the queue, and manifest.json and SHA256SUMS with both. Damaged
+and missing files are reported and marked, and assetd retry fetches them again; a marked
+file that is intact again loses its mark. Changes no file. Works whether or not the daemon
+is running, and as any user who may read the files.
 
-Ends with 3 where a stored file is damaged or missing (one that is named as lost is
-neither), with 1 where one could not be read.`,
+Exits with 3 if a stored file is damaged or missing (lost assets are neither), with 1 if
+one could not be read.`,
 		Example: example("assetd verify", "assetd verify omps2OH829 || assetd retry omps2OH829",
 			"assetd verify --json | jq -r 'select(.result != \"ok\").file'"),
 		RunE: func(cmd *cobra.Command, args []string) error { return a.verify(cmd.Context(), args, asJSON) },
 
 		ValidArgsFunction: a.completeMoreRunIDs,
 	}
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object a line, for each file")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object per line, for each file")
 	return cmd
 }
 
@@ -58,24 +58,24 @@ func (a *app) verify(ctx context.Context, args []string, asJSON bool) error {
 		fmt.Fprintln(a.stderr, "assetd: nothing is stored yet")
 		return nil
 	}
-	v := &daemon.Verifier{Books: b}
-	if err := v.Open(where); err != nil {
+	v, err := verify.Open(where, b)
+	if err != nil {
 		return fmt.Errorf("nothing was verified: %w", err)
 	}
-	show := newInspection(a.stdout, a.stderr, asJSON)
-	v.Tell, v.Read, v.Unmarked = show.tell, show.read, show.notRecorded
+	out := newVerifyOutput(a.stdout, a.stderr, asJSON)
+	v.Report, v.Read, v.MarkFailed = out.report, out.read, out.markFailed
 	if len(ids) > 0 {
 		err = a.verifyThese(ctx, b, v, ids)
 	} else {
 		err = verifyAll(ctx, b, v)
 	}
-	err = errors.Join(err, show.close())
-	return show.outcome(ctx, err)
+	err = errors.Join(err, out.close())
+	return out.outcome(ctx, err)
 }
 
 // verifyThese verifies the runs of the arguments. One that is not there, or not
 // settled, holds up no other.
-func (a *app) verifyThese(ctx context.Context, b books, v *daemon.Verifier, ids []run.ID) error {
+func (a *app) verifyThese(ctx context.Context, b books, v *verify.Verifier, ids []run.ID) error {
 	var refused []error
 	for _, id := range ids {
 		r, err := b.Run(ctx, id)
@@ -100,7 +100,7 @@ func (a *app) verifyThese(ctx context.Context, b books, v *daemon.Verifier, ids 
 // disk otherwise.
 const runsAtOnce = 4
 
-func verifyAll(ctx context.Context, b books, v *daemon.Verifier) error {
+func verifyAll(ctx context.Context, b books, v *verify.Verifier) error {
 	for after := run.ID(""); ; {
 		runs, last, err := b.page(ctx, after)
 		if err != nil {
@@ -116,7 +116,7 @@ func verifyAll(ctx context.Context, b books, v *daemon.Verifier) error {
 	}
 }
 
-func verifyPage(ctx context.Context, v *daemon.Verifier, runs []server.Run) error {
+func verifyPage(ctx context.Context, v *verify.Verifier, runs []server.Run) error {
 	g, working := errgroup.WithContext(ctx)
 	g.SetLimit(runsAtOnce)
 	for _, r := range runs {

@@ -10,6 +10,7 @@ import (
 	"syscall"
 
 	"github.com/assetd/assetd/internal/config"
+	"github.com/assetd/assetd/internal/daemon/verify"
 	"github.com/assetd/assetd/internal/manifest"
 	"github.com/assetd/assetd/internal/queue"
 	"github.com/assetd/assetd/internal/run"
@@ -167,7 +168,7 @@ func (c *Care) missing(ctx context.Context, r run.Run) (found []run.Finding, err
 	}
 	for _, name := range names[:records] {
 		if _, there := sizes[name]; !there && r.BadRecord == "" {
-			found = append(found, run.Finding{Key: run.Key{Run: r.ID}, Damage: fmt.Sprintf("%s: %s is missing", ResultMissing, name)})
+			found = append(found, run.Finding{Key: run.Key{Run: r.ID}, Damage: fmt.Sprintf("%s: %s is missing", verify.Missing, name)})
 		}
 	}
 	for _, a := range assets {
@@ -177,9 +178,9 @@ func (c *Care) missing(ctx context.Context, r run.Run) (found []run.Finding, err
 		size, there := sizes[a.Stored.File]
 		switch {
 		case !there:
-			found = append(found, run.Finding{Key: a.Key, Damage: fmt.Sprintf("%s: the file is not there", ResultMissing)})
+			found = append(found, run.Finding{Key: a.Key, Damage: fmt.Sprintf("%s: the file is not there", verify.Missing)})
 		case size != a.Stored.Size:
-			found = append(found, run.Finding{Key: a.Key, Damage: fmt.Sprintf("%s: %d bytes, %d were stored", ResultDamaged, size, a.Stored.Size)})
+			found = append(found, run.Finding{Key: a.Key, Damage: fmt.Sprintf("%s: %d bytes, %d were stored", verify.Damaged, size, a.Stored.Size)})
 		}
 	}
 	return found, nil

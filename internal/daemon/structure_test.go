@@ -47,6 +47,7 @@ var table = map[string][]string{
 
 	// What the daemon is made of. internal/daemon itself may import everything.
 	"internal/daemon/logging": {"internal/inbox", "internal/notify", "internal/storage"},
+	"internal/daemon/verify":  {"internal/manifest", "internal/server", "internal/storage"},
 }
 
 // shared may be imported by all but each other.

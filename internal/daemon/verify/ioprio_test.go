@@ -1,4 +1,4 @@
-package daemon
+package verify
 
 import (
 	"runtime"
@@ -7,7 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A thread that has read for verify goes back to those that download, as it was.
+// A thread that has read files for verify is used by downloads next.
 func TestCase_F_TheThreadsPriorityIsRestored(t *testing.T) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
@@ -19,7 +19,7 @@ func TestCase_F_TheThreadsPriorityIsRestored(t *testing.T) {
 		return p
 	}
 	was := priority()
-	done := leaveToOthers()
+	done := lowerIOPriority()
 	if p := priority(); p == was || p&7 != 7 {
 		t.Errorf("reading: priority %#x, before %#x", p, was)
 	}

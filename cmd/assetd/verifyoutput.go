@@ -15,29 +15,28 @@ import (
 	"github.com/vbauerster/mpb/v8"
 	"github.com/vbauerster/mpb/v8/decor"
 
-	"github.com/assetd/assetd/internal/daemon"
+	"github.com/assetd/assetd/internal/daemon/verify"
 	"github.com/assetd/assetd/internal/run"
 )
 
-// inspection shows what verify finds: a line for each file that is not as it should
-// be, or with --json one for each file, and on a terminal how far it is. Safe for
-// concurrent use.
-type inspection struct {
+// verifyOutput prints what verify finds: a line for each file that is not intact, or with
+// --json one for each file, and on a terminal the progress. It is safe for concurrent use.
+type verifyOutput struct {
 	writing  sync.Mutex // of lines; before mu
 	out, err io.Writer
 	lines    *json.Encoder // nil: for people
 	bars     *mpb.Progress // nil: no terminal
 	bar      *mpb.Bar
 
-	mu       sync.Mutex // held for a moment only: the bar asks, too
-	counts   map[daemon.Result]int
+	mu       sync.Mutex // held for a moment only: the bar reads, too
+	counts   map[verify.Result]int
 	files    int
 	bytes    int64
-	unmarked error // the first finding that could not be recorded
+	unmarked error // set once findings could not be recorded
 }
 
-func newInspection(out, err io.Writer, asJSON bool) *inspection {
-	s := &inspection{out: out, err: err, counts: map[daemon.Result]int{}}
+func newVerifyOutput(out, err io.Writer, asJSON bool) *verifyOutput {
+	s := &verifyOutput{out: out, err: err, counts: map[verify.Result]int{}}
 	if asJSON {
 		s.lines = json.NewEncoder(out)
 		return s
@@ -47,25 +46,25 @@ func newInspection(out, err io.Writer, asJSON bool) *inspection {
 		s.bar = s.bars.AddSpinner(0,
 			mpb.PrependDecorators(decor.Any(func(decor.Statistics) string { return s.summary() + " " })),
 			mpb.AppendDecorators(decor.Elapsed(decor.ET_STYLE_MMSS)))
-		s.out, s.err = s.bars, s.bars // lines go above it
+		s.out, s.err = s.bars, s.bars // lines appear above it
 	}
 	return s
 }
 
 // read counts bytes.
-func (s *inspection) read(n int) {
+func (s *verifyOutput) read(n int) {
 	s.mu.Lock()
 	s.bytes += int64(n)
 	s.mu.Unlock()
 }
 
-// tell counts a file and prints what was found of it.
-func (s *inspection) tell(v daemon.Verified) error {
+// report counts a file and prints what was found.
+func (s *verifyOutput) report(v verify.File) error {
 	s.mu.Lock()
 	if v.Kind != "" {
 		s.files++
 	}
-	if v.Kind != "" || v.Result != daemon.ResultOK { // a record that is right is no stored file
+	if v.Kind != "" || v.Result != verify.OK { // an intact record is not a stored file
 		s.counts[v.Result]++
 	}
 	s.mu.Unlock()
@@ -74,23 +73,23 @@ func (s *inspection) tell(v daemon.Verified) error {
 	if s.lines != nil {
 		return s.lines.Encode(v)
 	}
-	if v.Result == daemon.ResultOK {
+	if v.Result == verify.OK {
 		return nil
 	}
 	_, err := fmt.Fprintf(s.out, "%s: %s: %s (%s)\n", v.Result, clean(v.File), clean(v.Detail), clean(whose(v)))
 	return err
 }
 
-// whose names what the file is of.
-func whose(v daemon.Verified) string {
+// whose names the run or asset that the file belongs to.
+func whose(v verify.File) string {
 	if v.Kind == "" {
 		return "run " + string(v.RunID)
 	}
 	return run.Key{Run: v.RunID, Kind: v.Kind, ID: v.ID}.String()
 }
 
-// notRecorded tells that a finding is not in the queue.
-func (s *inspection) notRecorded(id run.ID, err error) {
+// markFailed reports findings that are not in the queue.
+func (s *verifyOutput) markFailed(id run.ID, err error) {
 	s.writing.Lock()
 	fmt.Fprintf(s.err, "assetd: run %s: what was found is not marked, so assetd retry does not know of it: %v\n", id, err)
 	s.writing.Unlock()
@@ -101,12 +100,12 @@ func (s *inspection) notRecorded(id run.ID, err error) {
 	}
 }
 
-// summary is how far it is, and what was found.
-func (s *inspection) summary() string {
+// summary is the progress and the findings so far, in one line.
+func (s *verifyOutput) summary() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	parts := []string{english.Plural(s.files, "file", ""), humanize.IBytes(uint64(s.bytes))}
-	for _, r := range []daemon.Result{daemon.ResultDamaged, daemon.ResultMissing, daemon.ResultUnreadable} {
+	for _, r := range []verify.Result{verify.Damaged, verify.Missing, verify.Unreadable} {
 		if n := s.counts[r]; n > 0 {
 			parts = append(parts, fmt.Sprintf("%d %s", n, r))
 		}
@@ -117,12 +116,12 @@ func (s *inspection) summary() string {
 	return strings.Join(parts, ", ")
 }
 
-// close ends the bar, and sums up for people.
-func (s *inspection) close() error {
+// close ends the bar and prints the summary, unless the output is JSON.
+func (s *verifyOutput) close() error {
 	out := s.out
 	if s.bars != nil {
 		fmt.Fprintln(s.bars, s.summary())
-		s.bar.Abort(true) // its last frame takes the lines along that were not yet drawn
+		s.bar.Abort(true) // its last frame draws the lines that are still pending
 		s.bars.Wait()
 		return nil
 	}
@@ -133,11 +132,11 @@ func (s *inspection) close() error {
 	return err
 }
 
-// outcome is the error that verify ends with.
-func (s *inspection) outcome(ctx context.Context, err error) error {
+// outcome is the error, and with it the exit code, of assetd verify.
+func (s *verifyOutput) outcome(ctx context.Context, err error) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	bad, dark := s.counts[daemon.ResultDamaged]+s.counts[daemon.ResultMissing], s.counts[daemon.ResultUnreadable]
+	bad, unreadable := s.counts[verify.Damaged]+s.counts[verify.Missing], s.counts[verify.Unreadable]
 	switch {
 	case ctx.Err() != nil:
 		return errors.New("interrupted: what was found until then is marked")
@@ -146,8 +145,8 @@ func (s *inspection) outcome(ctx context.Context, err error) error {
 		return codedError{exitLost, errors.Join(found, err)}
 	case err != nil:
 		return err
-	case dark > 0:
-		return fmt.Errorf("%s could not be read: nothing can be said of what is in them", english.Plural(dark, "file", ""))
+	case unreadable > 0:
+		return fmt.Errorf("%s could not be read: nothing can be said of what is in them", english.Plural(unreadable, "file", ""))
 	}
 	return s.unmarked
 }
