@@ -14,12 +14,13 @@ import (
 const module = "github.com/assetd/assetd/"
 
 // table is section 4 of the design: what each package may import of ours. All may
-// import run, signedurl, clock and durable besides, but for these four themselves.
+// import run, signedurl, clock, durable and backoff besides, but for these five themselves.
 var table = map[string][]string{
 	"internal/run":           nil,
 	"internal/signedurl":     nil,
 	"internal/clock":         nil,
 	"internal/durable":       nil,
+	"internal/backoff":       nil,
 	"internal/dropfile":      {},
 	"internal/inbox":         {"internal/dropfile"},
 	"internal/queue":         {"internal/queue/answers"},
@@ -51,7 +52,7 @@ var table = map[string][]string{
 }
 
 // shared may be imported by all but each other.
-var shared = []string{"internal/run", "internal/signedurl", "internal/clock", "internal/durable", "internal/pyjson"}
+var shared = []string{"internal/run", "internal/signedurl", "internal/clock", "internal/durable", "internal/backoff", "internal/pyjson"}
 
 // behind says which of our packages may touch a third-party one (by prefix), so
 // that each that matters is behind one of ours.

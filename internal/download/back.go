@@ -149,7 +149,7 @@ func (p *Pool) trouble(a run.Asset) (wait time.Duration) {
 	p.Service.Pause(pauseStorage)
 	c := p.notes(a)
 	c.tries++
-	return plan.Wait(c.tries, p.life(a), p.Random())
+	return plan.RetryDelay(c.tries, p.life(a), p.Random())
 }
 
 // usable notes that the volume can be used for the asset. The pool is locked.

@@ -155,7 +155,7 @@ func (w *attempt) waitUntil(a run.Asset, f *transfer.Failure, m moment, v verdic
 	if meant := means(f, a, m).asset; meant == denied || meant == expired {
 		c.refused, c.wasRefused = p.now(), true
 	}
-	wait := max(plan.Wait(c.tries, a.Death().Sub(m.server), p.Random()), p.obey(a, f, m))
+	wait := max(plan.RetryDelay(c.tries, a.Death().Sub(m.server), p.Random()), p.obey(a, f, m))
 	p.mu.Unlock()
 	wait = max(wait, hostWait)
 	if v.park {
@@ -180,7 +180,7 @@ func (w *attempt) retry(least time.Duration) {
 	p.mu.Lock()
 	c := p.notes(w.asset)
 	c.tries++
-	wait := max(plan.Wait(c.tries, p.life(w.asset), p.Random()), least)
+	wait := max(plan.RetryDelay(c.tries, p.life(w.asset), p.Random()), least)
 	p.mu.Unlock()
 	w.back(p.now() + wait)
 }

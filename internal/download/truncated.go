@@ -4,6 +4,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/assetd/assetd/internal/backoff"
 	"github.com/assetd/assetd/internal/run"
 	"github.com/assetd/assetd/internal/transfer"
 )
@@ -32,8 +33,8 @@ func (w *attempt) truncated(res transfer.Result) {
 	whole.Warnings = append(slices.Clone(whole.Warnings), transfer.WarningTruncated)
 	p.mu.Lock()
 	c := p.notes(w.asset)
-	wait := min(lookAfter<<min(c.looks, 8), mostLookAfter)
 	c.cut, c.looks = res.SHA256, c.looks+1
+	wait := backoff.Delay(c.looks, lookAfter, mostLookAfter)
 	soon := p.life(w.asset) < 2*wait
 	p.mu.Unlock()
 	if soon {

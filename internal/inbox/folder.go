@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/assetd/assetd/internal/backoff"
 	"github.com/assetd/assetd/internal/dropfile"
 	"github.com/assetd/assetd/internal/durable"
 	"github.com/assetd/assetd/internal/run"
@@ -188,13 +189,15 @@ func (p *pass) holdBack(l *look, patience time.Duration) bool {
 	return !old
 }
 
-// pause puts the next try off: 1 s, doubling, at most a minute.
-func (l *look) pause(now time.Time) {
-	l.retry = now.Add(backoff(l.failures))
+// failed puts the next attempt off: 1 s, doubling, at most a minute.
+func (l *look) failed(now time.Time) {
 	l.failures++
+	l.retry = now.Add(retryDelay(l.failures))
 }
 
-func backoff(failures int) time.Duration { return min(time.Second<<min(failures, 6), time.Minute) }
+func retryDelay(failures int) time.Duration {
+	return backoff.Delay(failures, time.Second, time.Minute)
+}
 
 // scan lists a folder and gives the files that are ready to be read or moved.
 // Files whose last change is older than young are passed over.

@@ -90,7 +90,7 @@ func (p *pass) read(ready []*item) (group, rest []*item) {
 			bytes += it.look.size
 		case errors.Is(err, fs.ErrNotExist): // taken back in the last moment
 		case errors.Is(err, errChanged), errors.Is(err, unix.ELOOP):
-			it.look.pause(p.now) // unless the next look sees what it is now
+			it.look.failed(p.now) // unless the next look sees what it is now
 			p.sooner(it.look.retry)
 		default:
 			p.failed(it, err)
@@ -164,11 +164,11 @@ func (p *pass) add(ctx context.Context, group []*item) {
 			refused = 0
 			continue
 		}
-		it.look.pause(p.now)
+		it.look.failed(p.now)
 		p.sooner(it.look.retry)
 		if refused++; refused == 2 {
-			p.Inbox.retry = p.now.Add(backoff(p.failures))
 			p.failures++
+			p.Inbox.retry = p.now.Add(retryDelay(p.failures))
 			p.sooner(p.Inbox.retry)
 			return
 		}
@@ -272,7 +272,7 @@ func (p *pass) finish(group []*item) {
 // tried again later and later, and at once when the file changes (P5.9).
 func (p *pass) failed(it *item, err error) {
 	l := it.look
-	l.pause(p.now)
+	l.failed(p.now)
 	p.sooner(l.retry)
 	if errors.Is(err, errFolder) { // which was told as such
 		return

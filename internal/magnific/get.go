@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"time"
 
+	"github.com/assetd/assetd/internal/backoff"
 	"github.com/assetd/assetd/internal/run"
 	"github.com/assetd/assetd/internal/signedurl"
 )
@@ -18,6 +19,10 @@ const (
 	stale        = 3                // calls not answered in a row, after which idle connections are given up
 	skewToTell   = 30 * time.Second // P7.3
 	earliestDate = 2020             // a Date from before is no date
+
+	// maxRetryAfter bounds a Retry-After: ten years are a server's mistake, and the URLs
+	// of a run expire within hours.
+	maxRetryAfter = 15 * time.Minute
 )
 
 var errSlow = errors.New("no whole answer within api.timeout")
@@ -129,7 +134,7 @@ func (c *Client) refused(resp *http.Response, key string, date time.Time) *run.R
 	r := &run.Refusal{
 		Status:     resp.StatusCode,
 		Date:       date,
-		RetryAfter: retryAfter(resp.Header.Get("Retry-After"), date),
+		RetryAfter: backoff.RetryAfter(resp.Header.Get("Retry-After"), date, maxRetryAfter),
 		Cause:      message(resp, key),
 	}
 	switch s := resp.StatusCode; {

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/assetd/assetd/internal/backoff"
 	"github.com/assetd/assetd/internal/run"
 )
 
@@ -71,8 +72,8 @@ type Settler struct {
 }
 
 type block struct {
-	until time.Time
-	wait  time.Duration
+	until    time.Time
+	failures int // in a row
 }
 
 // How many runs are settled with shared syncs, and of how many assets: a batch is
@@ -81,8 +82,8 @@ type block struct {
 const (
 	batchSize  = 128
 	mostAssets = 10_000
-	firstWait  = time.Second
-	mostWait   = 30 * time.Second
+	firstDelay = time.Second
+	maxDelay   = 30 * time.Second
 )
 
 // New makes a settler.
@@ -125,14 +126,14 @@ func (s *Settler) Run(ctx context.Context) error {
 }
 
 // nextLook is how long to sleep: until the first blocked run's turn, at most
-// mostWait, so that a lost wake-up costs little.
+// maxDelay, so that a lost wake-up costs little.
 func (s *Settler) nextLook(err error) time.Duration {
 	if err != nil {
 		return 5 * time.Second // volume or queue: looked at every 5 s while something waits
 	}
-	wait := mostWait
+	wait := maxDelay
 	for _, b := range s.blocked {
-		wait = min(wait, max(b.until.Sub(s.Now()), firstWait))
+		wait = min(wait, max(b.until.Sub(s.Now()), firstDelay))
 	}
 	return wait
 }
@@ -193,8 +194,8 @@ func (s *Settler) block(ctx context.Context, id run.ID, err error) {
 		return
 	}
 	b := s.blocked[id]
-	b.wait = min(max(2*b.wait, firstWait), mostWait)
-	b.until = s.Now().Add(b.wait)
+	b.failures++
+	b.until = s.Now().Add(backoff.Delay(b.failures, firstDelay, maxDelay))
 	s.blocked[id] = b
 	s.Tell(run.Event{Kind: run.ManifestTrouble, Run: id, Err: err, Hint: "the run settles as soon as its directory can be written"})
 }

@@ -8,12 +8,23 @@ import (
 
 	"github.com/dustin/go-humanize/english"
 
+	"github.com/assetd/assetd/internal/backoff"
 	"github.com/assetd/assetd/internal/run"
 )
 
 // downAfter is how many different notices in a row a hook has to fail at before
 // it counts as down: then it is probed with one at a time, at growing distances.
 const downAfter = 3
+
+// The retry delay of a notice that is refused is at most maxDelay, that of a hook that
+// does not answer at most maxProbeDelay. A receiver's Retry-After holds for at most
+// maxRetryAfter.
+const (
+	firstDelay    = time.Second
+	maxProbeDelay = 10 * time.Second
+	maxDelay      = 5 * time.Minute
+	maxRetryAfter = time.Hour
+)
 
 // health is how a hook has done lately. Only failures of the hook itself count: see
 // refusal.
@@ -62,15 +73,15 @@ func (t *target) fail(ctx context.Context, r result) error {
 		t.answered(r)
 		t.take(e) // it waits again once it is known for how long
 	}
-	most := mostProbe
+	limit := maxProbeDelay
 	if why.own {
-		most = mostWait
+		limit = maxDelay
 	}
 	e.tries++
 	e.own = why.own
 	e.suspect = !why.own && (e.suspect || e.failedAt != 0 && e.failedAt < t.answers)
 	e.failedAt = t.answers
-	e.next = now.Add(max(wait(e.tries, most, t.Random()), why.wait))
+	e.next = now.Add(max(backoff.HalfJitter(backoff.Delay(e.tries, firstDelay, limit), t.Random()), why.wait))
 	switch {
 	case why.gone && !t.gone:
 		t.wait(e)
@@ -110,10 +121,10 @@ func (t *target) strained(now time.Time, e *entry, asked time.Duration) {
 	if !t.down() {
 		t.failing[e.seq] = true
 	}
-	pause := min(asked, mostProbe)
+	pause := min(asked, maxProbeDelay)
 	if t.down() {
 		t.probes++
-		pause = max(pause, wait(t.probes, mostProbe, t.Random()))
+		pause = max(pause, backoff.HalfJitter(backoff.Delay(t.probes, firstDelay, maxProbeDelay), t.Random()))
 	}
 	if until := now.Add(pause); until.After(t.until) {
 		t.until = until

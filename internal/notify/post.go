@@ -14,6 +14,7 @@ import (
 
 	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
 
+	"github.com/assetd/assetd/internal/backoff"
 	"github.com/assetd/assetd/internal/signedurl"
 )
 
@@ -87,7 +88,7 @@ func (p *post) send(ctx context.Context, m message) error {
 	return &refusal{
 		own:  ownFailure(resp.StatusCode),
 		gone: resp.StatusCode == http.StatusGone,
-		wait: retryAfter(resp.Header.Get("Retry-After"), at),
+		wait: backoff.RetryAfter(resp.Header.Get("Retry-After"), at, maxRetryAfter),
 		err:  fmt.Errorf("HTTP %d", resp.StatusCode),
 	}
 }

@@ -92,9 +92,9 @@ func TestCase_A22_FailuresOfOneKindHoldUpNoOtherKind(t *testing.T) {
 		"exit 1":   {&refusal{own: true, err: errors.New("exit status 1")}, 0},
 		"HTTP 422": {&refusal{own: true, wait: time.Hour, err: errors.New("HTTP 422")}, 0},
 		// The hook's failures: it is probed with what it did not fail at.
-		"HTTP 500": {errors.New("HTTP 500"), mostProbe},
-		"HTTP 429": {&refusal{wait: time.Hour, err: errors.New("HTTP 429")}, mostProbe},
-		"network":  {errors.New("connection reset by peer"), mostProbe},
+		"HTTP 500": {errors.New("HTTP 500"), maxProbeDelay},
+		"HTTP 429": {&refusal{wait: time.Hour, err: errors.New("HTTP 429")}, maxProbeDelay},
+		"network":  {errors.New("connection reset by peer"), maxProbeDelay},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			d := open(t, newBox(), func(_ context.Context, m message) error {

@@ -71,7 +71,7 @@ func (h *host) turnOf(it *item) turn {
 
 // wait is how long the host waits from now on, if it has to for so long.
 func (h *host) wait(wait, now time.Duration) time.Duration {
-	return h.sweep.within(min(wait, mostWait), now, h.ready.unrefused())
+	return h.sweep.within(min(wait, maxDelay), now, h.ready.unrefused())
 }
 
 // Answered notes that the host answered the ticket's request as it should: the first
@@ -137,7 +137,7 @@ func (b *Backlog) goOn(t *Ticket, now time.Duration, p Pause) (wait time.Duratio
 	}
 	if t.pick > h.closedAt {
 		b.probed(h, t)
-		wait = Wait(1, p.Left, p.Random)
+		wait = RetryDelay(1, p.Left, p.Random)
 	}
 	h.until = max(h.until, now+h.wait(wait, now))
 	b.place(h)
@@ -182,8 +182,8 @@ func (b *Backlog) LastAnswer(t *Ticket) (at time.Duration, ok bool) {
 // Pause says how long to wait for a host.
 type Pause struct {
 	Least  time.Duration // what the server asked for; of it a minute at most counts for the host
-	Left   time.Duration // as in Wait
-	Random float64       // as in Wait
+	Left   time.Duration // as in RetryDelay
+	Random float64       // as in RetryDelay
 	Sure   bool          // no asset can be the reason: there was no connection
 }
 
@@ -236,7 +236,7 @@ func (b *Backlog) shut(t *Ticket, now time.Duration, p Pause) (wait time.Duratio
 		h.open, h.closedAt = false, b.picks
 		h.strikes++
 		b.probed(h, t)
-		wait = max(wait, Wait(h.strikes, p.Left, p.Random))
+		wait = max(wait, RetryDelay(h.strikes, p.Left, p.Random))
 	}
 	h.until = max(h.until, now+h.wait(wait, now))
 	b.place(h)

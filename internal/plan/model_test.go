@@ -337,7 +337,7 @@ func (m *model) slow(a *modelAsset, least time.Duration) {
 		if h.probe == a.ticket {
 			h.probe = nil
 		}
-		wait = max(wait, plan.Wait(h.strikes, 0, 1))
+		wait = max(wait, plan.RetryDelay(h.strikes, 0, 1))
 	}
 	m.wait(a.fetching, wait)
 }

@@ -3,6 +3,7 @@ package poller
 import (
 	"time"
 
+	"github.com/assetd/assetd/internal/backoff"
 	"github.com/assetd/assetd/internal/run"
 )
 
@@ -24,14 +25,10 @@ func (c Config) interval(age time.Duration, roll float64) time.Duration {
 	return min(low+time.Duration(roll*float64(low)/2), max(c.MaxInterval, c.MinInterval))
 }
 
-// backoff is how long to wait after so many failures in a row: anything up to
-// 1 s, doubled by each (full jitter), at most MaxInterval.
+// backoff returns the delay after so many failures in a row: anything up to 1 s,
+// doubled by each (full jitter), at most MaxInterval.
 func (c Config) backoff(failures int, roll float64) time.Duration {
-	most := c.MaxInterval
-	if shift := failures - 1; shift < 20 {
-		most = min(most, retryFirst<<max(shift, 0))
-	}
-	return time.Duration(roll * float64(most))
+	return backoff.FullJitter(backoff.Delay(failures, retryFirst, c.MaxInterval), roll)
 }
 
 // steady is a wall clock that never goes back: where the local one is set back
@@ -153,7 +150,7 @@ func (t *trouble) failed(now time.Time) {
 		return
 	}
 	t.failures++
-	t.until = now.Add(min(time.Minute, retryFirst<<min(t.failures-1, 10)))
+	t.until = now.Add(backoff.Delay(t.failures, retryFirst, time.Minute))
 }
 
 // bounds are the least and the greatest gap of a plan: with its jitter it stays

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
+	"github.com/assetd/assetd/internal/backoff"
 	"github.com/assetd/assetd/internal/run"
 )
 
@@ -358,13 +359,13 @@ func (v *Volume) tellStored(ctx context.Context, items []*item) error {
 // tried again until ctx ends: these bytes are whole, and nothing can go on without
 // the queue.
 func (v *Volume) record(ctx context.Context, do func(context.Context) error) error {
-	for wait := firstWait; ; wait = min(2*wait, longSleep) {
+	for failures := 1; ; failures++ {
 		err := do(context.WithoutCancel(ctx))
 		if err == nil || gone(err) || ctx.Err() != nil || v.deps.Broken(err) {
 			return err
 		}
 		v.deps.Tell(run.Event{Kind: run.QueueTrouble, Err: err, Hint: "whole assets wait for it"})
-		timer := time.NewTimer(wait)
+		timer := time.NewTimer(backoff.Delay(failures, firstDelay, longSleep))
 		select {
 		case <-ctx.Done():
 		case <-timer.C:

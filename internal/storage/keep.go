@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/assetd/assetd/internal/backoff"
 	"github.com/assetd/assetd/internal/run"
 )
 
@@ -35,12 +36,12 @@ type keeper struct {
 // so the size of a batch.
 const mostWaiting = 128
 
-// How long an asset waits that the queue has as verified and that cannot get its
-// name, doubling; and the longest sleep of the second loop.
+// The retry delay of an asset that the queue has as verified and that cannot get its
+// final name, and the longest sleep of the second loop.
 const (
-	firstWait = time.Second
-	mostWait  = time.Minute
-	longSleep = 30 * time.Second
+	firstDelay = time.Second
+	maxDelay   = time.Minute
+	longSleep  = 30 * time.Second
 )
 
 var errStopped = errors.New("storage has stopped")
@@ -83,7 +84,7 @@ type item struct {
 	distrust bool   // its bytes must be written anew
 
 	err    error
-	wait   time.Duration // since it was put off; 0: never
+	delays int // how often it was put off
 	due    time.Time
 	volume bool // it waits for the volume, or for room there
 }
@@ -292,14 +293,14 @@ func (v *Volume) putOff(it *item) {
 	it.volume = errors.Is(it.err, run.ErrVolumeOffline) || errors.Is(it.err, run.ErrNoRoom)
 	// A volume that is offline is told by whoever watches it; a full one by nobody,
 	// where nothing is being fetched.
-	if it.wait == 0 && !errors.Is(it.err, run.ErrVolumeOffline) && !errors.Is(it.err, context.Canceled) {
+	if it.delays == 0 && !errors.Is(it.err, run.ErrVolumeOffline) && !errors.Is(it.err, context.Canceled) {
 		v.deps.Tell(run.Event{
 			Kind: NameTrouble, Run: it.key.Run, Asset: it.key, File: it.dir + "/" + it.file, Err: it.err,
 			Hint: "its bytes are whole and on disk; it is tried again until this is mended",
 		})
 	}
-	it.wait = min(max(2*it.wait, firstWait), mostWait)
-	it.due = time.Now().Add(it.wait)
+	it.delays++
+	it.due = time.Now().Add(backoff.Delay(it.delays, firstDelay, maxDelay))
 	it.part, it.placed, it.err = nil, false, nil
 	v.postpone(it)
 }

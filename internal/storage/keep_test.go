@@ -621,7 +621,7 @@ func TestAFailingDirectorySyncIsNeverToldStored(t *testing.T) {
 		if len(done) != 0 {
 			t.Error("a file is read at every Wake")
 		}
-		time.Sleep(mostWait)
+		time.Sleep(maxDelay)
 		synctest.Wait()
 		if len(done) != 1 || r.q.state(key) != run.AssetStored {
 			t.Errorf("after it was mended: state %s", r.q.state(key))

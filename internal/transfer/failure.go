@@ -7,10 +7,10 @@ import (
 	"net/http"
 	"net/http/httptrace"
 	"strconv"
-	"strings"
 	"sync/atomic"
 	"time"
 
+	"github.com/assetd/assetd/internal/backoff"
 	"github.com/assetd/assetd/internal/run"
 )
 
@@ -52,7 +52,7 @@ type Failure struct {
 	Class      Class
 	Status     int           // HTTP status; 0 where none came
 	Phase      Phase         // how far the request came where no status did
-	RetryAfter time.Duration // as the server asked, at least 0 and at most MaxRetryAfter; 0: it did not
+	RetryAfter time.Duration // as the server asked, from 0 to 366 days; 0: it did not
 	Host       string        // who answered or was asked, after redirects: host[:port], lower case
 	Date       time.Time     // that host's clock when it answered; zero where it said none or a cache answered
 	Ranged     bool          // the request that failed carried Range
@@ -70,27 +70,8 @@ func (f *Failure) Unwrap() error { return f.Err }
 // Cause is the class, for those who count.
 func (f *Failure) Cause() string { return string(f.Class) }
 
-// MaxRetryAfter bounds what RetryAfter gives, so that nothing can overflow.
-const MaxRetryAfter = 366 * 24 * time.Hour
-
-// RetryAfter reads a Retry-After field in both its forms, seconds and a date
-// (RFC 9110, section 10.2.3), against now on the server's clock. A date that has
-// passed is 0. False: it is neither.
-func RetryAfter(value string, now time.Time) (time.Duration, bool) {
-	value = strings.TrimSpace(value)
-	if value != "" && strings.Trim(value, "0123456789") == "" {
-		seconds, err := strconv.ParseInt(value, 10, 64)
-		if err != nil || seconds > int64(MaxRetryAfter/time.Second) {
-			return MaxRetryAfter, true
-		}
-		return time.Duration(seconds) * time.Second, true
-	}
-	at, err := http.ParseTime(value)
-	if err != nil {
-		return 0, false
-	}
-	return min(max(at.Sub(now), 0), MaxRetryAfter), true
-}
+// maxRetryAfter bounds Failure.RetryAfter, so that no sum with it can overflow.
+const maxRetryAfter = 366 * 24 * time.Hour
 
 // serverDate is the answering host's clock. An answer out of a cache (Age) tells
 // when it was made, not when it was sent.
@@ -136,7 +117,7 @@ func (a *answer) failed(class Class, err error) *Failure {
 	if now.IsZero() {
 		now = a.received
 	}
-	f.RetryAfter, _ = RetryAfter(a.resp.Header.Get("Retry-After"), now)
+	f.RetryAfter = backoff.RetryAfter(a.resp.Header.Get("Retry-After"), now, maxRetryAfter)
 	return f
 }
 

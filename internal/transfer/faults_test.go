@@ -356,21 +356,6 @@ func TestStatusesHaveTheirClass(t *testing.T) { // N11, N12
 	}
 }
 
-func TestRetryAfterInBothForms(t *testing.T) { // N12
-	now := time.Date(2026, 2, 25, 12, 0, 0, 0, time.UTC)
-	for value, want := range map[string]time.Duration{
-		"0": 0, "120": 2 * time.Minute, " 7 ": 7 * time.Second,
-		"Wed, 25 Feb 2026 12:00:30 GMT": 30 * time.Second, "Wed, 25 Feb 2026 11:00:00 GMT": 0,
-		"315360000": MaxRetryAfter, "99999999999999999999999": MaxRetryAfter, "Thu, 01 Jan 2099 00:00:00 GMT": MaxRetryAfter,
-		"": -1, "soon": -1, "-5": -1, "1.5": -1, "1e3": -1, "+3": -1,
-	} {
-		got, ok := RetryAfter(value, now)
-		if ok != (want >= 0) || ok && got != want {
-			t.Errorf("%q: %s, %v; want %s", value, got, ok, want)
-		}
-	}
-}
-
 func TestDateOutOfACacheIsNotBelieved(t *testing.T) { // T02
 	for name, value := range map[string]http.Header{
 		"age": {"Date": {"Wed, 25 Feb 2026 12:00:00 GMT"}, "Age": {"600"}}, "none": {}, "garbage": {"Date": {"yesterday"}},

@@ -1,6 +1,10 @@
 package transfer
 
-import "time"
+import (
+	"time"
+
+	"github.com/assetd/assetd/internal/backoff"
+)
 
 // How the number of connections of one transfer is found. A step doubles it. It
 // holds at once where its connections have brought, for a window, half as much as as
@@ -41,7 +45,7 @@ type growth struct {
 	before rates     // the step
 	begun  sample    // of the judging
 	share  float64   // that the step's connections are of those before
-	pause  time.Duration
+	rests  int       // steps taken back in a row
 	again  time.Time // no step before
 }
 
@@ -104,8 +108,8 @@ func (g *growth) changed(now time.Time) {
 }
 
 func (g *growth) rest(now time.Time) {
-	g.pause = min(max(2*g.pause, firstPause), mostPause)
-	g.again = now.Add(g.pause)
+	g.rests++
+	g.again = now.Add(backoff.Delay(g.rests, firstPause, mostPause))
 }
 
 // judge says what is to be done now. Of the step's connections so many have not
@@ -156,7 +160,7 @@ func (g *growth) gained(r rates, least float64) bool {
 
 // hold keeps the step's connections, and may ask for the next step at once.
 func (g *growth) hold(now time.Time, left int64) verdict {
-	g.stage, g.steady, g.pause = idle, g.since, 0
+	g.stage, g.steady, g.rests = idle, g.since, 0
 	return g.judge(now, 0, false, left)
 }
 

@@ -122,18 +122,6 @@ func TestOnlyStrongValidatorsAreKept(t *testing.T) {
 	}
 }
 
-func FuzzRetryAfter(f *testing.F) {
-	for _, s := range []string{"1", "Wed, 25 Feb 2026 12:00:30 GMT", "99999999999999999999", "-1", ""} {
-		f.Add(s)
-	}
-	now := time.Date(2026, 2, 25, 12, 0, 0, 0, time.UTC)
-	f.Fuzz(func(t *testing.T, s string) {
-		if d, ok := RetryAfter(s, now); d < 0 || d > MaxRetryAfter || !ok && d != 0 {
-			t.Fatalf("%q: %s, %v", s, d, ok)
-		}
-	})
-}
-
 // discarding is a part that keeps only its first bytes, so that what is measured
 // is the transfer.
 type discarding struct {

@@ -9,22 +9,22 @@ import (
 	"github.com/assetd/assetd/internal/plan"
 )
 
-func TestWaitDoublesFromASecondToAMinute(t *testing.T) {
+func TestRetryDelay_DoublesFromASecondToAMinute(t *testing.T) {
 	want := []time.Duration{1, 2, 4, 8, 16, 32, 60, 60}
 	for i, w := range want {
-		if got := plan.Wait(i+1, 0, 1); got != w*time.Second {
-			t.Errorf("wait %d is %v, want %v", i+1, got, w*time.Second)
+		if got := plan.RetryDelay(i+1, 0, 1); got != w*time.Second {
+			t.Errorf("delay %d is %v, want %v", i+1, got, w*time.Second)
 		}
-		if got := plan.Wait(i+1, 0, 0.5); got != w*time.Second/2 {
-			t.Errorf("wait %d with half the jitter is %v, want %v", i+1, got, w*time.Second/2)
+		if got := plan.RetryDelay(i+1, 0, 0.5); got != w*time.Second/2 {
+			t.Errorf("delay %d with half the jitter is %v, want %v", i+1, got, w*time.Second/2)
 		}
 	}
-	if got := plan.Wait(1_000_000, 0, 1); got != time.Minute {
-		t.Errorf("the millionth wait is %v", got)
+	if got := plan.RetryDelay(1_000_000, 0, 1); got != time.Minute {
+		t.Errorf("the millionth delay is %v", got)
 	}
 }
 
-func TestWaitGetsShorterAsDeathComesNear(t *testing.T) {
+func TestRetryDelay_GetsShorterAsExpiryComesNear(t *testing.T) {
 	for left, want := range map[time.Duration]time.Duration{
 		time.Hour:        time.Minute,
 		16 * time.Minute: time.Minute,
@@ -35,8 +35,8 @@ func TestWaitGetsShorterAsDeathComesNear(t *testing.T) {
 		0:                time.Minute,
 		-time.Hour:       time.Minute,
 	} {
-		if got := plan.Wait(99, left, 1); got != want {
-			t.Errorf("with %v left the wait is %v, want %v", left, got, want)
+		if got := plan.RetryDelay(99, left, 1); got != want {
+			t.Errorf("with %v left the delay is %v, want %v", left, got, want)
 		}
 	}
 }
