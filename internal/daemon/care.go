@@ -12,6 +12,7 @@ import (
 	"github.com/assetd/assetd/internal/config"
 	"github.com/assetd/assetd/internal/daemon/verify"
 	"github.com/assetd/assetd/internal/manifest"
+	"github.com/assetd/assetd/internal/pipeline"
 	"github.com/assetd/assetd/internal/queue"
 	"github.com/assetd/assetd/internal/run"
 	"github.com/assetd/assetd/internal/server"
@@ -34,11 +35,11 @@ type Care struct {
 	locks runLocks
 }
 
-func newCare(e *engine, tell run.Tell, left func()) *Care {
+func newCare(e *pipeline.Pipeline, tell run.Tell, left func()) *Care {
 	return &Care{
-		queue: e.queue, volume: e.volume, tell: tell, left: left,
-		anew:   func(id run.ID) { e.poller.Forget(id); e.poller.Wake() },
-		forget: func(id run.ID) { e.pool.Forget(id); e.poller.Forget(id) },
+		queue: e.Queue, volume: e.Volume, tell: tell, left: left,
+		anew:   func(id run.ID) { e.Poller.Forget(id); e.Poller.Wake() },
+		forget: func(id run.ID) { e.Pool.Forget(id); e.Poller.Forget(id) },
 	}
 }
 
@@ -53,7 +54,7 @@ func OpenCare(c *config.Config) (*Care, error) {
 		return nil, err
 	}
 	nobody := func(run.Event) {}
-	v, err := storage.New(storageConfig(c), storage.Deps{
+	v, err := storage.New(pipeline.StorageConfig(c), storage.Deps{
 		Ledger: q, Ready: func([]run.ID) {}, Broken: func(error) bool { return false }, Tell: nobody,
 	})
 	if err != nil {
@@ -242,7 +243,7 @@ func (c *Care) Volume() server.Volume {
 // Each calls f with every run of the queue, in the order of their IDs.
 func (c *Care) Each(ctx context.Context, f func(run.Run) error) error {
 	for after := run.ID(""); ; {
-		runs, err := c.queue.List(ctx, "", after, sweepPage)
+		runs, err := c.queue.List(ctx, "", after, 1000)
 		if err != nil || len(runs) == 0 {
 			return err
 		}

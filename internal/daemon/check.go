@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/assetd/assetd/internal/config"
+	"github.com/assetd/assetd/internal/pipeline"
 	"github.com/assetd/assetd/internal/queue"
 	"github.com/assetd/assetd/internal/run"
 	"github.com/assetd/assetd/internal/server"
@@ -288,7 +289,7 @@ func AdoptVolume(ctx context.Context, c *config.Config, tell run.Tell) error {
 	if err != nil {
 		return err
 	}
-	v, err := storage.New(storageConfig(c), storage.Deps{Ledger: q, Tell: tell})
+	v, err := storage.New(pipeline.StorageConfig(c), storage.Deps{Ledger: q, Tell: tell})
 	if err == nil {
 		err = v.Adopt(ctx)
 	}

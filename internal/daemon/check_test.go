@@ -20,6 +20,7 @@ import (
 	"github.com/assetd/assetd/internal/clock"
 	"github.com/assetd/assetd/internal/config"
 	"github.com/assetd/assetd/internal/magnific"
+	"github.com/assetd/assetd/internal/pipeline"
 	"github.com/assetd/assetd/internal/queue"
 	"github.com/assetd/assetd/internal/run"
 )
@@ -190,7 +191,7 @@ func proveQueue(t *testing.T, c *config.Config, key string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	api, err := magnific.New(apiConfig(c), key, clock.New(), func(run.Event) {})
+	api, err := magnific.New(pipeline.APIConfig(c), key, clock.New(), func(run.Event) {})
 	if err != nil {
 		t.Fatal(err)
 	}

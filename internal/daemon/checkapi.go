@@ -10,6 +10,7 @@ import (
 	"github.com/assetd/assetd/internal/clock"
 	"github.com/assetd/assetd/internal/config"
 	"github.com/assetd/assetd/internal/magnific"
+	"github.com/assetd/assetd/internal/pipeline"
 	"github.com/assetd/assetd/internal/run"
 )
 
@@ -61,7 +62,7 @@ func (k *checker) api(ctx context.Context, offline bool) {
 		return
 	}
 	clk := clock.New()
-	client, err := magnific.New(apiConfig(k.cfg), k.key, clk, func(run.Event) {})
+	client, err := magnific.New(pipeline.APIConfig(k.cfg), k.key, clk, func(run.Event) {})
 	if err != nil {
 		k.add("API", Bad, "mend api.base_url or api.proxy", "%v", err)
 		k.clockUnknown("the API was not asked")
@@ -126,7 +127,7 @@ func (k *checker) notFound(client *magnific.Client, r *run.Refusal) {
 		}
 	}
 	k.add("API", Note,
-		fmt.Sprintf("assetd get RUN-ID of a run that you know proves it; if that is not found either, compare api.base_url and api.runs_path (%s) with the API's documentation", runsPath(k.cfg)),
+		fmt.Sprintf("assetd get RUN-ID of a run that you know proves it; if that is not found either, compare api.base_url and api.runs_path (%s) with the API's documentation", pipeline.RunsPath(k.cfg)),
 		"%s does not refuse the key, but answers %d to a run that nobody has, as it would to a wrong path: URL and path are not proven yet", client.Host(), r.Status)
 }
 
@@ -157,12 +158,4 @@ func apart(ahead time.Duration) string {
 
 func (k *checker) clockUnknown(why string) {
 	k.add("clock", Note, "let NTP keep it: deadlines are dates", "not compared: %s", why)
-}
-
-// runsPath is api.runs_path for people.
-func runsPath(c *config.Config) string {
-	if c.API.RunsPath == magnific.AutoPath {
-		return "auto: " + magnific.AppsPath + ", then " + magnific.FlowsPath
-	}
-	return c.API.RunsPath
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/assetd/assetd/internal/clock"
 	"github.com/assetd/assetd/internal/magnific"
+	"github.com/assetd/assetd/internal/pipeline"
 	"github.com/assetd/assetd/internal/run"
 	"github.com/assetd/assetd/internal/server"
 	"github.com/assetd/assetd/internal/transfer"
@@ -33,7 +34,7 @@ func (k *checker) cdn(ctx context.Context, offline bool) {
 		k.add("CDN", Note, "run assetd check without --offline", "not asked (--offline)")
 		return
 	}
-	client, err := transfer.New(transferConfig(k.cfg), clock.New())
+	client, err := transfer.New(pipeline.TransferConfig(k.cfg), clock.New())
 	if err != nil {
 		k.add("CDN", Bad, "mend download.proxy", "%v", err)
 		return

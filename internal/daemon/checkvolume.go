@@ -10,13 +10,14 @@ import (
 	"github.com/dustin/go-humanize"
 	"golang.org/x/sys/unix"
 
+	"github.com/assetd/assetd/internal/pipeline"
 	"github.com/assetd/assetd/internal/storage"
 )
 
 // volume looks at storage.dir and its room, from outside: it need never have been
 // used, and a daemon may be using it.
 func (k *checker) volume() {
-	c := storageConfig(k.cfg)
+	c := pipeline.StorageConfig(k.cfg)
 	used := false
 	if k.queue != nil {
 		var err error

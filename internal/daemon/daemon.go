@@ -22,9 +22,12 @@ import (
 	"github.com/assetd/assetd/internal/config"
 	"github.com/assetd/assetd/internal/daemon/logging"
 	"github.com/assetd/assetd/internal/durable"
+	"github.com/assetd/assetd/internal/health"
 	"github.com/assetd/assetd/internal/inbox"
+	"github.com/assetd/assetd/internal/pipeline"
 	"github.com/assetd/assetd/internal/queue"
 	"github.com/assetd/assetd/internal/run"
+	"github.com/assetd/assetd/internal/schedule"
 	"github.com/assetd/assetd/internal/server"
 )
 
@@ -86,25 +89,25 @@ func Run(ctx context.Context, o Options) error {
 // daemon is what is open while it runs.
 type daemon struct {
 	Options
-	cfg     *config.Config // as it was at the start
-	current *config.Config // as it was last read; reloads alone uses it
-	key     string         // as it was last read; the same
-	log     *zap.Logger
-	told    []run.Tell // who hears of each event, in this order
-	status  *status
-	notify  notifier
-	queue   *queue.Queue
-	engine  *engine
-	inbox   *inbox.Inbox
-	care    *Care
-	server  *server.Server
-	backups *backups
-	retain  *retainer
-	every   atomic.Int64 // drop.rescan, as it was last read
-	hooks   *hooks
-	gauges  *gauges
-	look    chan struct{} // at the volume
-	swept   bool          // watchVolume's alone
+	cfg      *config.Config // as it was at the start
+	current  *config.Config // as it was last read; reloads alone uses it
+	key      string         // as it was last read; the same
+	log      *zap.Logger
+	told     []run.Tell // who hears of each event, in this order
+	health   *health.Monitor
+	notify   notifier
+	queue    *queue.Queue
+	pipeline *pipeline.Pipeline
+	inbox    *inbox.Inbox
+	care     *Care
+	server   *server.Server
+	backups  *backups
+	retain   *retainer
+	every    atomic.Int64 // drop.rescan, as it was last read
+	hooks    *hooks
+	gauges   *gauges
+	look     chan struct{} // at the volume
+	swept    bool          // watchVolume's alone
 }
 
 // open takes the state directory and builds the stages. Nothing runs yet.
@@ -130,20 +133,20 @@ func open(o Options) (*daemon, error) {
 	if err != nil {
 		return nil, err
 	}
-	d.queue, d.status = q, newStatus(q)
+	d.queue, d.health = q, health.New(q)
 	for _, w := range q.Warnings() {
 		d.log.Warn(w)
 	}
-	if d.engine, err = newEngine(c, o.Key, q, q, observers{metrics.Polled, metrics.Synced}, d.tell); err != nil {
+	if d.pipeline, err = pipeline.New(c, o.Key, q, q, pipeline.Observers{Polled: metrics.Polled, Synced: metrics.Synced}, d.tell); err != nil {
 		return nil, errors.Join(err, q.Close())
 	}
-	if d.hooks, err = newHooks(c, q, d.engine, d.tell, rand.Float64); err != nil {
+	if d.hooks, err = newHooks(c, q, d.pipeline, d.tell, rand.Float64); err != nil {
 		return nil, errors.Join(err, q.Close())
 	}
-	d.inbox = inbox.New(inboxConfig(c), addWaking{q, d.engine.poller.Wake}, d.tell)
-	d.care = newCare(d.engine, d.tell, func() { signal(d.look) })
+	d.inbox = inbox.New(inboxConfig(c), addWaking{q, d.pipeline.Poller.Wake}, d.tell)
+	d.care = newCare(d.pipeline, d.tell, func() { signal(d.look) })
 	d.keepers()
-	d.gauges = &gauges{status: d.status, engine: d.engine, inbox: d.inbox, state: c.State.Dir}
+	d.gauges = &gauges{health: d.health, pipeline: d.pipeline, inbox: d.inbox, state: c.State.Dir}
 	metrics.Watch(d.gauges)
 	d.server = d.newServer(metrics, events)
 	return d, nil
@@ -155,7 +158,7 @@ func (d *daemon) tell(e run.Event) {
 	if d.hooks != nil {
 		d.hooks.note(e)
 	}
-	if d.status != nil && !d.status.note(e) { // the queue tells what it found while it opens
+	if d.health != nil && !d.health.Note(e) { // the queue tells what it found while it opens
 		return
 	}
 	for _, tell := range d.told {
@@ -207,7 +210,7 @@ func (d *daemon) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	ticks, err := newSchedule(d.jobs(), d.log)
+	ticks, err := schedule.Start(d.jobs(), d.log)
 	if err != nil {
 		return errors.Join(err, listener.Close())
 	}
@@ -224,12 +227,12 @@ func (d *daemon) run(ctx context.Context) error {
 	g.Go(func() error { return d.backups.run(ctx) })
 	g.Go(func() error { return d.retain.run(ctx) })
 	g.Go(func() error { return d.server.Run(serving, listener) })
-	g.Go(func() error { return d.notify.watchdog(serving, func() bool { return d.status.Alive().OK }) })
+	g.Go(func() error { return d.notify.watchdog(serving, func() bool { return d.health.Alive().OK }) })
 	g.Go(func() error { d.announce(ctx); return nil })
 	g.Go(func() error { return d.hooks.run(ctx, d.cfg.ShutdownGrace-grant(d.cfg.ShutdownGrace)) })
 	g.Go(func() error {
 		<-ctx.Done()
-		err := ticks.close()
+		err := ticks.Close()
 		sleep(hard, d.cfg.ShutdownGrace-grant(d.cfg.ShutdownGrace))
 		cut()
 		return err
@@ -237,7 +240,7 @@ func (d *daemon) run(ctx context.Context) error {
 	g.Go(func() error {
 		defer stopServing()
 		defer cut()
-		return d.engine.run(ctx, hard)
+		return d.pipeline.Run(ctx, hard)
 	})
 	return g.Wait()
 }
@@ -259,7 +262,7 @@ func sleep(ctx context.Context, d time.Duration) {
 // useVolume takes the volume into use. One that is offline is told, and work for
 // it waits. The error is a setting to mend.
 func (d *daemon) useVolume(ctx context.Context) error {
-	err := d.engine.volume.Check() // which goes on with the start, and does not hang
+	err := d.pipeline.Volume.Check() // which goes on with the start, and does not hang
 	if errors.Is(err, run.ErrVolumeOffline) {
 		d.tell(run.Event{Kind: run.VolumeOffline, File: d.cfg.Storage.Dir, Err: err, Hint: "runs are taken and polled; downloads wait until it is back"})
 		return nil
@@ -275,7 +278,7 @@ func (d *daemon) useVolume(ctx context.Context) error {
 // sweep clears the volume of what nobody needs, once it is there.
 func (d *daemon) sweep(ctx context.Context) {
 	d.swept = true
-	n, err := d.engine.sweep(ctx)
+	n, err := d.pipeline.Sweep(ctx)
 	if err != nil && ctx.Err() == nil {
 		d.log.Warn("parts that nobody needs could not be removed", zap.Error(err))
 	}
@@ -293,7 +296,7 @@ func (d *daemon) watchVolume(ctx context.Context) error {
 			return nil
 		case <-d.look:
 		}
-		switch err := d.engine.volume.Check(); {
+		switch err := d.pipeline.Volume.Check(); {
 		case err == nil:
 			d.tell(run.Event{Kind: run.VolumeBack, File: d.cfg.Storage.Dir})
 			if !d.swept {
@@ -325,23 +328,23 @@ func (d *daemon) announce(ctx context.Context) {
 		return
 	case <-d.inbox.Scanned():
 	}
-	d.status.started()
+	d.health.Started()
 	d.log.Info("assetd is ready", zap.String("version", d.Version), zap.String("drop_dir", d.cfg.Drop.Dir),
 		zap.String("storage_dir", d.cfg.Storage.Dir), zap.String("state_dir", d.cfg.State.Dir), zap.String("api", d.cfg.API.BaseURL))
 	d.notify.ready("taking runs from " + d.cfg.Drop.Dir)
 }
 
-// jobs are the ticks of the daemon: those of its engine and its own.
-func (d *daemon) jobs() []job {
-	return append(d.engine.jobs(d.log),
-		job{"alive", time.Second, func(context.Context) { d.status.ticked() }},
-		job{"marker", 5 * time.Second, func(context.Context) { signal(d.look) }},
-		job{"oldest", time.Second, func(ctx context.Context) { d.seekOldest(ctx) }},
-		job{"rescan", time.Second, d.rescan()},
-		job{"intake", time.Second, d.watchPasses()},
-		job{"backup", min(d.cfg.Backup.Interval, backupLook), func(context.Context) { signal(d.backups.due) }},
-		job{"retention", retainEvery, func(context.Context) { signal(d.retain.tick) }},
-	)
+// jobs are the periodic jobs: those of the pipeline and the daemon's own.
+func (d *daemon) jobs() []schedule.Job {
+	return append(d.pipeline.Jobs(d.log), []schedule.Job{
+		{Name: "alive", Every: time.Second, Do: func(context.Context) { d.health.Tick() }},
+		{Name: "marker", Every: 5 * time.Second, Do: func(context.Context) { signal(d.look) }},
+		{Name: "oldest", Every: time.Second, Do: func(ctx context.Context) { d.seekOldest(ctx) }},
+		{Name: "rescan", Every: time.Second, Do: d.rescan()},
+		{Name: "intake", Every: time.Second, Do: d.watchPasses()},
+		{Name: "backup", Every: min(d.cfg.Backup.Interval, backupLook), Do: func(context.Context) { signal(d.backups.due) }},
+		{Name: "retention", Every: retainEvery, Do: func(context.Context) { signal(d.retain.tick) }},
+	}...)
 }
 
 // watchPasses sees that the inbox gets on.
@@ -362,11 +365,11 @@ func (d *daemon) close() error {
 	ctx, cancel := context.WithTimeout(context.Background(), overtime)
 	defer cancel()
 	if d.queue.Err() == nil {
-		if err := d.engine.saveService(ctx); err != nil {
+		if err := d.pipeline.SaveService(ctx); err != nil {
 			d.log.Warn("service clock not saved", zap.Error(err))
 		}
 	}
-	d.engine.close()
+	d.pipeline.Close()
 	err := d.queue.Close()
 	if err != nil {
 		return fmt.Errorf("closing the queue: %w", err)

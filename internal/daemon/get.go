@@ -15,8 +15,11 @@ import (
 	"github.com/assetd/assetd/internal/config"
 	"github.com/assetd/assetd/internal/download"
 	"github.com/assetd/assetd/internal/durable"
+	"github.com/assetd/assetd/internal/health"
+	"github.com/assetd/assetd/internal/pipeline"
 	"github.com/assetd/assetd/internal/queue"
 	"github.com/assetd/assetd/internal/run"
+	"github.com/assetd/assetd/internal/schedule"
 )
 
 // GetOptions say what to fetch in the foreground. All of it is required.
@@ -62,13 +65,13 @@ func Get(ctx context.Context, o GetOptions) ([]run.Run, error) {
 // getter is one call of Get.
 type getter struct {
 	GetOptions
-	mine   map[run.ID]bool // asked for by this call; read only
-	cfg    config.Config   // as this call works with it
-	state  string
-	queue  *queue.Queue
-	engine *engine
-	status *status
-	cancel context.CancelCauseFunc
+	mine     map[run.ID]bool // asked for by this call; read only
+	cfg      config.Config   // as this call works with it
+	state    string
+	queue    *queue.Queue
+	pipeline *pipeline.Pipeline
+	health   *health.Monitor
+	cancel   context.CancelCauseFunc
 
 	reasons reasons
 
@@ -92,11 +95,11 @@ func openGet(o GetOptions) (*getter, error) {
 	if g.state, g.queue, err = openGetQueue(o.Config, output); err != nil {
 		return nil, err
 	}
-	g.status = newStatus(g.queue)
+	g.health = health.New(g.queue)
 	g.reasons = reasons{assets: map[run.Key]string{}, hosts: map[string]string{}}
 	g.cfg = *o.Config
 	g.cfg.Poll.NotFoundAfter = min(g.cfg.Poll.NotFoundAfter, getNotFound)
-	if g.engine, err = newEngine(&g.cfg, o.Key, g.queue, named{g.queue, g.mine, g.stands, newMissing(g.cfg.Poll.NotFoundAfter)}, observers{}, g.tell); err != nil {
+	if g.pipeline, err = pipeline.New(&g.cfg, o.Key, g.queue, named{g.queue, g.mine, g.stands, newMissing(g.cfg.Poll.NotFoundAfter)}, pipeline.Observers{}, g.tell); err != nil {
 		return nil, errors.Join(err, g.queue.Close())
 	}
 	return g, nil
@@ -165,7 +168,7 @@ func (g *getter) next() <-chan struct{} {
 func (g *getter) run(ctx context.Context) (runs []run.Run, settled bool, err error) {
 	ctx, g.cancel = context.WithCancelCause(ctx)
 	defer g.cancel(nil)
-	if err := g.engine.volume.Check(); err != nil { // which takes it into use
+	if err := g.pipeline.Volume.Check(); err != nil { // which takes it into use
 		return nil, false, err
 	}
 	if _, err := g.queue.Add(ctx, g.IDs); err != nil {
@@ -181,16 +184,16 @@ func (g *getter) run(ctx context.Context) (runs []run.Run, settled bool, err err
 	if err := g.tellStart(ctx, left); err != nil {
 		return nil, false, err
 	}
-	if _, err := g.engine.sweep(ctx); err != nil {
+	if _, err := g.pipeline.Sweep(ctx); err != nil {
 		g.Log.Warn("parts that nobody needs could not be removed", zap.Error(err))
 	}
-	ticks, err := newSchedule(g.engine.jobs(g.Log), g.Log)
+	ticks, err := schedule.Start(g.pipeline.Jobs(g.Log), g.Log)
 	if err != nil {
 		return nil, false, err
 	}
 	err = g.work(ctx)
-	err = errors.Join(err, ticks.close())
-	g.engine.close()
+	err = errors.Join(err, ticks.Close())
+	g.pipeline.Close()
 	// The context may have ended: what stands in the queue is asked without it.
 	late, cancel := context.WithTimeout(context.WithoutCancel(ctx), overtime)
 	defer cancel()
@@ -204,7 +207,7 @@ func (g *getter) work(ctx context.Context) error {
 	working, stop := context.WithCancel(ctx)
 	defer stop()
 	group, working := errgroup.WithContext(working)
-	group.Go(func() error { return g.engine.run(working, working) })
+	group.Go(func() error { return g.pipeline.Run(working, working) })
 	group.Go(func() error {
 		defer stop()
 		return g.wait(working)

@@ -78,7 +78,7 @@ func TestWhoWaitsIsToldEveryMinuteHowItStands(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer g.queue.Close()
-		defer g.engine.close()
+		defer g.pipeline.Close()
 		if _, err := g.queue.Add(t.Context(), g.IDs); err != nil {
 			t.Fatal(err)
 		}
@@ -124,7 +124,7 @@ func TestCase_E4_OnlyTheRunsNamedAreWorkedOnAndOthersCanBeForgotten(t *testing.T
 	for _, id := range []run.ID{"aaaa", "mine", "zzzz"} { // these are downloading, the others wait for the API
 		ended(t, g.queue, id)
 	}
-	if err := g.engine.volume.Check(); err != nil {
+	if err := g.pipeline.Volume.Check(); err != nil {
 		t.Fatal(err)
 	}
 	left, err := g.park(ctx)
@@ -143,7 +143,7 @@ func TestCase_E4_OnlyTheRunsNamedAreWorkedOnAndOthersCanBeForgotten(t *testing.T
 	if err != nil || len(page) != 1 || page[0].Key.Run != "mine" {
 		t.Errorf("assets that wait: %v, %v", page, err)
 	}
-	g.engine.close()
+	g.pipeline.Close()
 	if err := g.queue.Close(); err != nil {
 		t.Fatal(err)
 	}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/assetd/assetd/internal/config"
+	"github.com/assetd/assetd/internal/pipeline"
 	"github.com/assetd/assetd/internal/queue"
 	"github.com/assetd/assetd/internal/run"
 	"github.com/assetd/assetd/internal/storage"
@@ -73,7 +74,7 @@ func (n named) Ready(ctx context.Context, limit int) ([]run.ID, error) {
 // somebody waits. A settled one is tried again where something of it is missing.
 func (g *getter) begin(ctx context.Context) error {
 	nothing := func(run.ID) {}
-	care := &Care{queue: g.queue, volume: g.engine.volume, tell: g.tell, anew: nothing, forget: nothing, left: func() {}}
+	care := &Care{queue: g.queue, volume: g.pipeline.Volume, tell: g.tell, anew: nothing, forget: nothing, left: func() {}}
 	for _, h := range g.IDs {
 		done, err := care.Retry(ctx, h.ID) // does nothing to one that is open
 		if err == nil && !done.Run.State.Settled() {
@@ -104,7 +105,7 @@ func (g *getter) park(ctx context.Context) (left []run.ID, err error) {
 // openRuns are the runs that are not settled, in the order of their IDs.
 func openRuns(ctx context.Context, q *queue.Queue) (ids []run.ID, err error) {
 	for after := run.ID(""); ; {
-		runs, err := q.List(ctx, "", after, sweepPage)
+		runs, err := q.List(ctx, "", after, 1000)
 		if err != nil || len(runs) == 0 {
 			return ids, err
 		}
@@ -169,7 +170,7 @@ func forget(ctx context.Context, c *config.Config, q *queue.Queue, ids []run.ID)
 		}
 	}
 	nobody := func(run.Event) {}
-	v, err := storage.New(storageConfig(c), storage.Deps{Ledger: q, Ready: func([]run.ID) {}, Broken: func(error) bool { return false }, Tell: nobody})
+	v, err := storage.New(pipeline.StorageConfig(c), storage.Deps{Ledger: q, Ready: func([]run.ID) {}, Broken: func(error) bool { return false }, Tell: nobody})
 	if err != nil {
 		return left, err
 	}

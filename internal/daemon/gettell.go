@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/assetd/assetd/internal/pipeline"
 	"github.com/assetd/assetd/internal/run"
 	"github.com/assetd/assetd/internal/signedurl"
 )
@@ -41,7 +42,7 @@ func (g *getter) tell(e run.Event) {
 	switch {
 	case missing, e.Kind == run.RunGivenUp:
 		e.Hint = fmt.Sprintf("is the ID right, may this key see the run, and do api.base_url (%s) and api.runs_path (%s) fit?",
-			signedurl.Redact(g.Config.API.BaseURL), runsPath(g.Config))
+			signedurl.Redact(g.Config.API.BaseURL), pipeline.RunsPath(g.Config))
 	case e.Kind == run.AssetGone:
 		e.Hint = "the run's manifest names it, and the next call tries it again"
 	case e.Kind == run.RunSettled:
@@ -50,7 +51,7 @@ func (g *getter) tell(e run.Event) {
 		g.done = make(chan struct{})
 		g.mu.Unlock()
 	}
-	g.status.note(e)
+	g.health.Note(e)
 	g.reasons.note(e)
 	g.mu.Lock()
 	refused := g.key.note(e)

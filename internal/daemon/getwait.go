@@ -79,7 +79,7 @@ func (g *getter) waits(ctx context.Context) ([]Wait, error) {
 		return nil, err
 	}
 	flying := map[run.ID][]download.Transfer{}
-	for _, t := range g.engine.pool.InFlight() {
+	for _, t := range g.pipeline.Pool.InFlight() {
 		flying[t.Key.Run] = append(flying[t.Key.Run], t)
 	}
 	var all []Wait
@@ -101,7 +101,7 @@ func (g *getter) waits(ctx context.Context) ([]Wait, error) {
 }
 
 func (g *getter) waitOf(ctx context.Context, r run.Run, flying []download.Transfer) Wait {
-	held := g.status.Held(r)
+	held := g.health.Held(r)
 	switch {
 	case !r.Ended():
 		return waitForAPI(&g.cfg, r, held, time.Now())
@@ -214,7 +214,7 @@ func (g *getter) watch(ctx context.Context) {
 			g.Progress(nil)
 			return
 		case <-progress.C:
-			g.Progress(g.engine.pool.InFlight())
+			g.Progress(g.pipeline.Pool.InFlight())
 		case <-waits.C:
 			waits.Reset(waitsEvery)
 			if all, err := g.waits(ctx); !errors.Is(err, context.Canceled) && err == nil { // whoever waits for the runs reports it

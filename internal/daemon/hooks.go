@@ -12,6 +12,7 @@ import (
 
 	"github.com/assetd/assetd/internal/config"
 	"github.com/assetd/assetd/internal/notify"
+	"github.com/assetd/assetd/internal/pipeline"
 	"github.com/assetd/assetd/internal/queue"
 	"github.com/assetd/assetd/internal/run"
 )
@@ -41,15 +42,15 @@ const postAgain = 5 * time.Second
 
 // newHooks makes the hooks of a configuration. The error is a secret that cannot
 // be used, or the queue's.
-func newHooks(c *config.Config, q *queue.Queue, e *engine, tell run.Tell, random func() float64) (*hooks, error) {
-	h := &hooks{queue: q, broken: e.broken, wake: make(chan struct{}, 1), stands: map[run.NoticeKind]bool{}}
+func newHooks(c *config.Config, q *queue.Queue, e *pipeline.Pipeline, tell run.Tell, random func() float64) (*hooks, error) {
+	h := &hooks{queue: q, broken: e.Broken, wake: make(chan struct{}, 1), stands: map[run.NoticeKind]bool{}}
 	settings, err := hookConfig(c)
 	if err != nil {
 		return nil, err
 	}
 	h.notifier, err = notify.New(settings, notify.Deps{
-		Outbox: q, Queue: q.ID(), Storage: c.Storage.Dir, Environ: os.Environ(), Tell: tell, Random: random, Broken: e.broken,
-		Now: func() time.Time { return e.clock.Server(e.api.Host()) },
+		Outbox: q, Queue: q.ID(), Storage: c.Storage.Dir, Environ: os.Environ(), Tell: tell, Random: random, Broken: e.Broken,
+		Now: func() time.Time { return e.Clock.Server(e.API.Host()) },
 	})
 	if err != nil {
 		return nil, err

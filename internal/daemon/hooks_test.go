@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/assetd/assetd/internal/config"
+	"github.com/assetd/assetd/internal/pipeline"
 	"github.com/assetd/assetd/internal/queue"
 	"github.com/assetd/assetd/internal/run"
 )
@@ -22,11 +23,11 @@ func hooked(t *testing.T, q *queue.Queue, set ...string) *hooks {
 	if err != nil {
 		t.Fatal(err)
 	}
-	e, err := newEngine(c, "key", q, q, observers{}, func(run.Event) {})
+	e, err := pipeline.New(c, "key", q, q, pipeline.Observers{}, func(run.Event) {})
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(e.close)
+	t.Cleanup(e.Close)
 	h, err := newHooks(c, q, e, func(run.Event) {}, func() float64 { return 0 })
 	if err != nil {
 		t.Fatal(err)

@@ -1,24 +1,31 @@
 package daemon
 
 import (
+	"context"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/assetd/assetd/internal/health"
 	"github.com/assetd/assetd/internal/run"
 )
+
+// writer is a queue's writer that answers.
+type writer struct{}
+
+func (writer) Alive(context.Context) error { return nil }
 
 // The inbox is stuck in a call to a file system that hangs: only others can see that.
 func TestCase_G4_ADropDirectoryThatHangsIsReportedAndMakesUnready(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newStatus(writer{})
-		s.started()
+		s := health.New(writer{})
+		s.Started()
 		var told []run.Event
 		last, rescan := time.Now(), 10*time.Second
 		p := &passes{
 			dir: "/srv/drop", last: func() time.Time { return last }, rescan: func() time.Duration { return rescan },
-			tell: func(e run.Event) { told = append(told, e); s.note(e) },
+			tell: func(e run.Event) { told = append(told, e); s.Note(e) },
 		}
 		tick := func(d time.Duration, passing bool) {
 			for range int(d / time.Second) {
@@ -26,7 +33,7 @@ func TestCase_G4_ADropDirectoryThatHangsIsReportedAndMakesUnready(t *testing.T) 
 				if passing && time.Since(last) >= rescan {
 					last = time.Now()
 				}
-				s.ticked()
+				s.Tick()
 				p.watch()
 			}
 		}

@@ -8,35 +8,15 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/assetd/assetd/internal/download"
+	"github.com/assetd/assetd/internal/health"
 	"github.com/assetd/assetd/internal/inbox"
-	"github.com/assetd/assetd/internal/magnific"
 	"github.com/assetd/assetd/internal/notify"
+	"github.com/assetd/assetd/internal/pipeline"
 	"github.com/assetd/assetd/internal/queue"
 	"github.com/assetd/assetd/internal/run"
 	"github.com/assetd/assetd/internal/server"
 	"github.com/assetd/assetd/internal/storage"
 )
-
-// observers take what the stages measure. The zero value takes nothing.
-type observers struct {
-	polled func(err error, took time.Duration)
-	synced func(what string, took time.Duration)
-}
-
-// measured is the API whose calls are counted, but for those that a stop ended.
-type measured struct {
-	*magnific.Client
-	polled func(err error, took time.Duration)
-}
-
-func (m measured) Get(ctx context.Context, id run.ID) (run.Answer, error) {
-	begun := time.Now()
-	answer, err := m.Client.Get(ctx, id)
-	if m.polled != nil && ctx.Err() == nil {
-		m.polled(err, time.Since(begun))
-	}
-	return answer, err
-}
 
 // counted passes events on to the metrics, and says what became of a notice, whose
 // events are the notifier's own.
@@ -57,11 +37,11 @@ func counted(m *server.Metrics) run.Tell {
 // gauges tells the server how things stand. Nothing here touches a disk but Queued,
 // which reads the queue, and look, which is called at each tick and not for a scrape.
 type gauges struct {
-	status *status
-	engine *engine
-	inbox  *inbox.Inbox
-	state  string // state.dir
-	room   atomic.Pointer[server.Space]
+	health   *health.Monitor
+	pipeline *pipeline.Pipeline
+	inbox    *inbox.Inbox
+	state    string // state.dir
+	room     atomic.Pointer[server.Space]
 }
 
 // look notes the room of the state directory and has the volume note its own.
@@ -74,18 +54,18 @@ func (g *gauges) look() {
 		}
 		g.room.Store(&server.Space{Free: int64(st.Bavail) * block, Size: int64(st.Blocks) * block})
 	}
-	_, _ = g.engine.volume.Free() // what it says is asked of it when it is needed
+	_, _ = g.pipeline.Volume.Free() // what it says is asked of it when it is needed
 }
 
 // Queued reads the figures of the queue.
 func (g *gauges) Queued(ctx context.Context) (server.Queued, error) {
-	f, err := g.engine.queue.Figures(ctx)
+	f, err := g.pipeline.Queue.Figures(ctx)
 	if err != nil {
 		return server.Queued{}, err
 	}
-	q := queued(f, g.engine.clock.Now())
+	q := queued(f, g.pipeline.Clock.Now())
 	if f.Nearest.Key.ID != "" {
-		q.Deadline = new(g.engine.pool.Left(f.Nearest))
+		q.Deadline = new(g.pipeline.Pool.Left(f.Nearest))
 	}
 	return q, nil
 }
@@ -108,9 +88,9 @@ func queued(f queue.Figures, now time.Time) server.Queued {
 
 // Working tells how the downloads and the budget stand.
 func (g *gauges) Working() server.Working {
-	f := g.engine.pool.Figures()
+	f := g.pipeline.Pool.Figures()
 	w := working(f)
-	w.Budget, w.Tokens = g.engine.api.Budget()
+	w.Budget, w.Tokens = g.pipeline.API.Budget()
 	return w
 }
 
@@ -126,7 +106,7 @@ func working(f download.Figures) server.Working {
 
 // Around tells what is known of what the daemon needs.
 func (g *gauges) Around() server.Around {
-	wrong := g.status.wrong()
+	wrong := g.health.Faults()
 	a := server.Around{
 		API: !wrong[run.APIDown], Key: !wrong[run.APIRefused], Volume: !wrong[run.VolumeOffline], Space: !wrong[run.DiskLow],
 		Drop: !wrong[run.DropTrouble] && !wrong[run.DropHangs], Queue: !wrong[run.QueueTrouble],
@@ -134,10 +114,10 @@ func (g *gauges) Around() server.Around {
 	}
 	var room storage.Room
 	var known bool
-	if room, a.MinFree, known = g.engine.volume.Room(); known {
+	if room, a.MinFree, known = g.pipeline.Volume.Room(); known {
 		a.Assets = &server.Space{Free: room.Free, Size: room.Size}
 	}
-	if skew, known := g.engine.clock.Skew(g.engine.api.Host()); known {
+	if skew, known := g.pipeline.Clock.Skew(g.pipeline.API.Host()); known {
 		a.Skew = &skew
 	}
 	return a

@@ -46,13 +46,13 @@ func (d *daemon) reload() {
 		applied = append(applied, "the API key")
 	}
 	d.current, d.key = next, key
-	d.engine.configure(c)
-	d.engine.api.SetKey(key)
+	d.pipeline.Configure(c)
+	d.pipeline.API.SetKey(key)
 	d.inbox.Configure(inboxConfig(c))
 	d.every.Store(int64(c.Drop.Rescan))
 	d.retain.configure(keptBy(c))
 	d.Relog(c.Log)
-	d.engine.poller.Probe()
+	d.pipeline.Poller.Probe()
 	d.log.Info("configuration and key read again", zap.String("changed", cmp.Or(strings.Join(applied, ", "), "nothing")))
 	if len(fixed) > 0 {
 		d.log.Warn("these settings change at the next start only", zap.String("keys", strings.Join(fixed, ", ")))

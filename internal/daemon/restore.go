@@ -13,6 +13,7 @@ import (
 	"github.com/assetd/assetd/internal/config"
 	"github.com/assetd/assetd/internal/daemon/logging"
 	"github.com/assetd/assetd/internal/inbox"
+	"github.com/assetd/assetd/internal/pipeline"
 	"github.com/assetd/assetd/internal/queue"
 	"github.com/assetd/assetd/internal/storage"
 )
@@ -162,7 +163,7 @@ func ownCopy(c *config.Config, file string) error {
 // presentID is the ID of the queue that the volume belongs to, or else of the one in
 // the state directory; empty where neither says.
 func presentID(c *config.Config) string {
-	if v, err := storage.New(storageConfig(c), storage.Deps{}); err == nil {
+	if v, err := storage.New(pipeline.StorageConfig(c), storage.Deps{}); err == nil {
 		if sight, err := v.Look(); err == nil && sight.Queue != "" {
 			return sight.Queue
 		}

@@ -148,29 +148,12 @@ func (x *retainer) fail(ctx context.Context, err error) {
 	x.told = text
 }
 
-// expire removes runs settled before the given time from the history. What is kept of
-// their assets beside the files is noted to be cleared (Care.Clear).
-func (e *engine) expire(ctx context.Context, before time.Time) (n int, err error) {
-	for ctx.Err() == nil {
-		ids, err := e.queue.Expired(ctx, before)
-		if err != nil || len(ids) == 0 {
-			return n, err
-		}
-		gone, err := e.queue.Expire(ctx, ids, before)
-		n += gone
-		if err != nil || gone == 0 {
-			return n, err
-		}
-	}
-	return n, ctx.Err()
-}
-
 // keepers makes the stages that copy the queue and remove what is old.
 func (d *daemon) keepers() {
 	x := &retainer{
-		tick: make(chan struct{}, 1), drop: d.cfg.Drop.Dir, history: d.engine.expire, tell: d.tell,
+		tick: make(chan struct{}, 1), drop: d.cfg.Drop.Dir, history: d.expire, tell: d.tell,
 		left: func() { signal(d.look) },
-		gate: gate{server: d.engine.serverTime, local: time.Now, built: d.Built},
+		gate: gate{server: d.pipeline.ServerTime, local: time.Now, built: d.Built},
 	}
 	d.backups = &backups{
 		queue: d.queue, dir: queue.BackupDir(d.cfg.State.Dir), cfg: d.cfg.Backup,
@@ -181,8 +164,19 @@ func (d *daemon) keepers() {
 	d.retain = x
 }
 
-// serverTime is now by the API's clock, and whether that is known.
-func (e *engine) serverTime() (time.Time, bool) {
-	_, known := e.clock.Skew(e.api.Host())
-	return e.clock.Server(e.api.Host()), known
+// expire removes runs settled before the given time from the history. What is kept of
+// their assets beside the files is noted to be cleared (Care.Clear).
+func (d *daemon) expire(ctx context.Context, before time.Time) (n int, err error) {
+	for ctx.Err() == nil {
+		ids, err := d.queue.Expired(ctx, before)
+		if err != nil || len(ids) == 0 {
+			return n, err
+		}
+		gone, err := d.queue.Expire(ctx, ids, before)
+		n += gone
+		if err != nil || gone == 0 {
+			return n, err
+		}
+	}
+	return n, ctx.Err()
 }

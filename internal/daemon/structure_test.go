@@ -49,6 +49,12 @@ var table = map[string][]string{
 	// What the daemon is made of. internal/daemon itself may import everything.
 	"internal/daemon/logging": {"internal/inbox", "internal/notify", "internal/storage"},
 	"internal/daemon/verify":  {"internal/manifest", "internal/server", "internal/storage"},
+	"internal/health":         {"internal/server", "internal/storage", "internal/transfer"},
+	"internal/schedule":       {},
+	"internal/pipeline": {
+		"internal/config", "internal/download", "internal/magnific", "internal/manifest", "internal/poller", "internal/queue",
+		"internal/schedule", "internal/server", "internal/storage", "internal/transfer",
+	},
 }
 
 // shared may be imported by all but each other.
@@ -58,7 +64,7 @@ var shared = []string{"internal/run", "internal/signedurl", "internal/clock", "i
 // that each that matters is behind one of ours.
 var behind = map[string][]string{
 	"go.etcd.io/bbolt":              {"internal/queue"},
-	"github.com/go-co-op/gocron":    {"internal/daemon"},
+	"github.com/go-co-op/gocron":    {"internal/schedule"},
 	"github.com/fsnotify/fsnotify":  {"internal/inbox"},
 	"github.com/coreos/go-systemd":  {"internal/daemon"},
 	"github.com/knadh/koanf":        {"internal/config"},
@@ -68,7 +74,7 @@ var behind = map[string][]string{
 	"github.com/klauspost/compress": {"internal/transfer/media", "internal/simulator"},
 	"github.com/andybalholm/brotli": {"internal/transfer/media", "internal/simulator"},
 	"github.com/standard-webhooks":  {"internal/notify"},
-	"go.uber.org/zap":               {"internal/daemon", "internal/daemon/logging", "cmd/assetd"},
+	"go.uber.org/zap":               {"internal/daemon", "internal/daemon/logging", "internal/pipeline", "internal/schedule", "cmd/assetd"},
 	"github.com/spf13/cobra":        {"cmd/assetd"},
 	"github.com/vbauerster/mpb":     {"cmd/assetd"},
 }

@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/assetd/assetd/internal/health"
 	"github.com/assetd/assetd/internal/queue"
 	"github.com/assetd/assetd/internal/run"
 )
@@ -64,12 +65,12 @@ func TestAWriterThatHangsStarvesTheWatchdogAndOneThatIsSlowDoesNot(t *testing.T)
 		if err != nil {
 			t.Fatal(err)
 		}
-		s := newStatus(q)
+		s := health.New(q)
 		go notifier{}.watchdog(t.Context(), func() bool { return s.Alive().OK }) //nolint:errcheck // it returns nil
 		pass := func(d time.Duration) {
 			for range d / time.Second {
 				time.Sleep(time.Second)
-				s.ticked()
+				s.Tick()
 			}
 		}
 		add := func(id run.ID) {

@@ -1,18 +1,18 @@
-package daemon
+package pipeline
 
 import (
 	"syscall"
 	"testing"
 )
 
-func TestHeldConnectionsAreBoundedByOpenFiles(t *testing.T) {
+func TestAffordable_IsBoundedByOpenFiles(t *testing.T) {
 	var was syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &was); err != nil {
 		t.Fatal(err)
 	}
 	defer syscall.Setrlimit(syscall.RLIMIT_NOFILE, &was) //nolint:errcheck // it was so
 	now := was
-	now.Cur = filesElse + 69 + 10*filesEach // an eighth of it is the server's clients'
+	now.Cur = otherFiles + 69 + 10*filesPerTransfer // an eighth of it is the server's clients'
 	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &now); err != nil {
 		t.Fatal(err)
 	}
