@@ -19,6 +19,7 @@ import (
 	"github.com/assetd/assetd/internal/daemon/verify"
 	"github.com/assetd/assetd/internal/run"
 	"github.com/assetd/assetd/internal/simulator"
+	"github.com/assetd/assetd/internal/testenv"
 )
 
 // spoil changes a byte of stored files, keeping their size, and says how many.
@@ -85,6 +86,7 @@ func (r *rig) imageRuns(runs, images int) (ids []run.ID) {
 // The daemon is killed while it puts damaged files aside: every one of them ends in
 // quarantine, once, and what it was is whole again under its name.
 func TestKilledWhilePuttingDamagedFilesAsideNothingIsLost(t *testing.T) {
+	testenv.Long(t)
 	t.Parallel()
 	r := newRig(t, []string{"log.level=info"})
 	ids := r.imageRuns(40, 5)
@@ -133,6 +135,7 @@ func TestKilledWhilePuttingDamagedFilesAsideNothingIsLost(t *testing.T) {
 }
 
 func TestVerifyStopsAtCtrlCAndSaysWhatItFound(t *testing.T) {
+	testenv.Long(t)
 	t.Parallel()
 	r := newRig(t, []string{"log.level=info"})
 	err := r.sim.AddRun("large00001", simulator.App("app1"), simulator.Video("v", 300<<20))
@@ -186,7 +189,7 @@ func TestVerifyStopsAtCtrlCAndSaysWhatItFound(t *testing.T) {
 
 func TestVerifyAsAnotherUserSaysWhatItCouldNotRead(t *testing.T) {
 	if os.Geteuid() != 0 {
-		t.Skip("only root can be another user")
+		testenv.Missing(t, "root, to become another user")
 	}
 	t.Parallel()
 	r := newRig(t, []string{"log.level=info", "storage.dir_mode=0755", "storage.file_mode=0644"})

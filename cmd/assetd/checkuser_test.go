@@ -8,6 +8,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/assetd/assetd/internal/testenv"
 )
 
 // asNobody runs the binary as the user 65534, who is in the group gid.
@@ -40,7 +42,7 @@ func asNobody(t *testing.T, gid uint32, args ...string) (stdout, stderr string, 
 
 func TestCase_E10_CheckByAMemberOfTheGroupNamesTheDaemonsUser(t *testing.T) {
 	if os.Geteuid() != 0 {
-		t.Skip("only root can be another user")
+		testenv.Missing(t, "root, to become another user")
 	}
 	t.Parallel()
 	const daemon, group = 54321, 54322

@@ -9,11 +9,13 @@ import (
 
 	"github.com/assetd/assetd/internal/run"
 	"github.com/assetd/assetd/internal/simulator"
+	"github.com/assetd/assetd/internal/testenv"
 )
 
 // However many connections clients hold, at the address and at the socket, drop files are
 // taken, runs polled and assets fetched, and the daemon says that it is well.
 func TestCase_G1_ClientsCannotTakeTheDescriptorsOfTheStages(t *testing.T) {
+	testenv.Long(t)
 	t.Parallel()
 	r := newRig(t, nil)
 	address := freeAddr(t)

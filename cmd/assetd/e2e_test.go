@@ -2,10 +2,12 @@ package main
 
 import (
 	"encoding/json"
+	"flag"
 	"fmt"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"testing"
 	"time"
@@ -14,13 +16,24 @@ import (
 
 	"github.com/assetd/assetd/internal/run"
 	"github.com/assetd/assetd/internal/simulator"
+	"github.com/assetd/assetd/internal/testenv"
 )
 
+// TestMain runs more tests at a time than there are processors: they wait for daemons most
+// of the time. The -parallel flag, which is parsed later, overrides it.
 func TestMain(m *testing.M) {
+	parallel := 8
+	if testenv.Full() {
+		parallel = 4 // some need the processors
+	}
+	if err := flag.Set("test.parallel", strconv.Itoa(max(parallel, runtime.GOMAXPROCS(0)))); err != nil {
+		panic(err)
+	}
 	testscript.Main(m, map[string]func(){"assetd": main})
 }
 
 func TestFiveThousandImagesHandedInAsOneFileAreStored(t *testing.T) {
+	testenv.Long(t)
 	t.Parallel()
 	r := newRig(t, []string{"api.rate=100000", "api.burst=100000", "log.level=info"})
 	ids, err := simulator.Images(r.sim, 500, 10, 64<<10)
@@ -62,10 +75,7 @@ func TestEveryFaultHealsAndEveryFaultFired(t *testing.T) {
 // in the end everything must be there.
 func TestKilledAtRandomMomentsNothingIsLostAndNothingWrongIsStored(t *testing.T) {
 	t.Parallel()
-	loops := 12
-	if os.Getenv("ASSETD_TEST_FULL") == "1" {
-		loops = 30
-	}
+	loops := testenv.Cases(4, 30)
 	seed := uint64(time.Now().UnixNano())
 	if text := os.Getenv("KILL_SEED"); text != "" { // to see a failure again
 		seed, _ = strconv.ParseUint(text, 10, 64)
@@ -216,6 +226,7 @@ func TestNumberedNamesFollowTheFirstTerminalAnswer(t *testing.T) {
 // A kill in the middle of a large asset that comes over several connections: the
 // next start fills the gaps and asks for nothing that was written.
 func TestALargeAssetOverSeveralConnectionsGoesOnAfterAKill(t *testing.T) {
+	testenv.Long(t)
 	t.Parallel()
 	const size, connections, rate = 40 << 20, 4, 1 << 20
 	r := newRig(t, []string{fmt.Sprintf("download.connections=%d", connections)}, simulator.WithConnRate(rate))

@@ -8,11 +8,13 @@ import (
 
 	"github.com/assetd/assetd/internal/run"
 	"github.com/assetd/assetd/internal/simulator"
+	"github.com/assetd/assetd/internal/testenv"
 )
 
 // A daemon that is killed between what a run lists while it goes on and its terminal
 // answer stores the results, and of what had not changed it asks for one byte more.
 func TestCase_A3_KilledBetweenTheProvisionalAndTheTerminalAnswer(t *testing.T) {
+	testenv.Long(t)
 	t.Parallel()
 	r := newRig(t, []string{"poll.max_interval=200ms"})
 	const id, size = "early00001", 300_000

@@ -16,6 +16,7 @@ import (
 
 	"github.com/assetd/assetd/internal/run"
 	"github.com/assetd/assetd/internal/simulator"
+	"github.com/assetd/assetd/internal/testenv"
 )
 
 // manager is a service manager that counts what it is told.
@@ -60,12 +61,12 @@ func fuse(t *testing.T, dir string) (release func()) {
 	t.Helper()
 	dev, err := unix.Open("/dev/fuse", unix.O_RDWR|unix.O_CLOEXEC, 0)
 	if err != nil {
-		lacking(t, fmt.Sprintf("/dev/fuse (%v)", err))
+		testenv.Missing(t, fmt.Sprintf("/dev/fuse (%v)", err))
 	}
 	options := fmt.Sprintf("fd=%d,rootmode=40000,user_id=0,group_id=0", dev)
 	if err := unix.Mount("hangs", dir, "fuse", 0, options); err != nil {
 		unix.Close(dev)
-		lacking(t, fmt.Sprintf("mounting FUSE (%v)", err))
+		testenv.Missing(t, fmt.Sprintf("mounting FUSE (%v)", err))
 	}
 	return func() {
 		unix.Close(dev) // what hangs fails now
@@ -80,24 +81,17 @@ func ownMounts(t *testing.T) {
 	t.Helper()
 	runtime.LockOSThread() // and never unlocked
 	if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
-		lacking(t, fmt.Sprintf("a mount namespace (%v)", err))
+		testenv.Missing(t, fmt.Sprintf("a mount namespace (%v)", err))
 	}
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
-		lacking(t, fmt.Sprintf("private mounts (%v)", err))
+		testenv.Missing(t, fmt.Sprintf("private mounts (%v)", err))
 	}
-}
-
-func lacking(t *testing.T, what string) {
-	t.Helper()
-	if os.Getenv("ASSETD_TEST_FULL") == "1" {
-		t.Fatalf("missing: %s", what)
-	}
-	t.Skipf("missing: %s", what)
 }
 
 // S06: what hangs on the volume is no reason to
 // end the daemon, which would only hang again.
 func TestAVolumeThatHangsLeavesTheDaemonAliveAndItGoesOnByItself(t *testing.T) {
+	testenv.Long(t)
 	t.Parallel()
 	ownMounts(t)
 	r := newRig(t, nil)

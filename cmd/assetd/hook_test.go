@@ -17,6 +17,7 @@ import (
 
 	"github.com/assetd/assetd/internal/run"
 	"github.com/assetd/assetd/internal/simulator"
+	"github.com/assetd/assetd/internal/testenv"
 )
 
 const hookSecret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
@@ -200,6 +201,7 @@ func TestACommandAndAURLAreToldOfASettledRun(t *testing.T) {
 // A hook that fails, and one that hangs, hold up nothing; after a restart it is told
 // again, under the key that it had.
 func TestAHookThatAlwaysFailsHoldsUpNothingAndIsToldAgainAfterARestart(t *testing.T) {
+	testenv.Long(t)
 	t.Parallel()
 	out, to := t.TempDir(), newReceiver(t)
 	secret := filepath.Join(out, "secret")
@@ -261,6 +263,7 @@ func TestAHookThatAlwaysFailsHoldsUpNothingAndIsToldAgainAfterARestart(t *testin
 // A volume that goes and comes back is told as such, also where a restart lies
 // between; and a hook that a reload sets is told from then on.
 func TestAVolumeThatGoesAndComesBackIsTold(t *testing.T) {
+	testenv.Long(t)
 	t.Parallel()
 	out, to := t.TempDir(), newReceiver(t)
 	plant(t, filepath.Join(out, "secret"), hookSecret)

@@ -5,7 +5,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
@@ -15,6 +14,7 @@ import (
 
 	"github.com/assetd/assetd/internal/run"
 	"github.com/assetd/assetd/internal/simulator"
+	"github.com/assetd/assetd/internal/testenv"
 )
 
 // page is what the daemon's socket answers to a GET.
@@ -129,8 +129,8 @@ func (r *rig) promtool(text string) {
 	r.t.Helper()
 	path, err := exec.LookPath("promtool")
 	switch {
-	case err != nil && os.Getenv("ASSETD_TEST_FULL") == "1":
-		r.t.Fatal("promtool is missing, and nothing may be skipped (ASSETD_TEST_FULL=1): install Debian's prometheus")
+	case err != nil && testenv.Full():
+		testenv.Missing(r.t, "promtool (Debian: prometheus)")
 	case err != nil:
 		r.t.Log("promtool is missing: the metrics were not checked by it")
 		return

@@ -15,6 +15,7 @@ import (
 
 	"github.com/assetd/assetd/internal/run"
 	"github.com/assetd/assetd/internal/simulator"
+	"github.com/assetd/assetd/internal/testenv"
 )
 
 // nginxConf serves files whose signed URLs die, and drops a client that has taken
@@ -56,10 +57,7 @@ func startNginx(t *testing.T) *nginx {
 		path, err = exec.LookPath("/usr/sbin/nginx")
 	}
 	if err != nil {
-		if os.Getenv("ASSETD_TEST_FULL") == "1" {
-			t.Fatal("missing: nginx (Debian: nginx-light)")
-		}
-		t.Skip("missing: nginx (Debian: nginx-light)")
+		testenv.Missing(t, "nginx (Debian: nginx-light)")
 	}
 	n := &nginx{dir: t.TempDir(), addr: freeAddr(t)}
 	if err := os.Chmod(filepath.Dir(n.dir), 0o755); err != nil { // its workers may be nobody
@@ -178,6 +176,7 @@ func cliff(t *testing.T, n *nginx, settings ...string) (saved, all int) {
 // What was measured of a real server: it judges the start of a request alone, and
 // a trickle keeps a response alive past its send_timeout.
 func TestNginxFinishesWhatWasBegunBeforeItsURLDied(t *testing.T) {
+	testenv.Long(t)
 	t.Parallel()
 	n := startNginx(t)
 	if saved, all := cliff(t, n); saved < all {

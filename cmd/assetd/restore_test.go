@@ -10,6 +10,7 @@ import (
 	"github.com/assetd/assetd/internal/queue"
 	"github.com/assetd/assetd/internal/run"
 	"github.com/assetd/assetd/internal/simulator"
+	"github.com/assetd/assetd/internal/testenv"
 )
 
 // waitCopy waits until the newest copy of the queue has so many runs, and gives its
@@ -63,6 +64,9 @@ func TestAfterDamageTheNewestCopyAndTheDropFilesSinceThenMakeTheQueueWhole(t *te
 		"the newest copy is half": {spoil: func(f *os.File) error { return f.Truncate(0) }, bad: 2},
 	} {
 		t.Run(name, func(t *testing.T) {
+			if name != "body zeroed" {
+				testenv.Long(t)
+			}
 			t.Parallel()
 			r := newRig(t, []string{"backup.keep=5"})
 			r.damaged(damage.spoil, damage.running, damage.bad)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/assetd/assetd/internal/run"
 	"github.com/assetd/assetd/internal/simulator"
+	"github.com/assetd/assetd/internal/testenv"
 )
 
 // gone waits until nothing matches any of the patterns any more.
@@ -35,6 +36,7 @@ func (r *rig) gone(patterns ...string) {
 // What is old goes as soon as a SIGHUP says what is: runs from the history, with what
 // was kept of them, and accepted drop files. What is stored stays.
 func TestAfterASIGHUPWhatIsOldByThenGoesAndWhatIsStoredStays(t *testing.T) {
+	testenv.Long(t)
 	t.Parallel()
 	r := newRig(t, nil)
 	r.settings = slices.DeleteFunc(r.settings, func(s string) bool { return strings.HasPrefix(s, "log.") })

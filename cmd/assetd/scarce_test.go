@@ -8,7 +8,6 @@ import (
 	"math"
 	"math/rand/v2"
 	"net/http"
-	"os"
 	"slices"
 	"testing"
 	"time"
@@ -16,6 +15,7 @@ import (
 	"github.com/assetd/assetd/internal/run"
 	"github.com/assetd/assetd/internal/signedurl"
 	"github.com/assetd/assetd/internal/simulator"
+	"github.com/assetd/assetd/internal/testenv"
 )
 
 // A line that can move half of the bytes before the last URL dies, and is slow
@@ -83,7 +83,7 @@ func save(t *testing.T, settings []string, opts ...simulator.Option) (saved, all
 	t.Helper()
 	opts = append(opts, simulator.WithLinkRate(scarceRate))
 	r := newRig(t, append([]string{"log.level=info"}, settings...), opts...)
-	if !reaches(t, r.sim) && os.Getenv("ASSETD_TEST_FULL") != "1" {
+	if !reaches(t, r.sim) {
 		t.Skip("this machine is too busy: a line of 3 MB/s is more than it can serve")
 	}
 	ids := scarceRuns(t, r.sim)
@@ -167,6 +167,7 @@ func (h *largest) Pop() any {
 }
 
 func TestEverythingIsSavedWhereOnlyTheStartIsJudged(t *testing.T) {
+	testenv.Long(t)
 	t.Parallel()
 	saved, all, inTime := save(t, nil)
 	t.Logf("%d of %d saved; %d can be had in time", saved, all, inTime)
@@ -176,6 +177,7 @@ func TestEverythingIsSavedWhereOnlyTheStartIsJudged(t *testing.T) {
 }
 
 func TestNearlyAllThatCanBeSavedIsWhereTransfersAreCut(t *testing.T) {
+	testenv.Long(t)
 	t.Parallel()
 	saved, all, inTime := save(t, nil, simulator.WithCutAtExpiry())
 	t.Logf("%d of %d saved; %d can be had in time", saved, all, inTime)

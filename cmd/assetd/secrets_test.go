@@ -11,6 +11,7 @@ import (
 
 	"github.com/assetd/assetd/internal/run"
 	"github.com/assetd/assetd/internal/simulator"
+	"github.com/assetd/assetd/internal/testenv"
 )
 
 // token matches what is secret in a signed URL, in all forms of the simulator's,
@@ -18,6 +19,7 @@ import (
 var token = regexp.MustCompile(`(?i)hmac([=_]|%3d)[0-9a-f]{6}|signature=[0-9a-f]{6}|PLANTEDTOKEN`)
 
 func TestNoKeyAndNoTokenIsFoundAnywhere(t *testing.T) {
+	testenv.Long(t)
 	t.Parallel()
 	const key = "PLANTEDKEY0123456789abcdef"
 	r := newRig(t, []string{"download.stall_timeout=1s", "download.give_up_after=2s", "shutdown_grace=2s"}, simulator.WithKey(key))

@@ -13,21 +13,14 @@ import (
 	"testing"
 
 	"github.com/assetd/assetd/internal/run"
+	"github.com/assetd/assetd/internal/testenv"
 )
-
-func skipOrFail(t *testing.T, why string) {
-	t.Helper()
-	if os.Getenv("ASSETD_TEST_FULL") == "1" {
-		t.Fatal(why)
-	}
-	t.Skip(why)
-}
 
 // as runs f as another user, on a thread that is not used again.
 func as(t *testing.T, uid, gid uintptr, f func()) {
 	t.Helper()
 	if os.Geteuid() != 0 {
-		skipOrFail(t, "needs root to become another user")
+		testenv.Missing(t, "root, to become another user")
 	}
 	done := make(chan struct{})
 	go func() {
@@ -71,7 +64,7 @@ func TestWhoMayNotHandInIsToldWhichGroupToJoin(t *testing.T) {
 		}
 		if err != nil {
 			if os.Geteuid() != 0 {
-				skipOrFail(t, "needs root to make directories of other groups")
+				testenv.Missing(t, "root, to make directories of other groups")
 			}
 			t.Fatal(err)
 		}

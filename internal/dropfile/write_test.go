@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/assetd/assetd/internal/run"
+	"github.com/assetd/assetd/internal/testenv"
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 )
@@ -131,7 +132,7 @@ func TestMoreThanOneFileMayHoldGoesIntoSeveral(t *testing.T) {
 // What root hands in by hand must be readable for a daemon of another user.
 func TestAFileOfRootBelongsToTheDirectorysOwnerAndGroup(t *testing.T) {
 	if os.Geteuid() != 0 {
-		skipOrFail(t, "needs root")
+		testenv.Missing(t, "root,")
 	}
 	dir := t.TempDir()
 	if err := os.Chown(dir, 65534, 65533); err != nil {

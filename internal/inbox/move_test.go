@@ -14,6 +14,8 @@ import (
 
 	"golang.org/x/sys/unix"
 	"pgregory.net/rapid"
+
+	"github.com/assetd/assetd/internal/testenv"
 )
 
 func TestNoFileIsEverReplaced(t *testing.T) {
@@ -233,7 +235,7 @@ func TestTheDropDirectoryMayGoAndComeBack(t *testing.T) {
 func TestAFileIsCopiedToAFolderOnAnotherDevice(t *testing.T) {
 	other, err := os.MkdirTemp("/dev/shm", "inbox")
 	if err != nil {
-		skipOrFail(t, "no second file system: "+err.Error())
+		testenv.Missing(t, "no second file system: "+err.Error())
 	}
 	defer os.RemoveAll(other)
 	b := newBench(t)
@@ -244,7 +246,7 @@ func TestAFileIsCopiedToAFolderOnAnotherDevice(t *testing.T) {
 	defer b.drop.close()
 	defer b.accepted.close()
 	if b.drop.id.dev == b.accepted.id.dev {
-		skipOrFail(t, "/dev/shm is no second file system")
+		testenv.Missing(t, "/dev/shm is no second file system")
 	}
 	for i, want := range []error{nil, fs.ErrExist} {
 		b.writeAt("x.txt", fmt.Sprint("run", i), time.Unix(1772064000, 123456789))
@@ -284,12 +286,4 @@ func TestAFileIsCopiedToAFolderOnAnotherDevice(t *testing.T) {
 	if names, err := os.ReadDir(other); err != nil || len(names) != 1 {
 		t.Errorf("left behind: %v %v", names, err)
 	}
-}
-
-func skipOrFail(t *testing.T, why string) {
-	t.Helper()
-	if os.Getenv("ASSETD_TEST_FULL") == "1" {
-		t.Fatal(why)
-	}
-	t.Skip(why)
 }

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/assetd/assetd/internal/testenv"
 )
 
 // unprivileged runs f with the file access of nobody: file system permissions do
@@ -104,7 +106,7 @@ func TestAnEntryThatCannotBeLookedAtHoldsUpNoOther(t *testing.T) {
 
 func TestADirectoryThatMayBeListedButNotEnteredIsToldAsSuch(t *testing.T) {
 	if os.Geteuid() != 0 {
-		skipOrFail(t, "needs root to look as another user")
+		testenv.Missing(t, "root, to look as another user")
 	}
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t)
@@ -137,7 +139,7 @@ func TestAFileThatCannotBeMovedIsTakenOnceAndTold(t *testing.T) {
 			}
 		}
 		if os.Geteuid() != 0 {
-			skipOrFail(t, "needs root to make files of another user")
+			testenv.Missing(t, "root, to make files of another user")
 		}
 		look := func(d time.Duration) {
 			for start := time.Now(); time.Since(start) < d; {

@@ -11,6 +11,8 @@ import (
 
 	"github.com/fsnotify/fsnotify"
 	"golang.org/x/sys/unix"
+
+	"github.com/assetd/assetd/internal/testenv"
 )
 
 // modes holds directories against the modes they should have.
@@ -109,7 +111,7 @@ func TestNoDirectoryStandsUnderItsNameBeforeItsModeIsRight(t *testing.T) {
 
 func TestWhatRootMakesBelongsToTheOwnerOfTheDirectoryAbove(t *testing.T) {
 	if os.Geteuid() != 0 {
-		skipOrFail(t, "needs root to make directories of another user")
+		testenv.Missing(t, "root, to make directories of another user")
 	}
 	data := filepath.Join(t.TempDir(), "data")
 	if err := errors.Join(os.Mkdir(data, 0o750), os.Chown(data, 65534, 65533)); err != nil {

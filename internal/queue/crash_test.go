@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/assetd/assetd/internal/run"
+	"github.com/assetd/assetd/internal/testenv"
 )
 
 const (
@@ -216,7 +217,7 @@ func onASmallDisk(t *testing.T, role, want string) {
 	}
 	cmd, out, err := start(t, role, t.TempDir(), self)
 	if err != nil {
-		lacks(t, "a mount namespace of its own (unshare -Urm): "+err.Error())
+		testenv.Missing(t, "a mount namespace of its own (unshare -Urm): "+err.Error())
 	}
 	said, _ := io.ReadAll(out)
 	if err := cmd.Wait(); err != nil || !strings.HasPrefix(string(said), want) {

@@ -74,16 +74,6 @@ func must[T any](v T, err error) func(*testing.T) T {
 	}
 }
 
-// lacks skips a test for want of something, or fails it where nothing may be
-// left out.
-func lacks(t *testing.T, what string) {
-	t.Helper()
-	if os.Getenv("ASSETD_TEST_FULL") == "1" {
-		t.Fatal("missing: " + what)
-	}
-	t.Skip("missing: " + what)
-}
-
 func TestAQueueIsFoundAgainAsItWasLeft(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "a", "state")
 	q, err := Open(dir, Options{Now: noon})

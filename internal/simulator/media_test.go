@@ -18,6 +18,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/assetd/assetd/internal/run"
+	"github.com/assetd/assetd/internal/testenv"
 )
 
 // made is the content of the only asset of a run.
@@ -230,10 +231,7 @@ func TestSizesThatCannotBeAreRefusedAndLeaveNothing(t *testing.T) {
 func TestPlayersTakeEveryFormat(t *testing.T) {
 	ffmpeg, err := exec.LookPath("ffmpeg")
 	if err != nil {
-		if os.Getenv("ASSETD_TEST_FULL") == "1" {
-			t.Fatal("ffmpeg is missing, and nothing may be skipped (ASSETD_TEST_FULL=1)")
-		}
-		t.Skip("no ffmpeg: the other tests read the same formats in Go")
+		testenv.Missing(t, "ffmpeg") // the other tests read the same formats in Go
 	}
 	for _, f := range formats() {
 		file := filepath.Join(t.TempDir(), "asset"+f.ext())

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/assetd/assetd/internal/run"
+	"github.com/assetd/assetd/internal/testenv"
 )
 
 // inChild runs the test once more in a process of its own, with a mount namespace
@@ -25,7 +26,7 @@ func inChild(t *testing.T, mounts bool) bool {
 		return true
 	}
 	if mounts && os.Geteuid() != 0 {
-		lacking(t, "root, to mount file systems in a namespace")
+		testenv.Missing(t, "root, to mount file systems in a namespace")
 	}
 	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v", "-test.timeout=60s")
 	cmd.Env = append(os.Environ(), mark+"="+t.Name())
@@ -35,7 +36,7 @@ func inChild(t *testing.T, mounts bool) bool {
 	out, err := cmd.CombinedOutput()
 	switch {
 	case errors.Is(err, unix.EPERM):
-		lacking(t, "the right to make a mount namespace")
+		testenv.Missing(t, "the right to make a mount namespace")
 	case err != nil:
 		t.Errorf("%v\n%s", err, out)
 	case strings.Contains(string(out), "--- SKIP"):
@@ -44,20 +45,12 @@ func inChild(t *testing.T, mounts bool) bool {
 	return false
 }
 
-func lacking(t *testing.T, what string) {
-	t.Helper()
-	if os.Getenv("ASSETD_TEST_FULL") == "1" {
-		t.Fatalf("missing: %s", what)
-	}
-	t.Skipf("missing: %s", what)
-}
-
 // tmpfs mounts a file system in memory.
 func tmpfs(t *testing.T, dir, options string) {
 	t.Helper()
 	must(t, os.MkdirAll(dir, 0o755))
 	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, options); err != nil {
-		lacking(t, fmt.Sprintf("tmpfs (%v)", err))
+		testenv.Missing(t, fmt.Sprintf("tmpfs (%v)", err))
 	}
 	t.Cleanup(func() { unix.Unmount(dir, unix.MNT_DETACH) })
 }
@@ -183,7 +176,7 @@ func TestAnImmutableDirectoryHoldsItsOwnAssetsOnly(t *testing.T) {
 	must(t, err)
 	defer d.Close()
 	if err := unix.IoctlSetPointerInt(int(d.Fd()), unix.FS_IOC_SETFLAGS, immutable); err != nil {
-		lacking(t, fmt.Sprintf("chattr +i on tmpfs (%v)", err))
+		testenv.Missing(t, fmt.Sprintf("chattr +i on tmpfs (%v)", err))
 	}
 	key := r.asset("run1", run.Images, "i")
 	p, err := r.write(key, run.PartMark{Total: -1}, []byte("picture"))
@@ -215,7 +208,7 @@ func TestADiskThatFailsOnlyAtTheSyncLeavesNothingUnderAFinalName(t *testing.T) {
 	must(t, os.Mkdir(dir, 0o755))
 	for _, args := range [][]string{{"mke2fs", "-q", "-t", "ext4", image}, {"mount", "-o", "loop", image, dir}} {
 		if out, err := exec.CommandContext(t.Context(), args[0], args[1:]...).CombinedOutput(); err != nil {
-			lacking(t, fmt.Sprintf("%s (%v: %s)", args[0], err, out))
+			testenv.Missing(t, fmt.Sprintf("%s (%v: %s)", args[0], err, out))
 		}
 	}
 	t.Cleanup(func() { unix.Unmount(dir, 0) })
