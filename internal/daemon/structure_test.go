@@ -39,6 +39,7 @@ var table = map[string][]string{
 	"internal/pyjson":        nil,
 	"internal/simulator":     {},
 	"internal/bench":         {"internal/simulator"},
+	"internal/testenv":       {},
 
 	"internal/transfer":       {"internal/transfer/media"},
 	"internal/transfer/media": {},
