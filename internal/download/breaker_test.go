@@ -197,6 +197,22 @@ func TestCase_A1_AssetsThatFailForGoodHoldUpNoOthers(t *testing.T) {
 	})
 }
 
+// The host opens at each good asset and closes at the bad ones after it: those for which
+// no request was made yet do not get another 40 seconds each time.
+func TestCase_A1_AHostThatOpensAndClosesHasAllAssetsAskedForWithinAMinute(t *testing.T) {
+	lives := []time.Duration{4 * time.Minute, 10 * time.Minute, time.Hour, 12 * time.Hour}
+	m := mix{hosts: 1, workers: 8}
+	for i := range 50 {
+		m.bad = append(m.bad, badAsset{0, []string{"401", "401", "503"}[i%3], lives[i%4]})
+	}
+	for i := range 10 {
+		m.good = append(m.good, goodAsset{0, time.Second * time.Duration(i%3), lives[i%4]})
+	}
+	for _, complaint := range m.run(t) {
+		t.Error(complaint)
+	}
+}
+
 // The good assets are handed in two seconds after those that fail for good; all URLs
 // expire in the same second.
 func TestCase_A1_GoodAssetsOfTheSameHostAreStoredWithinSeconds(t *testing.T) {

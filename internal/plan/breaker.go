@@ -23,8 +23,19 @@ type sweep struct {
 	end  time.Duration // by when they should have been made
 }
 
-func (s *sweep) grant(now time.Duration, probes int) {
-	s.left, s.end = min(s.left+probes, sweepMost), now+sweepTime
+// grant allows so many probes more. The assets for which no request was made keep the
+// time that they were given first, however often the host opens and closes meanwhile.
+func (h *host) grant(now time.Duration, probes int) {
+	end, waiting := now+sweepTime, len(h.ready[untried].all)
+	switch {
+	case waiting == 0:
+		h.due = 0
+	case h.due == 0:
+		h.due = end
+	default:
+		end = min(end, max(h.due, now+sweepLeast*time.Duration(waiting+1)))
+	}
+	h.sweep.left, h.sweep.end = min(h.sweep.left+probes, sweepMost), end
 }
 
 // probes is how many more there may be where so many assets wait.
@@ -228,7 +239,7 @@ func (b *Backlog) shut(t *Ticket, now time.Duration, p Pause) (wait time.Duratio
 	if t.pick > h.closedAt {
 		if !h.throttled() {
 			h.since = b.picks
-			h.sweep.grant(now, sweepMost)
+			h.grant(now, sweepMost)
 		}
 		if p.Sure {
 			h.sweep = sweep{}
@@ -257,7 +268,7 @@ func (b *Backlog) hurry(it *item, now time.Duration) {
 	if it.state != ready || it.turn >= refused || !h.throttled() {
 		return
 	}
-	h.sweep.grant(now, 1)
+	h.grant(now, 1)
 	if h.until > now {
 		h.until = now + h.wait(h.until-now, now)
 		b.place(h)

@@ -15,6 +15,7 @@ type host struct {
 	closedAt uint64        // the last pick before it was closed: what started until then tells nothing
 	since    uint64        // the last pick before it was throttled: what failed from then on has had its probe
 	sweep    sweep
+	due      time.Duration // when the assets for which no request was made should have had one; 0: not set
 	answered time.Duration // last, if only with an error; -1: never
 	success  uint64        // the last pick that was answered as it should
 	probe    *Ticket       // the one that is out
@@ -211,6 +212,9 @@ func (b *Backlog) start(t *Ticket, now time.Duration) {
 	t.item.tried, t.item.came, h.suspected = true, false, t.item.own
 	if !h.open && h.sweep.left > 0 {
 		h.sweep.left--
+	}
+	if h.ready[untried].empty() {
+		h.due = 0
 	}
 	if h.open && h.running == 0 && now-h.answered > lately {
 		h.open = false

@@ -46,6 +46,7 @@ type modelHost struct {
 	suspected bool          // what was started last fails for its own sake
 	left      int           // probes of the sweep
 	end       time.Duration
+	due       time.Duration // when what was never asked for should have been; 0: not set
 }
 
 func (h *modelHost) throttled() bool { return !h.open && h.strikes > 0 }
@@ -268,6 +269,11 @@ func (m *model) started(a *modelAsset, t *plan.Ticket) {
 	if !h.open && h.left > 0 {
 		h.left--
 	}
+	defer func() {
+		if m.untried(a.fetching) == 0 {
+			h.due = 0
+		}
+	}()
 	if h.open && m.running(a.a.Host) == 0 && m.now-h.answered > time.Minute {
 		h.open = false
 	}
@@ -303,6 +309,30 @@ func (m *model) bounded(name string, wait time.Duration) time.Duration {
 	return min(wait, max((h.end-m.now)/time.Duration(n+1), 40*time.Second/65))
 }
 
+// grant allows so many probes; what was never asked for keeps the time of the first ones.
+func (m *model) grant(name string, probes int) {
+	h, n := m.host(name), m.untried(name)
+	end := m.now + 40*time.Second
+	switch {
+	case n == 0:
+		h.due = 0
+	case h.due == 0:
+		h.due = end
+	default:
+		end = min(end, max(h.due, m.now+40*time.Second/65*time.Duration(n+1)))
+	}
+	h.left, h.end = min(h.left+probes, 64), end
+}
+
+func (m *model) untried(name string) (n int) {
+	for _, a := range m.assets {
+		if a.a.Host == name && m.isReady(a) && m.turn(a) == 0 {
+			n++
+		}
+	}
+	return n
+}
+
 // isReady reports whether it may start as far as the backlog knows, which takes note of
 // the time when it is asked for the next.
 func (m *model) isReady(a *modelAsset) bool { return a.ticket == nil && !a.room && !a.later }
@@ -330,7 +360,7 @@ func (m *model) slow(a *modelAsset, least time.Duration) {
 	if m.pickOf[a.ticket] > h.closedAt {
 		if !h.throttled() {
 			h.since = m.picks
-			h.left, h.end = min(h.left+64, 64), m.now+40*time.Second
+			m.grant(a.fetching, 64)
 		}
 		h.open, h.closedAt = false, m.picks
 		h.strikes++
@@ -365,7 +395,7 @@ func (m *model) alive(a *modelAsset) {
 		a.idle = 0
 	}
 	if !h.open && m.pickOf[a.ticket] > h.closedAt {
-		*h = modelHost{open: true, answered: m.now, closedAt: h.closedAt, turn: h.turn, extra: h.extra, since: h.since, success: h.success, suspected: h.suspected}
+		*h = modelHost{open: true, answered: m.now, closedAt: h.closedAt, turn: h.turn, extra: h.extra, since: h.since, due: h.due, success: h.success, suspected: h.suspected}
 	}
 }
 
@@ -603,7 +633,7 @@ func (m *machine) park(t *rapid.T) {
 	a.idle = why
 	if why == plan.Mute && h.probe == a.ticket {
 		if h.strikes == 0 && h.end == 0 {
-			h.left, h.end = min(h.left+64, 64), m.now+40*time.Second
+			m.grant(a.fetching, 64)
 		}
 		if h.left > 0 && m.now < h.end+20*time.Second {
 			h.probe, h.until = nil, 0
@@ -637,7 +667,7 @@ func (m *model) hurry(a *modelAsset) {
 	if !m.isReady(a) || m.turn(a) >= 2 || !h.throttled() {
 		return
 	}
-	h.left, h.end = min(h.left+1, 64), m.now+40*time.Second
+	m.grant(a.a.Host, 1)
 	if h.until > m.now {
 		h.until = m.now + m.bounded(a.a.Host, h.until-m.now)
 	}

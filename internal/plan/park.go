@@ -45,7 +45,7 @@ func (b *Backlog) Park(t *Ticket, now time.Duration, why Idle) {
 // asset comes.
 func (b *Backlog) sweeps(h *host, now time.Duration) bool {
 	if h.strikes == 0 && h.sweep.end == 0 {
-		h.sweep.grant(now, sweepMost)
+		h.grant(now, sweepMost)
 	}
 	return h.sweep.probes(now, sweepMost) > 0
 }
