@@ -112,7 +112,7 @@ func (d *demo) show(ctx context.Context, keep bool) error {
 	if err := d.waitReady(within); err != nil {
 		return err
 	}
-	if err := d.handIn(); err != nil {
+	if err := d.submit(); err != nil {
 		return err
 	}
 	if err := d.follow(within); err != nil {
@@ -208,17 +208,17 @@ func (d *demo) stopDaemon() {
 	}
 }
 
-// handIn drops the run IDs in the ways that the README names.
-func (d *demo) handIn() error {
+// submit drops the run IDs in the ways that internal/server/README.md names.
+func (d *demo) submit() error {
 	drop := filepath.Join(d.dir, "drop")
 	id := func(i int) string { return string(d.ids[i]) }
-	d.out.printf("handing in %d runs:\n", len(d.ids))
+	d.out.printf("submitting %d runs:\n", len(d.ids))
 	files := []struct{ name, text, how string }{
 		{id(0), "", "touch drop/" + id(0)},
 		{"render.json", fmt.Sprintf(`{"data": {"workflow_run_identifier": %q, "status": "CREATED"}}`, id(1)), "the API's own answer to a start, saved as drop/render.json"},
 		{"shot-12.json", fmt.Sprintf(`{"run_ids": [%q, %q], "labels": {"shot": "12"}}`, id(2), id(3)), "two IDs with a label in drop/shot-12.json"},
-		{"night.jsonl", fmt.Sprintf("%q\n{\"run_id\": %q}\n", id(4), id(5)), "one value a line in drop/night.jsonl"},
-		{"list.txt", strings.Join(append([]string{"# what the team started today"}, strs(d.ids[6:10])...), "\r\n") + "\nnot an id!\n", "IDs and a typing error in drop/list.txt: it goes to drop/rejected/, its good IDs are taken"},
+		{"night.jsonl", fmt.Sprintf("%q\n{\"run_id\": %q}\n", id(4), id(5)), "one value per line in drop/night.jsonl"},
+		{"list.txt", strings.Join(append([]string{"# what the team started today"}, strs(d.ids[6:10])...), "\r\n") + "\nnot an id!\n", "IDs and a typo in drop/list.txt: it goes to drop/rejected/, its good IDs are taken"},
 	}
 	for _, f := range files {
 		// Written under a name that is not yet there, then renamed: taken at once and whole.

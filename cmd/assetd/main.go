@@ -1,5 +1,5 @@
-// Command assetd brings what Magnific runs made to the studio's own storage,
-// whole, before the URLs die. See the README.
+// Command assetd downloads what Magnific runs produce to the user's own storage,
+// complete and verified, before the signed URLs expire. See README.md.
 package main
 
 import (

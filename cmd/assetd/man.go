@@ -9,8 +9,8 @@ import (
 	"github.com/spf13/cobra/doc"
 )
 
-// manual is what assetd(1) says besides what its help does, in Markdown. Exit codes
-// and the order of configuration files are the README's.
+// manual is what assetd(1) says besides what its help does, in Markdown. Exit codes are
+// those of deploy/OPERATIONS.md, the order of configuration files that of configs/README.md.
 const manual = `
 
 # FILES
@@ -22,7 +22,11 @@ const manual = `
 : the API key that the system service is given, readable by root alone
 
 **/var/lib/assetd**
-: with the system service: drop (where runs are handed in), state (the queue and the socket) and assets
+: with the system service: drop (where runs are submitted), state (the queue and the socket) and assets
+
+**/usr/share/doc/assetd**
+: README.md, configs/README.md (every key), deploy/OPERATIONS.md (monitoring, alerts, runbook, security),
+internal/server/README.md (drop files, HTTP API, webhooks, hooks)
 
 # ENVIRONMENT
 

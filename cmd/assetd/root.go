@@ -46,11 +46,12 @@ const isDaemon = "daemon"
 func newRoot(a *app, out io.Writer) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "assetd",
-		Short: "bring what Magnific runs made to your own storage, before the URLs die",
-		Long: `assetd is handed run IDs and makes sure that every image, video and audio of
-every run is on your own storage, whole, before its URL dies.
+		Short: "download what Magnific runs produce to your own storage, before the URLs expire",
+		Long: `assetd downloads every image, video and audio of the runs submitted to it to your
+own storage, complete and verified, before the signed URLs expire.
 
-See it work without a key: assetd demo`,
+See it work without a key: assetd demo
+Documentation: https://github.com/assetd/assetd`,
 		Example:       example("ASSETD_API_KEY=… assetd get omps2OH829", "assetd run", "assetd add omps2OH829"),
 		Version:       versionText(),
 		SilenceErrors: true, SilenceUsage: true,

@@ -51,12 +51,12 @@ func TestUnitLeavesTimeForTheWholeStop(t *testing.T) {
 	}
 }
 
-// Whoever does what README and unit say has the binary where the unit looks for it.
+// Whoever does what page and unit say has the binary where the unit looks for it.
 func TestWhereTheBinaryGoesIsWhereTheUnitLooks(t *testing.T) {
 	path, _, _ := strings.Cut(directives(t, unitFile)["ExecStart"][0], " ")
 	for file, line := range map[string]string{
-		"../../README.md": "go build -trimpath -o " + path + " ./cmd/assetd\n",
-		unitFile:          "#   install -m 755 assetd " + path + "\n",
+		"../../deploy/README.md": "go build -trimpath -o " + path + " ./cmd/assetd\n",
+		unitFile:                 "#   install -m 755 assetd " + path + "\n",
 	} {
 		if data, err := os.ReadFile(file); err != nil || !strings.Contains(string(data), line) {
 			t.Errorf("%s: %v, no line with %q", file, err, line)
@@ -160,9 +160,9 @@ func TestCase_E13_TheComposeFilePublishesMetricsAndAPIWithAToken(t *testing.T) {
 			t.Errorf("%q is no secret that the container gets: %v, %v", path, s.Secrets, file.Secrets)
 		}
 	}
-	readme, err := os.ReadFile("../../README.md")
-	if err != nil || !strings.Contains(string(readme), `curl -H "Authorization: Bearer $(cat deploy/token)" http://127.0.0.1:7433/metrics`) {
-		t.Errorf("the README does not show how to ask it: %v", err)
+	page, err := os.ReadFile("../../deploy/README.md")
+	if err != nil || !strings.Contains(string(page), `curl -H "Authorization: Bearer $(cat deploy/token)" http://127.0.0.1:7433/metrics`) {
+		t.Errorf("deploy/README.md does not show how to ask it: %v", err)
 	}
 }
 

@@ -50,7 +50,7 @@ func TestCase_E9_TheKeyComesFromTheFirstPlaceInTheOrderOfTheDocuments(t *testing
 			}
 		}
 	}
-	for _, file := range []string{"../../README.md", "../../configs/assetd.yaml"} {
+	for _, file := range []string{reference, sample} {
 		data, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)
@@ -76,8 +76,8 @@ func TestCase_E1_CommandsFindTheFileThatTheUnitGivesTheService(t *testing.T) {
 	if len(loaded) != 1 || loaded[0] != credential+":"+unitKey {
 		t.Errorf("the unit's LoadCredential is %q, commands look for %s", loaded, unitKey)
 	}
-	if data, err := os.ReadFile("../../README.md"); err != nil || !strings.Contains(string(data), unitKey) {
-		t.Errorf("the README does not name %s: %v", unitKey, err)
+	if data, err := os.ReadFile("../../deploy/README.md"); err != nil || !strings.Contains(string(data), unitKey) {
+		t.Errorf("deploy/README.md does not name %s: %v", unitKey, err)
 	}
 	for name, c := range map[string]struct {
 		text, key string

@@ -117,16 +117,33 @@ func unmarshal(t *testing.T, name string, into any) {
 	}
 }
 
-func TestAlertsAreMadeOfMetricsThatExistAndSayWhatToDo(t *testing.T) {
-	all := series(t)
-	readme, err := os.ReadFile(filepath.Join("..", "..", "README.md"))
+// operations is the page with the metrics, the alerts and the runbook.
+func operations(t *testing.T) string {
+	t.Helper()
+	data, err := os.ReadFile(deployed("OPERATIONS.md"))
 	if err != nil {
 		t.Fatal(err)
 	}
+	return string(data)
+}
+
+// runbook is the address of a section of that page: deploy/OPERATIONS.md where the
+// project is hosted, and the anchor of the section's heading.
+func runbook(alert string) string {
+	return "https://github.com/assetd/assetd/blob/main/deploy/OPERATIONS.md#" + strings.ToLower(alert)
+}
+
+func TestAlertsAreMadeOfMetricsThatExistAndSayWhatToDo(t *testing.T) {
+	all := series(t)
+	sections := map[string]string{} // severity, by alert
+	for _, m := range regexp.MustCompile(`(?m)^### (Assetd\w+)\n\n(\w+)\. `).FindAllStringSubmatch(operations(t), -1) {
+		sections[m[1]] = strings.ToLower(m[2])
+	}
 	for _, a := range alerts(t) {
 		labels := judge(t, a.Alert, a.Expr, all)
-		if s := a.Labels["severity"]; s != "critical" && s != "warning" {
-			t.Errorf("%s: severity %q", a.Alert, s)
+		severity := a.Labels["severity"]
+		if severity != "critical" && severity != "warning" {
+			t.Errorf("%s: severity %q", a.Alert, severity)
 		}
 		for _, name := range []string{"summary", "description", "runbook_url"} {
 			text := a.Annotations[name]
@@ -139,13 +156,47 @@ func TestAlertsAreMadeOfMetricsThatExistAndSayWhatToDo(t *testing.T) {
 				}
 			}
 		}
-		if !strings.Contains(string(readme), "| `"+a.Alert+"` |") {
-			t.Errorf("%s has no line in the README's table of alerts", a.Alert)
+		if got, ok := sections[a.Alert]; !ok || got != severity {
+			t.Errorf("OPERATIONS.md has no section %s that begins with its severity, %s: %q", a.Alert, severity, got)
+		}
+		if got, want := a.Annotations["runbook_url"], runbook(a.Alert); got != want {
+			t.Errorf("%s: its runbook_url is %s, want %s", a.Alert, got, want)
+		}
+		delete(sections, a.Alert)
+	}
+	for name := range sections {
+		t.Errorf("OPERATIONS.md has a section %s, and there is no such alert", name)
+	}
+}
+
+func TestEveryMetricIsExplainedOnThePageForOperators(t *testing.T) {
+	m := server.NewMetrics("1.2.3")
+	m.Watch(full())
+	m.Tell(run.Event{Kind: run.BackupMade})
+	text, _ := scrape(t, m)
+	exported := map[string]bool{}
+	for _, l := range regexp.MustCompile(`(?m)^# TYPE (assetd_\w+) `).FindAllStringSubmatch(text, -1) {
+		exported[l[1]] = true
+	}
+	if len(exported) < 50 {
+		t.Fatalf("only %d metrics", len(exported))
+	}
+	page := operations(t)
+	explained := map[string]bool{}
+	for _, l := range regexp.MustCompile("(?m)^\\| `(assetd_\\w+)` \\| \\S").FindAllStringSubmatch(page, -1) {
+		if explained[l[1]] {
+			t.Errorf("%s is explained twice", l[1])
+		}
+		explained[l[1]] = true
+	}
+	for name := range exported {
+		if !explained[name] {
+			t.Errorf("%s is not in the tables of OPERATIONS.md", name)
 		}
 	}
-	for _, m := range regexp.MustCompile("\\| `(Assetd\\w+)` \\|").FindAllStringSubmatch(string(readme), -1) {
-		if !slices.ContainsFunc(alerts(t), func(r rule) bool { return r.Alert == m[1] }) {
-			t.Errorf("the README tells of an alert %s, which there is not", m[1])
+	for name := range explained {
+		if !exported[name] {
+			t.Errorf("OPERATIONS.md explains %s, and there is no such metric", name)
 		}
 	}
 }

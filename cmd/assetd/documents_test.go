@@ -1,0 +1,354 @@
+package main
+
+import (
+	"context"
+	"html"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/assetd/assetd/internal/run"
+	"github.com/assetd/assetd/internal/simulator"
+)
+
+// documents are the project's pages: their text, by path.
+func documents(t *testing.T) map[string]string {
+	t.Helper()
+	found := map[string]string{}
+	root := os.DirFS(filepath.Join("..", ".."))
+	err := fs.WalkDir(root, ".", func(name string, d fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case d.IsDir() && (d.Name() == ".git" || d.Name() == "testdata"):
+			return fs.SkipDir
+		case d.IsDir() || path.Ext(name) != ".md":
+			return nil
+		}
+		text, err := fs.ReadFile(root, name)
+		found[name] = string(text)
+		return err
+	})
+	if err != nil || len(found) < 7 {
+		t.Fatalf("%d documents: %v", len(found), err)
+	}
+	return found
+}
+
+// block is what a page tells people to type.
+type block struct{ page, text string }
+
+func shellBlocks(t *testing.T) (blocks []block) {
+	t.Helper()
+	for name, text := range documents(t) {
+		for _, m := range regexp.MustCompile("(?ms)^```sh\n(.*?)^```$").FindAllStringSubmatch(text, -1) {
+			blocks = append(blocks, block{name, m[1]})
+		}
+	}
+	slices.SortFunc(blocks, func(a, b block) int { return strings.Compare(a.page+a.text, b.page+b.text) })
+	if len(blocks) < 20 {
+		t.Fatalf("only %d blocks found", len(blocks))
+	}
+	return blocks
+}
+
+// commandsOf are the simple commands of a shell text, as words: without comments,
+// assignments before the command, redirections and quotes.
+func commandsOf(text string) (commands [][]string) {
+	text = regexp.MustCompile(`(?m)(^|\s)#.*$`).ReplaceAllString(text, "")
+	text = regexp.MustCompile(`(&&|\|\|?|\\)\n`).ReplaceAllString(text, "$1 ")
+	word := regexp.MustCompile(`&&|\|\||[;&|\n]|(?:'[^']*'|"[^"]*"|\$\([^)]*\)|[^\s;&|'"])+`)
+	var words []string
+	end := func() {
+		for len(words) > 0 && regexp.MustCompile(`^\w+=`).MatchString(words[0]) {
+			words = words[1:]
+		}
+		if len(words) > 0 {
+			commands = append(commands, words)
+		}
+		words = nil
+	}
+	for _, w := range word.FindAllString(text, -1) {
+		switch {
+		case strings.Trim(w, ";&|\n") == "":
+			end()
+		case strings.ContainsRune("<>", rune(w[0])):
+		default:
+			words = append(words, strings.NewReplacer(`"`, "", `'`, "").Replace(w))
+		}
+	}
+	end()
+	return commands
+}
+
+// ours is the command line of assetd that a command runs; nil where it runs none.
+func ours(words []string) []string {
+	for i, w := range words {
+		switch {
+		case path.Base(w) == "assetd" && slices.Contains([]string{"", "sudo", "docker"}, strings.Join(words[:min(i, 1)], "")) && !follows(words, i, "-t", "-u", "exec"):
+			return words[i+1:]
+		case w == "./cmd/assetd" && words[0] == "go" && words[1] == "run":
+			return words[i+1:]
+		}
+	}
+	return nil
+}
+
+func follows(words []string, i int, some ...string) bool {
+	return i > 0 && slices.Contains(some, words[i-1])
+}
+
+// parse holds arguments against the commands and flags that there are.
+func parse(args []string) error {
+	root := newRoot(&app{system: system{environ: os.Environ}, warned: map[string]bool{}}, io.Discard)
+	root.InitDefaultHelpCmd()
+	cmd, rest, err := root.Find(args)
+	if err != nil {
+		return err
+	}
+	cmd.InitDefaultHelpFlag()
+	if err := cmd.ParseFlags(rest); err != nil {
+		return err
+	}
+	if help, _ := cmd.Flags().GetBool("help"); help {
+		return nil
+	}
+	if cmd == root && cmd.Flags().NArg() > 0 {
+		return unknownCommand(root, cmd.Flags().Arg(0))
+	}
+	return cmd.ValidateArgs(cmd.Flags().Args())
+}
+
+func TestDocuments_NameOnlyCommandsAndFlagsThatExist(t *testing.T) {
+	found := 0
+	check := func(page string, args []string) {
+		found++
+		if err := parse(args); err != nil {
+			t.Errorf("%s: assetd %s: %v", page, strings.Join(args, " "), err)
+		}
+	}
+	for _, b := range shellBlocks(t) {
+		for _, words := range commandsOf(b.text) {
+			if args := ours(words); len(args) > 0 {
+				check(b.page, args)
+			}
+		}
+	}
+	inText := regexp.MustCompile("`assetd ([^`]+)`")
+	for name, text := range documents(t) {
+		for _, m := range inText.FindAllStringSubmatch(text, -1) {
+			args := strings.Fields(m[1])
+			if len(args) == 1 { // the command by its name
+				args = append(args, "--help")
+			}
+			check(name, args)
+		}
+	}
+	if found < 60 {
+		t.Errorf("only %d commands found", found)
+	}
+	for _, wrong := range []string{"lst", "list --stat partial", "show", "add --label"} {
+		if parse(strings.Fields(wrong)) == nil {
+			t.Errorf("assetd %s is not seen as wrong", wrong)
+		}
+	}
+}
+
+func TestDocuments_NameOnlyFilesThatExist(t *testing.T) {
+	made := []string{"deploy/api-key", "deploy/token"} // by the commands themselves
+	for _, b := range shellBlocks(t) {
+		for _, words := range commandsOf(b.text) {
+			for _, w := range words {
+				w = strings.TrimSuffix(w, "/...")
+				if !regexp.MustCompile(`^(\./)?(deploy|configs|internal|cmd|\.ci)/`).MatchString(w) || slices.Contains(made, w) {
+					continue
+				}
+				if _, err := os.Stat(filepath.Join("..", "..", w)); err != nil {
+					t.Errorf("%s: %s: %v", b.page, strings.Join(words, " "), err)
+				}
+			}
+		}
+	}
+}
+
+func TestDocuments_ShellBlocksParse(t *testing.T) {
+	for _, b := range shellBlocks(t) {
+		cmd := exec.Command("bash", "-n")
+		cmd.Stdin = strings.NewReader(b.text)
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Errorf("%s: %v: %s\n%s", b.page, err, out, b.text)
+		}
+	}
+}
+
+// elsewhere are programs that a block needs and this test cannot run: they change the
+// machine, build, or run tests. deploy/test and .ci/run do these things.
+var elsewhere = []string{".ci/run", "apt", "deploy/package", "docker", "go", "journalctl", "sudo", "systemctl"}
+
+// isRunHere reports whether the test runs a block: not one of elsewhere, a script to be
+// saved as a file, or one that is about a drop directory with files in it.
+func (b block) isRunHere() bool {
+	if strings.HasPrefix(b.text, "#!") || strings.HasPrefix(b.text, "rm rejected/") {
+		return false
+	}
+	return !slices.ContainsFunc(commandsOf(b.text), func(words []string) bool { return slices.Contains(elsewhere, words[0]) })
+}
+
+// substituted is a block as it can be run in a rig: with its paths, address, key and run.
+func (r *rig) substituted(b block, addr string, id run.ID) string {
+	return strings.NewReplacer(
+		"assetd run &", "assetd run & echo $! >"+r.dir+"/pid; until assetd health --ready; do sleep 0.05; done",
+		"curl -N ", "curl -N --max-time 1 ",
+		"ASSETD_API_KEY=…", "ASSETD_API_KEY="+r.sim.Key(),
+		"127.0.0.1:7433", addr, "/var/lib/assetd/state", filepath.Join(r.dir, "state"),
+		"/var/lib/node_exporter/textfile", r.dir,
+		"RUN-ID", string(id), "omps2OH829", string(id),
+	).Replace(b.text)
+}
+
+// Every block that needs neither root nor a build is run as it is on the page, against
+// the simulator and with the daemon that the README starts.
+func TestDocuments_CommandsDoWhatThePagesSay(t *testing.T) {
+	t.Parallel()
+	addr := freeAddr(t)
+	r := newRig(t, []string{"server.listen=" + addr})
+	const id = "good000001"
+	if err := r.sim.AddRun(id, simulator.App("app1"), simulator.Image("a", 9000)); err != nil {
+		t.Fatal(err)
+	}
+	var first, rest, last []block
+	for _, b := range shellBlocks(t) {
+		switch {
+		case !b.isRunHere():
+		case strings.Contains(b.text, "assetd run &"):
+			first = append(first, b)
+		case strings.Contains(b.text, "--adopt-volume"):
+			last = append(last, b)
+		default:
+			rest = append(rest, b)
+		}
+	}
+	if len(first) != 1 || len(last) != 1 || len(rest) < 9 {
+		t.Fatalf("%d, %d and %d blocks are run", len(first), len(rest), len(last))
+	}
+	for _, b := range first {
+		r.bash(b, addr, id)
+	}
+	t.Cleanup(func() { exec.Command("bash", "-c", "kill -9 $(cat "+r.dir+"/pid)").Run() }) //nolint:errcheck // it should have ended
+	for _, b := range rest {
+		r.bash(b, addr, id)
+	}
+	r.bash(block{"this test", "kill $(cat " + r.dir + "/pid); while assetd health; do sleep 0.05; done"}, addr, id)
+	for _, b := range last {
+		r.bash(b, addr, id)
+	}
+}
+
+// bash runs a block with the rig's settings in the environment, in a new directory.
+func (r *rig) bash(b block, addr string, id run.ID) {
+	r.t.Helper()
+	ctx, cancel := context.WithTimeout(r.t.Context(), time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "bash", "-e", "-o", "pipefail", "-c", r.substituted(b, addr, id))
+	cmd.Dir = r.t.TempDir()
+	cmd.Env = append(os.Environ(), "ASSETD_CONFIG="+os.DevNull, "ASSETD_API_KEY="+r.sim.Key())
+	for _, s := range r.settings {
+		name, value, _ := strings.Cut(s, "=")
+		cmd.Env = append(cmd.Env, "ASSETD_"+strings.ToUpper(strings.ReplaceAll(name, ".", "_"))+"="+value)
+	}
+	out, err := os.CreateTemp(r.dir, "out-") // a file: the daemon holds it open
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	defer out.Close()
+	cmd.Stdout, cmd.Stderr = out, out
+	err = cmd.Run()
+	ended := strings.Contains(b.text, "curl -N") && cmd.ProcessState.ExitCode() == 28 // its time was over
+	if err != nil && !ended {
+		text, _ := os.ReadFile(out.Name())
+		r.t.Errorf("%s: %v:\n%s%s", b.page, err, b.text, text)
+	}
+}
+
+// shape is a line without what differs from one run of the demo to the next: IDs, numbers,
+// paths and the width of columns.
+func shape(line string) string {
+	line = regexp.MustCompile(`/\S*assetd-demo-\d+`).ReplaceAllString(line, "DIR")
+	line = regexp.MustCompile(`\b[0-9A-Za-z]{10}\b`).ReplaceAllString(line, "ID") // and a word as long
+	line = regexp.MustCompile(`\d+(\.\d+)?`).ReplaceAllString(line, "N")
+	return strings.Join(strings.Fields(line), " ")
+}
+
+func TestDocuments_TheRecordingIsWhatTheDemoPrints(t *testing.T) {
+	t.Parallel()
+	cmd := exec.Command("assetd", "demo")
+	cmd.Env = append(os.Environ(), "TMPDIR="+shortDir(t))
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	printed := map[string]bool{"$ assetd demo": true, "⋮": true} // the prompt; the tree of files is left out
+	for line := range strings.Lines(string(out)) {
+		printed[shape(line)] = true
+	}
+	recording, err := os.ReadFile(filepath.Join("..", "..", ".github", "demo.svg"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := regexp.MustCompile(`<text[^>]*>([^<]*)</text>`).FindAllStringSubmatch(string(recording), -1)
+	if len(lines) < 30 {
+		t.Fatalf("only %d lines are recorded", len(lines))
+	}
+	for _, m := range lines {
+		if line := html.UnescapeString(m[1]); !printed[shape(line)] {
+			t.Errorf("the demo does not print %q (%s)", line, shape(line))
+		}
+	}
+}
+
+func TestDocuments_TheREADMEShowsTheColumnsOfList(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, nil)
+	if err := r.sim.AddRun("good000001", simulator.App("app1"), simulator.Image("a", 9000)); err != nil {
+		t.Fatal(err)
+	}
+	p := r.start().ready()
+	r.handIn([]run.ID{"good000001"})
+	r.waitSettled(1, time.Minute)
+	out, _, _ := r.output("list")
+	p.stop()
+	head, _, _ := strings.Cut(out, "\n")
+	columns := strings.Join(strings.Fields(head), " ")
+	for line := range strings.Lines(documents(t)["README.md"]) {
+		if strings.Join(strings.Fields(line), " ") == columns {
+			return
+		}
+	}
+	t.Errorf("the README shows another head than: %s", head)
+}
+
+func TestDocuments_ExitCodesAreThoseOfTheCode(t *testing.T) {
+	var got []string
+	for _, m := range regexp.MustCompile(`(?m)^\| (\d+) \| \S`).FindAllStringSubmatch(documents(t)["deploy/OPERATIONS.md"], -1) {
+		got = append(got, m[1])
+	}
+	var want []string
+	for _, code := range []int{exitDone, exitError, exitUsage, exitLost, exitRunFailed, exitTimeout, exitConfig, exitInterrupted} {
+		want = append(want, strconv.Itoa(code))
+		if !regexp.MustCompile(`(?m)(^|, |\n)` + strconv.Itoa(code) + ` \w`).MatchString(manual) {
+			t.Errorf("the manual does not name the exit code %d", code)
+		}
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("OPERATIONS.md names the exit codes %v, there are %v", got, want)
+	}
+}
