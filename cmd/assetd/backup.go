@@ -13,6 +13,7 @@ import (
 
 	"github.com/assetd/assetd/internal/config"
 	"github.com/assetd/assetd/internal/daemon"
+	"github.com/assetd/assetd/internal/durable"
 	"github.com/assetd/assetd/internal/queue"
 	"github.com/assetd/assetd/internal/server"
 )
@@ -63,8 +64,8 @@ func (a *app) backup(ctx context.Context, file string, force bool) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := place(temp.Name(), file, force); err != nil {
-		return err
+	if err := durable.Publish(temp.Name(), file, force); err != nil {
+		return fmt.Errorf("backup: %w", err)
 	}
 	_, err = fmt.Fprintf(a.stdout, "%s: queue %s with %d runs, %s, as of %s\n", file, made.ID, made.Runs,
 		humanize.IBytes(uint64(max(made.Size, 0))), made.At.Format("2006-01-02 15:04:05Z"))
@@ -97,9 +98,6 @@ func copyQueue(ctx context.Context, c *config.Config, temp *os.File) (queue.Copy
 	if errors.Is(err, server.ErrNoDaemon) {
 		return noDaemonCopy(ctx, c, temp)
 	}
-	if err == nil {
-		err = temp.Sync()
-	}
 	if err = errors.Join(err, temp.Close()); err != nil {
 		return queue.Copy{}, fmt.Errorf("backup: %w", err)
 	}
@@ -115,27 +113,4 @@ func noDaemonCopy(ctx context.Context, c *config.Config, temp *os.File) (queue.C
 		return queue.Copy{}, fmt.Errorf("backup: %w", err)
 	}
 	return daemon.BackupQueue(ctx, c, temp.Name())
-}
-
-// place gives the copy its name, durably; another file is replaced on purpose only.
-func place(temp, file string, force bool) error {
-	var err error
-	if force {
-		err = os.Rename(temp, file)
-	} else if err = os.Link(temp, file); err == nil {
-		err = os.Remove(temp)
-	} else if !errors.Is(err, fs.ErrExist) { // a file system without links
-		err = os.Rename(temp, file)
-	}
-	if err != nil {
-		return fmt.Errorf("backup: %w", err)
-	}
-	dir, err := os.Open(filepath.Dir(file))
-	if err != nil {
-		return fmt.Errorf("backup: %w", err)
-	}
-	if err := errors.Join(dir.Sync(), dir.Close()); err != nil {
-		return fmt.Errorf("backup: %w", err)
-	}
-	return nil
 }

@@ -6,13 +6,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/assetd/assetd/internal/durable"
 	"github.com/assetd/assetd/internal/run"
@@ -47,7 +44,7 @@ func Write(dir string, ids []run.HandIn) (paths []string, err error) {
 	var upTo []int // so many IDs are in the files up to this one
 	defer func() {
 		for _, temp := range temps[len(paths):] {
-			_ = unix.Unlinkat(int(d.Fd()), temp, 0) // the error at hand is the one to report
+			_ = durable.Remove(d, temp) // the first error is the one to report
 		}
 	}()
 	for done := 0; done < len(ids); {
@@ -56,7 +53,14 @@ func Write(dir string, ids []run.HandIn) (paths []string, err error) {
 			return nil, err
 		}
 		temp := "." + newName() + ext + ".tmp"
-		if err := writeSynced(d, temp, data); err != nil {
+		err = durable.Create(d, temp, func(f *os.File) error {
+			if _, err := f.Write(data); err != nil {
+				return err
+			}
+			share(f, d)
+			return f.Chmod(fileMode) // whatever the umask says
+		})
+		if err != nil {
 			return nil, fmt.Errorf("write a drop file into %s: %w", dir, Explain(dir, err))
 		}
 		done += n
@@ -64,7 +68,7 @@ func Write(dir string, ids []run.HandIn) (paths []string, err error) {
 	}
 	for i, temp := range temps {
 		name := strings.TrimSuffix(temp[1:], ".tmp")
-		if err := rename(d, temp, name); err != nil {
+		if err := durable.Rename(d, temp, d, name); err != nil {
 			if i > 0 {
 				err = fmt.Errorf("the first %d of %d were handed in, the others were not: %w", upTo[i-1], len(ids), err)
 			}
@@ -117,43 +121,4 @@ func encode(ids []run.HandIn, ext string) (data []byte, n int, err error) {
 		n++
 	}
 	return b.Bytes(), n, nil
-}
-
-// writeSynced makes a new file whose bytes are on the disk, or none.
-func writeSynced(dir *os.File, name string, data []byte) error {
-	at, path := int(dir.Fd()), filepath.Join(dir.Name(), name)
-	var fd int
-	err := durable.Uninterrupted(func() (err error) {
-		fd, err = unix.Openat(at, name, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
-		return err
-	})
-	if err != nil {
-		return &fs.PathError{Op: "create", Path: path, Err: err}
-	}
-	f := os.NewFile(uintptr(fd), path)
-	_, err = f.Write(data)
-	if err == nil {
-		share(f, dir)
-		err = f.Chmod(fileMode) // whatever the umask says
-	}
-	if err == nil {
-		err = f.Sync()
-	}
-	if closeErr := f.Close(); err == nil {
-		err = closeErr
-	}
-	if err != nil {
-		_ = unix.Unlinkat(at, name, 0) // the error at hand is the one to report
-	}
-	return err
-}
-
-// rename gives a file its final name.
-func rename(dir *os.File, name, as string) error {
-	at := int(dir.Fd())
-	err := durable.Uninterrupted(func() error { return unix.Renameat(at, name, at, as) })
-	if err != nil {
-		return &os.LinkError{Op: "rename", Old: filepath.Join(dir.Name(), name), New: as, Err: err}
-	}
-	return nil
 }

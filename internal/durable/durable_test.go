@@ -25,6 +25,7 @@ func recorded(root string, fail string, failure error) (system, *[]string) {
 		return nil
 	}
 	return system{
+		renameNoReplace: RenameNoReplace,
 		mkdir: func(path string, mode fs.FileMode) error {
 			if err := note("mkdir", path); err != nil {
 				return err
@@ -139,29 +140,21 @@ func TestCase_G3_OpenDirDoesNotWaitForAFIFO(t *testing.T) {
 }
 
 func TestRenameNoReplace_KeepsWhatIsThere(t *testing.T) {
-	dir, err := OpenDir(t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer dir.Close()
-	for _, name := range []string{"a", "b"} {
-		if err := os.WriteFile(filepath.Join(dir.Name(), name), []byte(name), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	fd := int(dir.Fd())
-	if err := RenameNoReplace(fd, "a", fd, "b"); !errors.Is(err, fs.ErrExist) {
+	dir := opened(t, "a", "b")
+	if err := RenameNoReplace(dir, "a", dir, "b"); !errors.Is(err, fs.ErrExist) {
 		if Unsupported(err) {
 			t.Skip("this file system has no RENAME_NOREPLACE")
 		}
 		t.Errorf("error %v", err)
 	}
-	if text, err := os.ReadFile(filepath.Join(dir.Name(), "b")); string(text) != "b" || err != nil {
-		t.Errorf("b holds %q, error %v", text, err)
-	}
-	if err := RenameNoReplace(fd, "a", fd, "c"); err != nil {
+	holds(t, dir, map[string]string{"a": "a", "b": "b"})
+	if err := RenameNoReplace(dir, "a", dir, "c"); err != nil {
 		t.Error(err)
 	}
+	if err := Rename(dir, "c", dir, "b"); err != nil {
+		t.Error(err)
+	}
+	holds(t, dir, map[string]string{"b": "a"})
 }
 
 func TestUninterrupted_RepeatsOnlyWhatASignalInterrupted(t *testing.T) {
@@ -177,4 +170,131 @@ func TestUninterrupted_RepeatsOnlyWhatASignalInterrupted(t *testing.T) {
 			t.Errorf("%d calls, error %v, want %v", n, err, want)
 		}
 	}
+}
+
+// opened is an open directory with the named files, each of which holds its name.
+func opened(t *testing.T, names ...string) *os.File {
+	t.Helper()
+	dir, err := OpenDir(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { dir.Close() })
+	for _, name := range names {
+		if err := os.WriteFile(filepath.Join(dir.Name(), name), []byte(name), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
+
+// holds checks the content of a directory's files.
+func holds(t *testing.T, dir *os.File, want map[string]string) {
+	t.Helper()
+	entries, err := os.ReadDir(dir.Name())
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]string{}
+	for _, e := range entries {
+		text, _ := os.ReadFile(filepath.Join(dir.Name(), e.Name()))
+		got[e.Name()] = string(text)
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestCreate_MakesAWholeFileOrNone(t *testing.T) {
+	dir := opened(t, "there")
+	if err := os.Symlink("elsewhere", filepath.Join(dir.Name(), "link")); err != nil {
+		t.Fatal(err)
+	}
+	write := func(failure error) func(*os.File) error {
+		return func(f *os.File) error {
+			_, err := f.WriteString("text")
+			return errors.Join(err, failure)
+		}
+	}
+	for _, c := range []struct {
+		name          string
+		failure, want error
+	}{
+		{"new", nil, nil},
+		{"failed", unix.ENOSPC, unix.ENOSPC},
+		{"there", nil, fs.ErrExist},
+		{"link", nil, fs.ErrExist},
+		{"missing/new", nil, fs.ErrNotExist},
+	} {
+		if err := Create(dir, c.name, write(c.failure)); !errors.Is(err, c.want) {
+			t.Errorf("%s: error %v, want %v", c.name, err, c.want)
+		}
+	}
+	closed := func(f *os.File) error { return f.Close() }
+	if err := Create(dir, "closed", closed); !errors.Is(err, fs.ErrClosed) {
+		t.Errorf("a file that cannot be synced: error %v", err)
+	}
+	holds(t, dir, map[string]string{"new": "text", "there": "there", "link": ""})
+	if info, err := os.Stat(filepath.Join(dir.Name(), "new")); err != nil || info.Mode() != 0o600 {
+		t.Errorf("mode %v, error %v", info.Mode(), err)
+	}
+}
+
+func TestCopyFile_NeverReplaces(t *testing.T) {
+	dir := opened(t, "a", "b")
+	path := func(name string) string { return filepath.Join(dir.Name(), name) }
+	if err := CopyFile(path("a"), path("b")); !errors.Is(err, fs.ErrExist) {
+		t.Errorf("onto another: error %v", err)
+	}
+	if err := CopyFile(path("missing"), path("c")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("of a file that does not exist: error %v", err)
+	}
+	if err := CopyFile(path("a"), path("d")); err != nil {
+		t.Error(err)
+	}
+	holds(t, dir, map[string]string{"a": "a", "b": "b", "d": "a"})
+}
+
+func TestPublish_ReplacesOnPurposeOnly(t *testing.T) {
+	nfs := real
+	nfs.renameNoReplace = func(*os.File, string, *os.File, string) error { return unix.EINVAL }
+	for name, s := range map[string]system{"": real, "without RENAME_NOREPLACE": nfs} {
+		t.Run(name, s.testPublish)
+	}
+}
+
+func (s system) testPublish(t *testing.T) {
+	dir := opened(t, "first", "second", "third", "final")
+	path := func(name string) string { return filepath.Join(dir.Name(), name) }
+	for _, c := range []struct {
+		temp, name string
+		replace    bool
+		want       error
+	}{
+		{"first", "final", false, fs.ErrExist},
+		{"second", "final", true, nil},
+		{"third", "new", false, nil},
+		{"missing", "other", true, fs.ErrNotExist},
+	} {
+		if err := s.publish(path(c.temp), path(c.name), c.replace); !errors.Is(err, c.want) {
+			t.Errorf("%s as %s: error %v, want %v", c.temp, c.name, err, c.want)
+		}
+	}
+	holds(t, dir, map[string]string{"first": "first", "final": "second", "new": "third"})
+}
+
+func TestRemove_AcceptsAMissingFile(t *testing.T) {
+	dir := opened(t, "a", "b")
+	for _, name := range []string{"a", "missing"} {
+		if err := Remove(dir, name); err != nil {
+			t.Error(err)
+		}
+	}
+	if err := os.Mkdir(filepath.Join(dir.Name(), "dir"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := Remove(dir, "dir"); err == nil {
+		t.Error("a directory was removed")
+	}
+	holds(t, dir, map[string]string{"b": "b", "dir": ""})
 }

@@ -12,8 +12,6 @@ import (
 	"strings"
 	"unicode/utf8"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/assetd/assetd/internal/durable"
 	"github.com/assetd/assetd/internal/run"
 )
@@ -190,55 +188,31 @@ func (f *folder) free(name string) bool {
 	return errors.Is(err, fs.ErrNotExist)
 }
 
-// remove removes a file; one that is not there is none.
-func (f *folder) remove(name string) error {
-	err := durable.Uninterrupted(func() error { return unix.Unlinkat(f.fd(), name, 0) })
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return &fs.PathError{Op: "remove", Path: f.path + "/" + name, Err: err}
+// remove removes a file; a name that does not exist is no error.
+func (f *folder) remove(name string) error { return durable.Remove(f.dir, name) }
+
+// setMode sets a new file's mode. File systems that refuse that set it by the mount.
+func setMode(f *os.File, mode fs.FileMode) error {
+	if err := f.Chmod(mode); !errors.Is(err, fs.ErrPermission) {
+		return err
 	}
 	return nil
 }
 
-// create makes a new file.
-func (f *folder) create(name string, mode uint32) (*os.File, error) {
-	var fd int
-	path := f.path + "/" + name
-	err := durable.Uninterrupted(func() (err error) {
-		fd, err = unix.Openat(f.fd(), name, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
-		return err
-	})
-	if err != nil {
-		return nil, &fs.PathError{Op: "create", Path: path, Err: err}
-	}
-	file := os.NewFile(uintptr(fd), path)
-	if err := file.Chmod(fs.FileMode(mode)); err != nil && !errors.Is(err, fs.ErrPermission) {
-		return nil, errors.Join(err, file.Close(), f.remove(name))
-	}
-	return file, nil
-}
-
 // writeTemp writes a file that Pending keeps from being read, synced. There is
-// one at a time, and what a crash left of it goes.
+// one at a time, and what a crash left of it is removed.
 func (f *folder) writeTemp(data []byte) (name string, err error) {
 	name = ".reasons.tmp"
 	if err := f.remove(name); err != nil {
 		return "", err
 	}
-	file, err := f.create(name, errorMode)
-	if err != nil {
-		return "", err
-	}
-	_, err = file.Write(data)
-	if err == nil {
-		err = file.Sync()
-	}
-	if closeErr := file.Close(); err == nil {
-		err = closeErr
-	}
-	if err != nil {
-		return "", errors.Join(err, f.remove(name))
-	}
-	return name, nil
+	return name, durable.Create(f.dir, name, func(file *os.File) error {
+		if err := setMode(file, errorMode); err != nil {
+			return err
+		}
+		_, err := file.Write(data)
+		return err
+	})
 }
 
 // complain renews the reasons beside a file that was rejected before; news says
@@ -256,9 +230,8 @@ func (f *folder) complain(name string, report []byte) (news bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	err = durable.Uninterrupted(func() error { return unix.Renameat(f.fd(), temp, f.fd(), beside) })
-	if err != nil {
-		return false, errors.Join(&os.LinkError{Op: "rename", Old: temp, New: f.path + "/" + beside, Err: err}, f.remove(temp))
+	if err := durable.Rename(f.dir, temp, f.dir, beside); err != nil {
+		return false, errors.Join(err, f.remove(temp))
 	}
 	return true, nil
 }

@@ -32,7 +32,7 @@ func moveFile(from *folder, name string, to *folder, as string, want stamp) erro
 // links and unlinks, which cannot replace either; where it has no links it looks
 // first.
 func rename(from *folder, name string, to *folder, as string) error {
-	err := durable.RenameNoReplace(from.fd(), name, to.fd(), as)
+	err := durable.RenameNoReplace(from.dir, name, to.dir, as)
 	if durable.Unsupported(err) {
 		err = durable.Uninterrupted(func() error { return unix.Linkat(from.fd(), name, to.fd(), as, 0) })
 		if err == nil {
@@ -40,16 +40,12 @@ func rename(from *folder, name string, to *folder, as string) error {
 		}
 	}
 	if durable.Unsupported(err) || errors.Is(err, unix.EPERM) || errors.Is(err, unix.EMLINK) {
-		if !to.free(as) {
-			err = unix.EEXIST
-		} else {
-			err = durable.Uninterrupted(func() error { return unix.Renameat(from.fd(), name, to.fd(), as) })
+		if to.free(as) {
+			return durable.Rename(from.dir, name, to.dir, as)
 		}
+		return &os.LinkError{Op: "rename", Old: from.path + "/" + name, New: to.path + "/" + as, Err: unix.EEXIST}
 	}
-	if err != nil {
-		return &os.LinkError{Op: "rename", Old: from.path + "/" + name, New: to.path + "/" + as, Err: err}
-	}
-	return nil
+	return err
 }
 
 // copyFile copies a file to another device, with mode and mtime, and removes it
@@ -71,21 +67,18 @@ func copyFile(from *folder, name string, to *folder, as string, want stamp) (err
 	if err := to.remove(temp); err != nil { // of a copy that a crash cut short
 		return err
 	}
-	target, err := to.create(temp, uint32(st.Mode)&0o777)
+	err = durable.Create(to.dir, temp, func(target *os.File) error {
+		if err := setMode(target, fs.FileMode(st.Mode)&0o777); err != nil {
+			return err
+		}
+		_, err := io.Copy(target, source)
+		return err
+	})
 	if err != nil {
 		return err
 	}
-	_, err = io.Copy(target, source)
-	if err == nil {
-		err = target.Sync()
-	}
-	if closeErr := target.Close(); err == nil {
-		err = closeErr
-	}
-	if err == nil {
-		mtime := unix.NsecToTimespec(want.mtime)
-		err = unix.UtimesNanoAt(to.fd(), temp, []unix.Timespec{mtime, mtime}, unix.AT_SYMLINK_NOFOLLOW)
-	}
+	mtime := unix.NsecToTimespec(want.mtime)
+	err = unix.UtimesNanoAt(to.fd(), temp, []unix.Timespec{mtime, mtime}, unix.AT_SYMLINK_NOFOLLOW)
 	if err == nil {
 		if st, statErr := from.lstat(name); statErr != nil || !st.same(want) {
 			err = errChanged

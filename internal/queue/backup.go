@@ -13,6 +13,8 @@ import (
 
 	bolt "go.etcd.io/bbolt"
 	"golang.org/x/sys/unix"
+
+	"github.com/assetd/assetd/internal/durable"
 )
 
 // ErrNoRoomForCopy means that a copy would leave too little room beside it.
@@ -59,11 +61,8 @@ func (q *Queue) Backup(ctx context.Context, path string) (c Copy, err error) {
 	if c, err = Verify(temp); err != nil {
 		return c, fmt.Errorf("what was copied cannot be trusted, so perhaps the queue itself cannot: %w", err)
 	}
-	if err := os.Rename(temp, path); err != nil {
-		return c, err
-	}
 	c.Path = path
-	return c, syncFile(filepath.Dir(path))
+	return c, durable.Publish(temp, path, true)
 }
 
 // HalfCopy is where Backup writes before the copy is whole.
@@ -119,7 +118,7 @@ func (u until) Write(p []byte) (int, error) {
 	}
 }
 
-// stamp notes in a copy when it was begun, and makes it durable. In the copy and
+// stamp notes in a copy when it was begun. In the copy and
 // not in its name or mtime, which change on its way.
 func (q *Queue) stamp(path string, at time.Time) (err error) {
 	defer guard(path, &err)()
@@ -135,7 +134,7 @@ func (q *Queue) stamp(path string, at time.Time) (err error) {
 		}
 		return errors.Join(t.put(bMeta, []byte(keyCopied), encodeService(time.Duration(at.UnixNano()))), t.writeCounts())
 	})
-	return errors.Join(err, db.Close(), syncFile(path))
+	return errors.Join(err, db.Close())
 }
 
 // guard makes a panic of bbolt, or a fault of its mapping, a *DamageError of the

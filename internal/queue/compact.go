@@ -11,6 +11,7 @@ import (
 	"github.com/dustin/go-humanize"
 	bolt "go.etcd.io/bbolt"
 
+	"github.com/assetd/assetd/internal/durable"
 	"github.com/assetd/assetd/internal/run"
 )
 
@@ -56,13 +57,7 @@ func (q *Queue) replace(fill func(*bolt.DB) error) (err error) {
 	if err = errors.Join(fill(db), db.Close()); err != nil {
 		return err
 	}
-	if err = syncFile(name); err != nil {
-		return err
-	}
-	if err = os.Rename(name, q.Path()); err != nil {
-		return err
-	}
-	return syncFile(q.dir)
+	return durable.Publish(name, q.Path(), true)
 }
 
 // used and free are the file's pages, in bytes: those that bbolt handed out, and

@@ -115,15 +115,6 @@ func (q *Queue) create() error {
 	})
 }
 
-// syncFile makes a file, or a directory's entries, durable.
-func syncFile(name string) error {
-	f, err := os.Open(name)
-	if err != nil {
-		return err
-	}
-	return errors.Join(f.Sync(), f.Close())
-}
-
 // openFile has bbolt open the file, and sees that what is in it is a queue.
 func (q *Queue) openFile(badHead bool) (err error) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))

@@ -3,7 +3,6 @@ package queue
 import (
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -53,11 +52,11 @@ func Restore(dir, from, why string, before func(Copy) error) (c Copy, aside stri
 	if aside, err = setAside(dir, why); err != nil {
 		return c, "", err
 	}
-	if err := os.Rename(name, dbPath(dir)); err != nil {
+	if err := durable.Publish(name, dbPath(dir), true); err != nil {
 		return c, "", err
 	}
 	// What was suspected of the file before says nothing of this one.
-	return c, aside, errors.Join(notSuspected(dir), syncFile(dir))
+	return c, aside, errors.Join(notSuspected(dir), durable.SyncDir(dir))
 }
 
 // fetch copies the file beside the queue and checks it there, so that what was
@@ -73,7 +72,10 @@ func fetch(dir, from, name string) (Copy, error) {
 	if there, err := os.Stat(dbPath(dir)); err == nil && os.SameFile(there, info) {
 		return Copy{}, fmt.Errorf("%s is the queue itself: name a copy of it", from)
 	}
-	if err := copyFile(from, name); err != nil {
+	if err := os.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) { // of a crash
+		return Copy{}, err
+	}
+	if err := durable.CopyFile(from, name); err != nil {
 		return Copy{}, err
 	}
 	if err := likeOwner(dir, name); err != nil {
@@ -98,23 +100,6 @@ func likeOwner(dir, name string) error {
 		return fmt.Errorf("whose %s is: %w", dir, err)
 	}
 	return os.Chown(name, int(st.Uid), int(st.Gid))
-}
-
-func copyFile(from, to string) error {
-	source, err := os.Open(from)
-	if err != nil {
-		return err
-	}
-	defer source.Close()
-	target, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = io.Copy(target, source)
-	if err == nil {
-		err = target.Sync()
-	}
-	return errors.Join(err, target.Close())
 }
 
 // setAside gives the present file a second name, durably, under which it stays
@@ -144,12 +129,12 @@ func setAside(dir, why string) (string, error) {
 		case !info.Mode().IsRegular():
 			err = os.Rename(path, aside)
 		case os.Link(path, aside) != nil: // not every file system has links
-			err = copyFile(path, aside)
+			err = durable.CopyFile(path, aside)
 		}
 		if err != nil {
 			return "", fmt.Errorf("moving %s aside: %w", path, err)
 		}
-		return aside, syncFile(dir)
+		return aside, durable.SyncDir(dir)
 	}
 }
 

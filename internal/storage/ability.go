@@ -8,6 +8,8 @@ import (
 	"io/fs"
 	"os"
 	"strings"
+
+	"github.com/assetd/assetd/internal/durable"
 )
 
 // Ability is one thing that a volume should be able to do.
@@ -39,7 +41,7 @@ func (v *Volume) try() (all []Ability, err error) {
 	}
 	defer m.close()
 	name := tryDir + strings.ToLower(rand.Text())
-	if err := retry(func() error { return v.sys.mkdir(m.root, name, 0o700) }); err != nil {
+	if err := durable.Uninterrupted(func() error { return v.sys.mkdir(m.root, name, 0o700) }); err != nil {
 		return nil, v.explain("making directory", m.path(name), err)
 	}
 	d, err := m.enter(name, false)
@@ -49,7 +51,7 @@ func (v *Volume) try() (all []Ability, err error) {
 	t := tryout{d: d}
 	t.all()
 	d.close()
-	if err := retry(func() error { return m.root.RemoveAll(name) }); err != nil {
+	if err := durable.Uninterrupted(func() error { return m.root.RemoveAll(name) }); err != nil {
 		return t.found, v.explain("removing", m.path(name), err)
 	}
 	return t.found, nil
@@ -75,9 +77,9 @@ func (t *tryout) all() {
 		return
 	}
 	sys := &t.d.m.v.sys
-	t.note("set room aside before it is needed", retry(func() error { return sys.allocate(f, 0, trySize) }),
+	t.note("set room aside before it is needed", durable.Uninterrupted(func() error { return sys.allocate(f, 0, trySize) }),
 		"a full disk shows when a write fails")
-	t.note("lock a file", retry(func() error { return sys.lock(f) }),
+	t.note("lock a file", durable.Uninterrupted(func() error { return sys.lock(f) }),
 		"let no second assetd use this volume")
 	_, err = sys.write(f, make([]byte, trySize), 0)
 	t.note("write a file", err, "")
@@ -124,13 +126,13 @@ func (t *tryout) place() error {
 	}
 	defer h.Close()
 	sys := &t.d.m.v.sys
-	if err := retry(func() error { return sys.place(h, tryFile, h, tryOther) }); err != nil {
-		return errors.Join(err, retry(func() error { return sys.rename(t.d.root, tryFile, tryOther) }))
+	if err := durable.Uninterrupted(func() error { return sys.place(h, tryFile, h, tryOther) }); err != nil {
+		return errors.Join(err, durable.Uninterrupted(func() error { return sys.rename(t.d.root, tryFile, tryOther) }))
 	}
 	if err := t.write(tryFile); err != nil {
 		return err
 	}
-	if err := retry(func() error { return sys.place(h, tryFile, h, tryOther) }); !errors.Is(err, fs.ErrExist) {
+	if err := durable.Uninterrupted(func() error { return sys.place(h, tryFile, h, tryOther) }); !errors.Is(err, fs.ErrExist) {
 		return fmt.Errorf("it replaced one all the same (%w)", cause(err))
 	}
 	return nil
@@ -156,7 +158,7 @@ func (t *tryout) replace() error {
 	if err := t.write(tryFile); err != nil {
 		return err
 	}
-	return retry(func() error { return t.d.m.v.sys.rename(t.d.root, tryFile, tryOther) })
+	return durable.Uninterrupted(func() error { return t.d.m.v.sys.rename(t.d.root, tryFile, tryOther) })
 }
 
 func (t *tryout) syncDir() error {

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/assetd/assetd/internal/backoff"
+	"github.com/assetd/assetd/internal/durable"
 	"github.com/assetd/assetd/internal/run"
 )
 
@@ -103,7 +104,7 @@ func (v *Volume) groups(batch []*item) map[fileID]*group {
 				}
 				g = &group{top: top, ways: ways{m: it.m}}
 				var st unix.Statfs_t
-				err = retry(func() (err error) { st, err = v.sys.statfs(top); return err })
+				err = durable.Uninterrupted(func() (err error) { st, err = v.sys.statfs(top); return err })
 				g.local = err == nil && localFS(st) && v.sys.syncTold
 				groups[it.m.id] = g
 			}
@@ -151,7 +152,7 @@ func (v *Volume) syncParts(g *group) {
 				first = it.part
 			}
 		}
-		if err := retry(func() error { return v.sys.syncFS(first.f) }); err != nil {
+		if err := durable.Uninterrupted(func() error { return v.sys.syncFS(first.f) }); err != nil {
 			v.keeper.noSyncFS = time.Now().Add(syncFSPause)
 			for _, it := range items {
 				it.distrust, it.err = true, v.explain("syncing the file system of", it.part.path(), err)
@@ -281,7 +282,7 @@ func (v *Volume) syncDirs(g *group) {
 		}
 	}
 	if g.local && len(dirs) >= dirsForSyncFS && time.Now().After(v.keeper.noSyncFS) {
-		if err := retry(func() error { return v.sys.syncFS(g.top) }); err != nil {
+		if err := durable.Uninterrupted(func() error { return v.sys.syncFS(g.top) }); err != nil {
 			v.keeper.noSyncFS = time.Now().Add(syncFSPause)
 			fail(items, v.explain("syncing the file system of", v.Dir, err))
 		}

@@ -1,13 +1,14 @@
 package storage
 
 import (
-	"errors"
 	"io/fs"
 	"os"
 	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/assetd/assetd/internal/durable"
 )
 
 // calls are the calls to the system that can fail, one field each: a volume's
@@ -35,8 +36,8 @@ type calls struct {
 }
 
 // systemCalls are the real ones. Package os repeats what a signal interrupts, but
-// for Root.Rename and Root.Lstat; package unix never does: retry does it for all
-// of these, as FUSE and CIFS do let signals through.
+// for Root.Rename and Root.Lstat; package unix never does: durable.Uninterrupted
+// does it for all of these, as FUSE and CIFS do let signals through.
 func systemCalls() calls {
 	return calls{
 		openRoot: os.OpenRoot,
@@ -45,30 +46,24 @@ func systemCalls() calls {
 		mkdir:    mkdirIn,
 		remove:   (*os.Root).Remove,
 		rename:   (*os.Root).Rename,
-		place: func(from *os.File, name string, to *os.File, as string) error {
-			return control(from, func(fromFD int) error {
-				return control(to, func(toFD int) error {
-					return unix.Renameat2(fromFD, name, toFD, as, unix.RENAME_NOREPLACE)
-				})
-			})
-		},
+		place:    durable.RenameNoReplace,
 		read:     (*os.File).ReadAt,
 		write:    (*os.File).WriteAt,
 		truncate: (*os.File).Truncate,
 		chmod:    (*os.File).Chmod,
 		sync:     (*os.File).Sync,
 		syncDir:  (*os.File).Sync,
-		syncFS:   func(f *os.File) error { return control(f, unix.Syncfs) },
+		syncFS:   func(f *os.File) error { return durable.Control(f, unix.Syncfs) },
 		close:    (*os.File).Close,
 		statfs: func(f *os.File) (st unix.Statfs_t, err error) {
-			err = control(f, func(fd int) error { return unix.Fstatfs(fd, &st) })
+			err = durable.Control(f, func(fd int) error { return unix.Fstatfs(fd, &st) })
 			return st, err
 		},
 		allocate: func(f *os.File, off, n int64) error {
-			return control(f, func(fd int) error { return unix.Fallocate(fd, unix.FALLOC_FL_KEEP_SIZE, off, n) })
+			return durable.Control(f, func(fd int) error { return unix.Fallocate(fd, unix.FALLOC_FL_KEEP_SIZE, off, n) })
 		},
 		lock: func(f *os.File) error {
-			return control(f, func(fd int) error { return unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB) })
+			return durable.Control(f, func(fd int) error { return unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB) })
 		},
 		syncTold: kernelAtLeast(5, 8),
 	}
@@ -103,31 +98,7 @@ func mkdirIn(r *os.Root, name string, mode fs.FileMode) error {
 	if mode&fs.ModeSticky != 0 {
 		perm |= unix.S_ISVTX
 	}
-	return retry(func() error {
-		return control(h, func(fd int) error { return unix.Mkdirat(fd, name, perm) })
-	})
-}
-
-// control calls do with the file's descriptor.
-func control(f *os.File, do func(fd int) error) error {
-	conn, err := f.SyscallConn()
-	if err != nil {
-		return err
-	}
-	var failed error
-	if err := conn.Control(func(fd uintptr) { failed = do(int(fd)) }); err != nil {
-		return err
-	}
-	return failed
-}
-
-// retry calls do until no signal interrupts it.
-func retry(do func() error) error {
-	for {
-		if err := do(); !errors.Is(err, unix.EINTR) {
-			return err
-		}
-	}
+	return durable.Control(h, func(fd int) error { return unix.Mkdirat(fd, name, perm) })
 }
 
 // kernelAtLeast reads the running kernel's version. From 5.8 on syncfs(2) tells

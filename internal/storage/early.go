@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"path"
 
+	"github.com/assetd/assetd/internal/durable"
 	"github.com/assetd/assetd/internal/run"
 )
 
@@ -58,7 +59,7 @@ func (p *Part) keepEarly(size int64) error {
 	if err := p.dropCard(); err != nil {
 		return err
 	}
-	if err := retry(func() error { return p.v.sys.rename(p.m.root, p.name(partExt), p.name(earlyExt)) }); err != nil {
+	if err := durable.Uninterrupted(func() error { return p.v.sys.rename(p.m.root, p.name(partExt), p.name(earlyExt)) }); err != nil {
 		return p.v.explain("renaming to", p.m.path(p.name(earlyExt)), err)
 	}
 	return p.m.syncDir(partsDir)

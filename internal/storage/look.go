@@ -5,6 +5,8 @@ import (
 	"io/fs"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/assetd/assetd/internal/durable"
 )
 
 // Sight is what Look found of a volume.
@@ -68,7 +70,7 @@ func (m *mount) writable(name string) error {
 		return m.v.explain("opening", d.path("."), err)
 	}
 	defer h.Close()
-	return m.v.explain("writing to", d.path("."), control(h, func(fd int) error {
+	return m.v.explain("writing to", d.path("."), durable.Control(h, func(fd int) error {
 		return unix.Faccessat(fd, ".", unix.R_OK|unix.W_OK|unix.X_OK, unix.AT_EACCESS)
 	}))
 }

@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/assetd/assetd/internal/durable"
 	"github.com/assetd/assetd/internal/run"
 )
 
@@ -169,7 +170,7 @@ func (p *Part) takeUp(d *folder, opened fs.FileInfo) error {
 // state.dir takes this volume for its own. Where the file system knows no locks it
 // goes on without.
 func (p *Part) lock() error {
-	if err := retry(func() error { return p.v.sys.lock(p.f) }); errors.Is(err, unix.EWOULDBLOCK) {
+	if err := durable.Uninterrupted(func() error { return p.v.sys.lock(p.f) }); errors.Is(err, unix.EWOULDBLOCK) {
 		return p.busy()
 	}
 	return nil
@@ -352,7 +353,7 @@ func (p *Part) putAside(file string) error {
 	if err == nil && !info.Mode().IsRegular() {
 		return fmt.Errorf("%s is %s: refused, take it away", d.path(p.hash), kind(info))
 	}
-	err = retry(func() error { return p.v.sys.rename(p.m.root, p.name(partExt), file) })
+	err = durable.Uninterrupted(func() error { return p.v.sys.rename(p.m.root, p.name(partExt), file) })
 	return p.v.explain("renaming to", d.path(p.hash), err)
 }
 

@@ -13,6 +13,8 @@ import (
 	"path"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/assetd/assetd/internal/durable"
 )
 
 // choose finds the item the next name that is free on disk, or under which the
@@ -153,8 +155,8 @@ func (d *folder) move(name string, to *folder, as string) error {
 	if err != nil {
 		return err
 	}
-	err = retry(func() error { return sys.place(source, name, target, as) })
-	if !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOSYS) && !errors.Is(err, unix.ENOTSUP) {
+	err = durable.Uninterrupted(func() error { return sys.place(source, name, target, as) })
+	if !durable.Unsupported(err) {
 		return err
 	}
 	if _, err := to.lstat(as); err == nil {
@@ -162,7 +164,7 @@ func (d *folder) move(name string, to *folder, as string) error {
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	return retry(func() error { return sys.rename(d.m.root, path.Join(d.name, name), path.Join(to.name, as)) })
+	return durable.Uninterrupted(func() error { return sys.rename(d.m.root, path.Join(d.name, name), path.Join(to.name, as)) })
 }
 
 // adopt takes a file with the very same bytes for the item's own. Whose it was and

@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/assetd/assetd/internal/durable"
 	"github.com/assetd/assetd/internal/run"
 )
 
@@ -76,7 +77,7 @@ func (w *recordWriter) write() {
 		longest = max(longest, len(s.Files))
 	}
 	var st unix.Statfs_t
-	err := retry(func() (err error) { st, err = w.m.v.sys.statfs(w.top); return err })
+	err := durable.Uninterrupted(func() (err error) { st, err = w.m.v.sys.statfs(w.top); return err })
 	together := err == nil && localFS(st) && w.m.v.sys.syncTold && files >= filesForRecords
 	w.all(func(s *sheaf) error { return w.fill(s, !together) })
 	if together {
@@ -170,7 +171,7 @@ func (w *recordWriter) syncDirs(i int, together bool) {
 
 // syncFS puts everything on disk. Where that fails nobody's record is believed.
 func (w *recordWriter) syncFS() {
-	err := retry(func() error { return w.m.v.sys.syncFS(w.top) })
+	err := durable.Uninterrupted(func() error { return w.m.v.sys.syncFS(w.top) })
 	if err == nil {
 		return
 	}

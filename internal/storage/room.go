@@ -11,6 +11,7 @@ import (
 	"github.com/dustin/go-humanize"
 	"golang.org/x/sys/unix"
 
+	"github.com/assetd/assetd/internal/durable"
 	"github.com/assetd/assetd/internal/run"
 )
 
@@ -86,7 +87,7 @@ func (p *Part) reserve(n int64) error {
 	if len(p.beyond) > 0 {
 		from = p.size // what was set aside may be anywhere
 	}
-	err = retry(func() error { return v.sys.allocate(p.f, from, p.end-from) })
+	err = durable.Uninterrupted(func() error { return v.sys.allocate(p.f, from, p.end-from) })
 	switch {
 	case err == nil:
 		p.alloc = p.end
@@ -106,7 +107,7 @@ func (p *Part) reserve(n int64) error {
 // tell its size sets no bound.
 func (v *Volume) free(f *os.File) (int64, error) {
 	var st unix.Statfs_t
-	err := retry(func() (err error) { st, err = v.sys.statfs(f); return err })
+	err := durable.Uninterrupted(func() (err error) { st, err = v.sys.statfs(f); return err })
 	if err != nil {
 		return 0, err
 	}

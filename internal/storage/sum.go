@@ -12,6 +12,8 @@ import (
 	"path"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/assetd/assetd/internal/durable"
 )
 
 // Content is what stands under a name.
@@ -109,7 +111,7 @@ func (v *Volume) pour(ctx context.Context, f *os.File, to io.Writer, read func(n
 // cached: nothing is taken away from anybody.
 func cached(f *os.File) bool {
 	var first [1]byte
-	err := control(f, func(fd int) error {
+	err := durable.Control(f, func(fd int) error {
 		_, err := unix.Preadv2(fd, [][]byte{first[:]}, 0, unix.RWF_NOWAIT)
 		return err
 	})
@@ -118,5 +120,5 @@ func cached(f *os.File) bool {
 
 // forget gives bytes that were read back to the page cache's other users.
 func forget(f *os.File, off, n int64) {
-	_ = control(f, func(fd int) error { return unix.Fadvise(fd, off, n, unix.FADV_DONTNEED) })
+	_ = durable.Control(f, func(fd int) error { return unix.Fadvise(fd, off, n, unix.FADV_DONTNEED) })
 }

@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/assetd/assetd/internal/durable"
 )
 
 var (
@@ -37,7 +39,7 @@ func (d *folder) path(name string) string { return d.m.path(path.Join(d.name, na
 
 // lstat looks at a name below the folder without following a link at its end.
 func (d *folder) lstat(name string) (info fs.FileInfo, err error) {
-	err = retry(func() error { info, err = d.m.v.sys.lstat(d.root, name); return err })
+	err = durable.Uninterrupted(func() error { info, err = d.m.v.sys.lstat(d.root, name); return err })
 	return info, err
 }
 

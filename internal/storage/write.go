@@ -8,22 +8,21 @@ import (
 	"io/fs"
 	"os"
 
-	"golang.org/x/sys/unix"
-
+	"github.com/assetd/assetd/internal/durable"
 	"github.com/assetd/assetd/internal/run"
 )
 
 // mostBuffered is how much of a record is in memory while it is written, in bytes.
 const mostBuffered = 64 << 10
 
-// writeFile makes a small file with storage.file_mode. With durable it is synced.
-// A failed file is taken away: nothing half written stays.
-func (d *folder) writeFile(name string, data []byte, durable bool) error {
-	return d.writePieces(name, func(w io.Writer) error { _, err := w.Write(data); return err }, durable)
+// writeFile makes a small file with storage.file_mode. With synced it is synced.
+// A file that fails is removed: nothing half written stays.
+func (d *folder) writeFile(name string, data []byte, synced bool) error {
+	return d.writePieces(name, func(w io.Writer) error { _, err := w.Write(data); return err }, synced)
 }
 
 // writePieces is writeFile for what comes piece by piece.
-func (d *folder) writePieces(name string, fill func(w io.Writer) error, durable bool) error {
+func (d *folder) writePieces(name string, fill func(w io.Writer) error, synced bool) error {
 	v := d.m.v
 	f, err := d.create(name, 0o600)
 	if err != nil {
@@ -41,7 +40,7 @@ func (d *folder) writePieces(name string, fill func(w io.Writer) error, durable 
 	if err == nil {
 		err = v.chmod(f, v.FileMode)
 	}
-	if err == nil && durable {
+	if err == nil && synced {
 		err = v.sys.sync(f)
 	}
 	// NFS tells of a full or failing disk at close.
@@ -77,7 +76,7 @@ func (d *folder) replace(from, to string) error {
 	case err != nil && !errors.Is(err, fs.ErrNotExist):
 		return d.m.v.explain("looking at", d.path(to), err)
 	}
-	err = retry(func() error { return d.m.v.sys.rename(d.root, from, to) })
+	err = durable.Uninterrupted(func() error { return d.m.v.sys.rename(d.root, from, to) })
 	return d.m.v.explain("renaming to", d.path(to), err)
 }
 
@@ -104,7 +103,7 @@ func (d *folder) sync() error {
 // ENOTSUP or ENOTTY: told once and done without. Everything else is an error.
 func (v *Volume) syncHandle(h *os.File, dir string) error {
 	err := v.sys.syncDir(h)
-	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOTSUP) || errors.Is(err, unix.ENOTTY) {
+	if durable.CannotSync(err) {
 		if v.told.CompareAndSwap(false, true) {
 			v.deps.Tell(run.Event{
 				Kind: SyncUnsupported, File: v.Dir, Err: err,
