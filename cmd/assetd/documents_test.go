@@ -20,7 +20,7 @@ import (
 	"github.com/assetd/assetd/internal/simulator"
 )
 
-// documents are the project's pages: their text, by path.
+// documents returns the text of the project's pages, by path.
 func documents(t *testing.T) map[string]string {
 	t.Helper()
 	found := map[string]string{}
@@ -44,7 +44,7 @@ func documents(t *testing.T) map[string]string {
 	return found
 }
 
-// block is what a page tells people to type.
+// block is a shell text of a page.
 type block struct{ page, text string }
 
 func shellBlocks(t *testing.T) (blocks []block) {
@@ -61,8 +61,8 @@ func shellBlocks(t *testing.T) (blocks []block) {
 	return blocks
 }
 
-// commandsOf are the simple commands of a shell text, as words: without comments,
-// assignments before the command, redirections and quotes.
+// commandsOf returns the simple commands of a shell text, each as its words: without
+// comments, leading assignments, redirections and quotes.
 func commandsOf(text string) (commands [][]string) {
 	text = regexp.MustCompile(`(?m)(^|\s)#.*$`).ReplaceAllString(text, "")
 	text = regexp.MustCompile(`(&&|\|\|?|\\)\n`).ReplaceAllString(text, "$1 ")
@@ -90,24 +90,21 @@ func commandsOf(text string) (commands [][]string) {
 	return commands
 }
 
-// ours is the command line of assetd that a command runs; nil where it runs none.
+// ours returns the arguments of assetd in a command; nil if it does not run assetd.
 func ours(words []string) []string {
+	if words[0] == "go" && len(words) > 2 && words[1] == "run" && words[2] == "./cmd/assetd" {
+		return words[3:]
+	}
 	for i, w := range words {
-		switch {
-		case path.Base(w) == "assetd" && slices.Contains([]string{"", "sudo", "docker"}, strings.Join(words[:min(i, 1)], "")) && !follows(words, i, "-t", "-u", "exec"):
-			return words[i+1:]
-		case w == "./cmd/assetd" && words[0] == "go" && words[1] == "run":
+		wrapped := words[0] == "sudo" && words[1] == "-u" && i == 3 || words[0] == "docker" && w == "/assetd"
+		if path.Base(w) == "assetd" && (i == 0 || wrapped) {
 			return words[i+1:]
 		}
 	}
 	return nil
 }
 
-func follows(words []string, i int, some ...string) bool {
-	return i > 0 && slices.Contains(some, words[i-1])
-}
-
-// parse holds arguments against the commands and flags that there are.
+// parse reports whether a command takes these arguments and flags. It runs nothing.
 func parse(args []string) error {
 	root := newRoot(&app{system: system{environ: os.Environ}, warned: map[string]bool{}}, io.Discard)
 	root.InitDefaultHelpCmd()
@@ -156,6 +153,14 @@ func TestDocuments_NameOnlyCommandsAndFlagsThatExist(t *testing.T) {
 	if found < 60 {
 		t.Errorf("only %d commands found", found)
 	}
+	for command, args := range map[string]string{
+		"go run ./cmd/assetd demo --keep": "demo --keep", "sudo -u assetd assetd check && x": "check", "A=b assetd list": "list",
+		"docker compose exec assetd /assetd add x": "add x",
+	} {
+		if got := strings.Join(ours(commandsOf(command)[0]), " "); got != args {
+			t.Errorf("%s: runs assetd %q, found %q", command, args, got)
+		}
+	}
 	for _, wrong := range []string{"lst", "list --stat partial", "show", "add --label"} {
 		if parse(strings.Fields(wrong)) == nil {
 			t.Errorf("assetd %s is not seen as wrong", wrong)
@@ -203,7 +208,7 @@ func (b block) isRunHere() bool {
 	return !slices.ContainsFunc(commandsOf(b.text), func(words []string) bool { return slices.Contains(elsewhere, words[0]) })
 }
 
-// substituted is a block as it can be run in a rig: with its paths, address, key and run.
+// substituted returns a block with the paths, address, key and run ID of a rig.
 func (r *rig) substituted(b block, addr string, id run.ID) string {
 	return strings.NewReplacer(
 		"assetd run &", "assetd run & echo $! >"+r.dir+"/pid; until assetd health --ready; do sleep 0.05; done",
@@ -279,7 +284,7 @@ func (r *rig) bash(b block, addr string, id run.ID) {
 	}
 }
 
-// shape is a line without what differs from one run of the demo to the next: IDs, numbers,
+// shape returns a line without what differs between two runs of the demo: IDs, numbers,
 // paths and the width of columns.
 func shape(line string) string {
 	line = regexp.MustCompile(`/\S*assetd-demo-\d+`).ReplaceAllString(line, "DIR")
@@ -310,7 +315,7 @@ func TestDocuments_TheRecordingIsWhatTheDemoPrints(t *testing.T) {
 	}
 	for _, m := range lines {
 		if line := html.UnescapeString(m[1]); !printed[shape(line)] {
-			t.Errorf("the demo does not print %q (%s)", line, shape(line))
+			t.Errorf("the demo does not print %q: record it again, or correct .github/demo.svg", line)
 		}
 	}
 }

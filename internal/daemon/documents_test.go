@@ -1,17 +1,20 @@
 package daemon_test
 
 import (
+	"go/ast"
+	"go/token"
 	"io/fs"
 	"os"
 	"path"
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 )
 
-// documents are the project's pages: their text, by path.
+// documents returns the text of the project's pages, by path.
 func documents(t *testing.T) map[string]string {
 	t.Helper()
 	found := map[string]string{}
@@ -37,8 +40,8 @@ func documents(t *testing.T) map[string]string {
 
 var fenced = regexp.MustCompile("(?ms)^```.*?^```$")
 
-// anchors are those that the headings of a page have where the project is hosted: lower
-// case, without punctuation, with hyphens for spaces.
+// anchors returns the anchors that GitHub gives the headings of a page: in lower case,
+// without punctuation, with hyphens for spaces.
 func anchors(page string) map[string]bool {
 	found := map[string]bool{}
 	for _, m := range regexp.MustCompile(`(?m)^#+ (.*)$`).FindAllStringSubmatch(fenced.ReplaceAllString(page, ""), -1) {
@@ -75,7 +78,7 @@ func TestStructure_EveryLinkOfADocumentResolves(t *testing.T) {
 	}
 }
 
-// The README is for somebody who has five minutes; all else has a page that it links to.
+// The README is for somebody who has five minutes; everything else has a page of its own.
 func TestStructure_TheREADMEIsShortAndLinksToEveryPage(t *testing.T) {
 	pages := documents(t)
 	readme := pages["README.md"]
@@ -122,5 +125,88 @@ func TestStructure_EveryPackageIsInTheArchitecturesTable(t *testing.T) {
 		if !there[pkg] {
 			t.Errorf("the table of internal/README.md has a row for %s, which is no package", pkg)
 		}
+	}
+}
+
+// texts returns all string literals outside tests, one per line.
+func texts(t *testing.T) string {
+	t.Helper()
+	var b strings.Builder
+	for _, s := range sources(t) {
+		if s.isTest() {
+			continue
+		}
+		ast.Inspect(s.file, func(n ast.Node) bool {
+			if lit, ok := n.(*ast.BasicLit); ok && lit.Kind == token.STRING {
+				if text, err := strconv.Unquote(lit.Value); err == nil {
+					b.WriteString(text + "\n")
+				}
+			}
+			return true
+		})
+	}
+	return b.String()
+}
+
+// section returns the text under a heading of the second level.
+func section(page, heading string) string {
+	_, rest, _ := strings.Cut(page, "\n## "+heading+"\n")
+	text, _, _ := strings.Cut(rest, "\n## ")
+	return text
+}
+
+func TestStructure_TheMessagesThatOPERATIONSExplainsExist(t *testing.T) {
+	all := texts(t)
+	messages := 0
+	for _, row := range regexp.MustCompile(`(?m)^\| (.*?) \| `).FindAllStringSubmatch(section(documents(t)["deploy/OPERATIONS.md"], "Messages"), -1) {
+		for _, m := range regexp.MustCompile("`([^`/]+)`").FindAllStringSubmatch(row[1], -1) {
+			if strings.HasPrefix(m[1], "assetd ") {
+				continue
+			}
+			messages++
+			if !strings.Contains(all, m[1]) {
+				t.Errorf("OPERATIONS.md explains %q, which no code says: correct the page where the message has changed", m[1])
+			}
+		}
+	}
+	if messages < 10 {
+		t.Errorf("only %d messages found", messages)
+	}
+}
+
+func TestStructure_TheInterfacesPageNamesEveryEventOfHooks(t *testing.T) {
+	exist := map[string]bool{}
+	for _, s := range sources(t) {
+		if s.pkg != "internal/run" || s.isTest() {
+			continue
+		}
+		ast.Inspect(s.file, func(n ast.Node) bool {
+			spec, ok := n.(*ast.ValueSpec)
+			if !ok {
+				return true
+			}
+			if kind, ok := spec.Type.(*ast.Ident); ok && kind.Name == "NoticeKind" {
+				name, err := strconv.Unquote(spec.Values[0].(*ast.BasicLit).Value)
+				if err != nil {
+					t.Fatal(err)
+				}
+				exist[name] = true
+			}
+			return true
+		})
+	}
+	if len(exist) < 10 {
+		t.Fatalf("only %d events found: has their type another name?", len(exist))
+	}
+	for _, row := range regexp.MustCompile(`(?m)^\| (.*?) \| `).FindAllStringSubmatch(section(documents(t)["internal/server/README.md"], "Hooks"), -1) {
+		for _, m := range regexp.MustCompile("`([a-z._]+)`").FindAllStringSubmatch(row[1], -1) {
+			if !exist[m[1]] {
+				t.Errorf("the page has an event %s, which there is not", m[1])
+			}
+			delete(exist, m[1])
+		}
+	}
+	for name := range exist {
+		t.Errorf("the page does not name the event %s", name)
 	}
 }
