@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/assetd/assetd/internal/daemon"
+	"github.com/assetd/assetd/internal/daemon/admin"
 	"github.com/assetd/assetd/internal/run"
 )
 
@@ -72,7 +73,7 @@ func (a *app) adoptVolume(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	err = daemon.AdoptVolume(ctx, c, func(e run.Event) {
+	err = admin.AdoptVolume(ctx, c, func(e run.Event) {
 		fmt.Fprintf(a.stdout, "%s: %s (%s)\n", e.File, e.Kind, e.Note)
 	})
 	if err != nil {

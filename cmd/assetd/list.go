@@ -5,9 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
-	"io/fs"
-	"os"
 	"slices"
 	"strings"
 	"time"
@@ -16,7 +13,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/assetd/assetd/internal/config"
-	"github.com/assetd/assetd/internal/queue"
 	"github.com/assetd/assetd/internal/run"
 	"github.com/assetd/assetd/internal/server"
 )
@@ -185,70 +181,4 @@ func damage(r server.Run) string {
 		found = append(found, r.BadRecord)
 	}
 	return strings.Join(found, ", ")
-}
-
-// eachRun calls f with each run that passes the filter and whose ID comes after the
-// given one, asking the daemon, or the queue itself where no daemon runs.
-func eachRun(ctx context.Context, c *config.Config, filter server.Filter, after run.ID, f func(server.Run) error) error {
-	err := client(c).Runs(ctx, filter, after, f)
-	if !errors.Is(err, server.ErrNoDaemon) {
-		return err
-	}
-	if filter.AtRisk {
-		return fmt.Errorf("%w on %s, and it alone knows what is at risk: start it with assetd run", server.ErrNoDaemon, c.State.Dir)
-	}
-	q, err := openQueue(c)
-	if q == nil {
-		return err
-	}
-	defer q.Close()
-	for {
-		runs, err := q.List(ctx, filter.State(), after, 1000)
-		if err != nil || len(runs) == 0 {
-			return err
-		}
-		for _, r := range runs {
-			after = r.ID
-			if !filter.Match(r) {
-				continue
-			}
-			v, err := server.Summary(ctx, q, r)
-			if err != nil {
-				return err
-			}
-			if err := f(asleep(v)); err != nil {
-				return err
-			}
-		}
-	}
-}
-
-// asleep is a run as it is while no daemon runs.
-func asleep(v server.Run) server.Run {
-	if !v.State.Settled() {
-		v.HeldUp = []string{server.ErrNoDaemon.Error() + ": start it with assetd run"}
-	}
-	return v
-}
-
-// openQueue opens the queue for reading where no daemon runs. Both results are
-// nil where there is no queue yet: then nothing was ever handed in.
-func openQueue(c *config.Config) (*queue.Queue, error) {
-	q, err := queue.Open(c.State.Dir, queue.Options{ReadOnly: true})
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return nil, nil
-	case errors.Is(err, fs.ErrPermission):
-		return nil, fmt.Errorf("%w: ask as root or as a member of the daemon's group", err)
-	default:
-		return q, err
-	}
-}
-
-// noteNoQueue tells where a queue was looked for and is not: an empty answer is
-// otherwise the same as that of a configuration which is not the daemon's.
-func (a *app) noteNoQueue(c *config.Config) {
-	if _, err := os.Stat(queue.Path(c.State.Dir)); errors.Is(err, fs.ErrNotExist) {
-		fmt.Fprintf(a.stderr, "assetd: there is no queue in %s yet: nothing was taken in there, or the daemon has another state.dir (assetd config prints where this one comes from)\n", c.State.Dir)
-	}
 }

@@ -18,12 +18,11 @@ func (a *app) removeCommand() *cobra.Command {
 	var force, asJSON bool
 	cmd := &cobra.Command{
 		Use:   "remove RUN-ID...",
-		Short: "forget a run; files stay",
-		Long: `Forgets runs. What is stored of them stays, with its manifest; what lies of them in
-.assetd below storage.dir, parts and quarantine, goes. A run that is not settled needs
---force: its transfers are stopped. A run that was removed comes back when it is handed
-in anew, not by a drop file that was taken before. Works with and without a running
-daemon.`,
+		Short: "remove a run from the queue; files stay",
+		Long: `Removes runs from the queue. Their stored files and manifests stay; their parts and
+quarantined files in .assetd below storage.dir are removed. A run that is not settled needs
+--force: its transfers are stopped. A removed run comes back when it is added again, not
+through a drop file that was taken before. Works whether or not the daemon is running.`,
 		Example: example("assetd remove omps2OH829", "assetd remove --force omps2OH829 Xk20aa9Lq1"),
 		Args:    cobra.MinimumNArgs(1),
 		RunE:    func(cmd *cobra.Command, args []string) error { return a.remove(cmd.Context(), args, force, asJSON) },
@@ -31,7 +30,7 @@ daemon.`,
 		ValidArgsFunction: a.completeMoreRunIDs,
 	}
 	cmd.Flags().BoolVar(&force, "force", false, "also runs that are not settled")
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object a line")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object per line")
 	return cmd
 }
 
@@ -51,10 +50,10 @@ func (a *app) remove(ctx context.Context, args []string, force, asJSON bool) err
 		return err
 	}
 	a.noteNoQueue(c)
-	return withCarer(ctx, c, func(care carer) error {
+	return withBackend(ctx, c, func(b backend) error {
 		var mu sync.Mutex
-		work := a.newChores(func(ctx context.Context, id run.ID) error {
-			r, err := care.Remove(ctx, id, force)
+		work := a.newBulk(func(ctx context.Context, id run.ID) error {
+			r, err := b.Remove(ctx, id, force)
 			switch {
 			case errors.Is(err, run.ErrUnknown):
 				return fmt.Errorf("run %s is not in the queue: there is nothing to forget", id)

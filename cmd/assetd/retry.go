@@ -19,27 +19,27 @@ func (a *app) retryCommand() *cobra.Command {
 	var all, asJSON bool
 	cmd := &cobra.Command{
 		Use:   "retry RUN-ID... | --all",
-		Short: "try what was lost or given up once more",
-		Long: `Tries settled runs once more: the API is asked again, what was lost is fetched, and so
-is what verify found damaged or missing, or what is missing or has another size now; a
-damaged file is first moved to .assetd/quarantine below storage.dir. What is stored
-whole stays, and all counts start again. With --all that is done to every settled run with lost or damaged assets, or that
-failed or was given up. Works with and without a running daemon.`,
+		Short: "try what was lost or given up again",
+		Long: `Tries settled runs again: the API is asked again, lost assets are fetched, and so are
+files that verify found damaged or missing, or that are missing or have another size now. A
+damaged file is first moved to .assetd/quarantine below storage.dir. Intact files stay, and
+all counts start again. With --all every settled run is tried that has lost or damaged
+assets, failed or was given up. Works whether or not the daemon is running.`,
 		Example: example("assetd retry omps2OH829", "assetd retry --all", "assetd retry --all --json | jq -r .run_id"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if all == (len(args) > 0) {
-				return withCode(exitUsage, "which runs? name them, or all that can be mended with --all (see assetd retry --help)")
+				return withCode(exitUsage, "which runs? name them, or all that can be repaired with --all (see assetd retry --help)")
 			}
 			return a.retry(cmd.Context(), args, asJSON)
 		},
 		ValidArgsFunction: a.completeMoreRunIDs,
 	}
 	cmd.Flags().BoolVar(&all, "all", false, "every settled run with lost or damaged assets, or that failed or was given up")
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object a line")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object per line")
 	return cmd
 }
 
-// retry tries the runs of the arguments again; without any all that can be mended.
+// retry tries the runs of the arguments again; without any all that can be repaired.
 func (a *app) retry(ctx context.Context, args []string, asJSON bool) error {
 	ids, err := runIDs(args)
 	if err != nil {
@@ -50,11 +50,11 @@ func (a *app) retry(ctx context.Context, args []string, asJSON bool) error {
 		return err
 	}
 	a.noteNoQueue(c)
-	return withCarer(ctx, c, func(care carer) error {
+	return withBackend(ctx, c, func(b backend) error {
 		var mu sync.Mutex
 		tried := 0
-		work := a.newChores(func(ctx context.Context, id run.ID) error {
-			r, err := care.Retry(ctx, id)
+		work := a.newBulk(func(ctx context.Context, id run.ID) error {
+			r, err := b.Retry(ctx, id)
 			if errors.Is(err, run.ErrUnknown) {
 				return notThere(id)
 			}
@@ -77,8 +77,8 @@ func (a *app) retry(ctx context.Context, args []string, asJSON bool) error {
 		}
 		var listErr error
 		if len(ids) == 0 {
-			listErr = care.each(ctx, func(r server.Run) error {
-				if mendable(r) {
+			listErr = b.each(ctx, func(r server.Run) error {
+				if repairable(r) {
 					work.add(ctx, r.RunID)
 				}
 				return nil
@@ -87,7 +87,7 @@ func (a *app) retry(ctx context.Context, args []string, asJSON bool) error {
 		if err := work.wait(ctx); err != nil {
 			return err
 		}
-		switch _, daemon := care.(asked); {
+		switch _, daemon := b.(remoteBackend); {
 		case listErr != nil:
 			return listErr
 		case work.all == 0:
@@ -99,8 +99,8 @@ func (a *app) retry(ctx context.Context, args []string, asJSON bool) error {
 	})
 }
 
-// mendable is run.Run.Repairable of a run that is shown.
-func mendable(r server.Run) bool {
+// repairable is run.Run.Repairable of a run that is shown.
+func repairable(r server.Run) bool {
 	return run.Run{State: r.State, Lost: r.Lost, Marked: r.Damaged, BadRecord: r.BadRecord, GaveUp: r.GaveUp}.Repairable()
 }
 

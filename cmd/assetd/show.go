@@ -15,7 +15,6 @@ import (
 	"github.com/dustin/go-humanize/english"
 	"github.com/spf13/cobra"
 
-	"github.com/assetd/assetd/internal/config"
 	"github.com/assetd/assetd/internal/run"
 	"github.com/assetd/assetd/internal/server"
 	"github.com/assetd/assetd/internal/storage"
@@ -58,28 +57,6 @@ func (a *app) show(ctx context.Context, id run.ID, asJSON bool) error {
 		return json.NewEncoder(a.stdout).Encode(r)
 	}
 	return a.printRun(r)
-}
-
-// oneRun asks the daemon, or the queue itself where no daemon runs.
-func oneRun(ctx context.Context, c *config.Config, id run.ID) (server.Run, error) {
-	r, err := client(c).Run(ctx, id)
-	if !errors.Is(err, server.ErrNoDaemon) {
-		return r, err
-	}
-	q, err := openQueue(c)
-	if err != nil {
-		return server.Run{}, err
-	}
-	if q == nil {
-		return server.Run{}, run.ErrUnknown
-	}
-	defer q.Close()
-	record, err := q.Get(ctx, id)
-	if err != nil {
-		return server.Run{}, err
-	}
-	assets, err := q.Assets(ctx, id)
-	return asleep(server.ViewRun(record, assets)), err
 }
 
 func (a *app) printRun(r server.Run) error {

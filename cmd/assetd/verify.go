@@ -46,7 +46,7 @@ func (a *app) verify(ctx context.Context, args []string, asJSON bool) error {
 		return err
 	}
 	a.noteNoQueue(c)
-	b := books{c, client(c)}
+	b := verifyBackend{c, client(c)}
 	where, err := b.volume(ctx)
 	if err != nil {
 		return err
@@ -75,7 +75,7 @@ func (a *app) verify(ctx context.Context, args []string, asJSON bool) error {
 
 // verifyThese verifies the runs of the arguments. One that is not there, or not
 // settled, holds up no other.
-func (a *app) verifyThese(ctx context.Context, b books, v *verify.Verifier, ids []run.ID) error {
+func (a *app) verifyThese(ctx context.Context, b verifyBackend, v *verify.Verifier, ids []run.ID) error {
 	var refused []error
 	for _, id := range ids {
 		r, err := b.Run(ctx, id)
@@ -100,7 +100,7 @@ func (a *app) verifyThese(ctx context.Context, b books, v *verify.Verifier, ids 
 // disk otherwise.
 const runsAtOnce = 4
 
-func verifyAll(ctx context.Context, b books, v *verify.Verifier) error {
+func verifyAll(ctx context.Context, b verifyBackend, v *verify.Verifier) error {
 	for after := run.ID(""); ; {
 		runs, last, err := b.page(ctx, after)
 		if err != nil {

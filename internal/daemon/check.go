@@ -16,11 +16,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/assetd/assetd/internal/config"
-	"github.com/assetd/assetd/internal/pipeline"
 	"github.com/assetd/assetd/internal/queue"
-	"github.com/assetd/assetd/internal/run"
 	"github.com/assetd/assetd/internal/server"
-	"github.com/assetd/assetd/internal/storage"
 )
 
 // Finding is one answer to "is this machine ready?".
@@ -274,24 +271,4 @@ func (k *checker) dropDir() {
 		}
 	}
 	k.add("drop.dir", Good, "", "%s", dir)
-}
-
-// AdoptVolume takes a new or foreign volume for this configuration's queue, on
-// purpose. No daemon may run.
-func AdoptVolume(ctx context.Context, c *config.Config, tell run.Tell) error {
-	if err := makeStateDir(c.State.Dir); err != nil {
-		return err
-	}
-	q, err := queue.Open(c.State.Dir, queue.Options{LockWait: time.Second})
-	if errors.Is(err, queue.ErrLocked) {
-		return fmt.Errorf("%w: stop the daemon first, it takes the volume at its next start", err)
-	}
-	if err != nil {
-		return err
-	}
-	v, err := storage.New(pipeline.StorageConfig(c), storage.Deps{Ledger: q, Tell: tell})
-	if err == nil {
-		err = v.Adopt(ctx)
-	}
-	return errors.Join(err, q.Close())
 }

@@ -185,7 +185,7 @@ func TestCheckBelievesAPathThatHasAnsweredBefore(t *testing.T) {
 // proveQueue makes a queue for which the API has answered.
 func proveQueue(t *testing.T, c *config.Config, key string) {
 	t.Helper()
-	if err := makeStateDir(c.State.Dir); err != nil {
+	if err := pipeline.MakeStateDir(c.State.Dir); err != nil {
 		t.Fatal(err)
 	}
 	q, err := queue.Open(c.State.Dir, queue.Options{})

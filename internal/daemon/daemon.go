@@ -20,8 +20,8 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/assetd/assetd/internal/config"
+	"github.com/assetd/assetd/internal/daemon/admin"
 	"github.com/assetd/assetd/internal/daemon/logging"
-	"github.com/assetd/assetd/internal/durable"
 	"github.com/assetd/assetd/internal/health"
 	"github.com/assetd/assetd/internal/inbox"
 	"github.com/assetd/assetd/internal/pipeline"
@@ -99,7 +99,7 @@ type daemon struct {
 	queue    *queue.Queue
 	pipeline *pipeline.Pipeline
 	inbox    *inbox.Inbox
-	care     *Care
+	admin    *admin.Admin
 	server   *server.Server
 	backups  *backups
 	retain   *retainer
@@ -123,7 +123,7 @@ func open(o Options) (*daemon, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: set data_dir or drop.dir to a directory of yours (uid %d)", err, os.Getuid())
 	}
-	if err := makeStateDir(c.State.Dir); err != nil {
+	if err := pipeline.MakeStateDir(c.State.Dir); err != nil {
 		return nil, err
 	}
 	metrics := server.NewMetrics(o.Version)
@@ -144,7 +144,12 @@ func open(o Options) (*daemon, error) {
 		return nil, errors.Join(err, q.Close())
 	}
 	d.inbox = inbox.New(inboxConfig(c), addWaking{q, d.pipeline.Poller.Wake}, d.tell)
-	d.care = newCare(d.pipeline, d.tell, func() { signal(d.look) })
+	d.admin = admin.New(admin.Deps{
+		Queue: q, Volume: d.pipeline.Volume, Emit: d.tell,
+		Retried:  func(id run.ID) { d.pipeline.Poller.Forget(id); d.pipeline.Poller.Wake() },
+		Removed:  func(id run.ID) { d.pipeline.Pool.Forget(id); d.pipeline.Poller.Forget(id) },
+		Leftover: func() { signal(d.look) },
+	})
 	d.keepers()
 	d.gauges = &gauges{health: d.health, pipeline: d.pipeline, inbox: d.inbox, state: c.State.Dir}
 	metrics.Watch(d.gauges)
@@ -164,22 +169,6 @@ func (d *daemon) tell(e run.Event) {
 	for _, tell := range d.told {
 		tell(e)
 	}
-}
-
-// makeStateDir makes the state directory with mode 0750, whatever the umask, so that
-// it survives power loss: drop files leave their directory for what is in it.
-func makeStateDir(dir string) error {
-	made, err := durable.MkdirAll(dir, 0o750)
-	if err != nil {
-		return fmt.Errorf("state.dir %s: uid %d cannot make it: %w: set data_dir or state.dir to a directory of yours", dir, os.Getuid(), err)
-	}
-	if !made {
-		return nil
-	}
-	if err := os.Chmod(dir, 0o750); err != nil { //nolint:gosec // the group reaches the socket
-		return fmt.Errorf("state.dir %s: %w", dir, err)
-	}
-	return nil
 }
 
 // addWaking is the queue as the inbox sees it: what is handed in is polled at once.
@@ -303,7 +292,7 @@ func (d *daemon) watchVolume(ctx context.Context) error {
 				d.sweep(ctx)
 			}
 			d.gauges.look()
-			if err := d.care.Clear(ctx); err != nil && ctx.Err() == nil {
+			if err := d.admin.Clear(ctx); err != nil && ctx.Err() == nil {
 				d.log.Warn("what removed runs left on the volume could not be cleared", zap.Error(err))
 			}
 		case errors.Is(err, run.ErrVolumeOffline):

@@ -12,10 +12,9 @@ import (
 	"time"
 
 	"github.com/assetd/assetd/internal/config"
-	"github.com/assetd/assetd/internal/pipeline"
+	"github.com/assetd/assetd/internal/daemon/admin"
 	"github.com/assetd/assetd/internal/queue"
 	"github.com/assetd/assetd/internal/run"
-	"github.com/assetd/assetd/internal/storage"
 )
 
 // named is the queue as the stages of Get see it: work for the runs that were asked for
@@ -73,10 +72,9 @@ func (n named) Ready(ctx context.Context, limit int) ([]run.ID, error) {
 // begin has the runs asked for polled at once, also those that an earlier call left:
 // somebody waits. A settled one is tried again where something of it is missing.
 func (g *getter) begin(ctx context.Context) error {
-	nothing := func(run.ID) {}
-	care := &Care{queue: g.queue, volume: g.pipeline.Volume, tell: g.tell, anew: nothing, forget: nothing, left: func() {}}
+	ops := admin.New(admin.Deps{Queue: g.queue, Volume: g.pipeline.Volume, Emit: g.tell})
 	for _, h := range g.IDs {
-		done, err := care.Retry(ctx, h.ID) // does nothing to one that is open
+		done, err := ops.Retry(ctx, h.ID) // does nothing to one that is open
 		if err == nil && !done.Run.State.Settled() {
 			err = g.queue.Reschedule(ctx, h.ID, time.Now())
 		}
@@ -169,20 +167,18 @@ func forget(ctx context.Context, c *config.Config, q *queue.Queue, ids []run.ID)
 			return left, err
 		}
 	}
-	nobody := func(run.Event) {}
-	v, err := storage.New(pipeline.StorageConfig(c), storage.Deps{Ledger: q, Ready: func([]run.ID) {}, Broken: func(error) bool { return false }, Tell: nobody})
+	v, err := admin.OpenVolume(c, q)
 	if err != nil {
 		return left, err
 	}
-	nothing := func(run.ID) {}
-	care := &Care{queue: q, volume: v, tell: nobody, anew: nothing, forget: nothing, left: func() {}}
+	ops := admin.New(admin.Deps{Queue: q, Volume: v})
 	for _, id := range ids {
-		if _, err := care.Remove(ctx, id, true); err != nil {
+		if _, err := ops.Remove(ctx, id, true); err != nil {
 			return left, err
 		}
 		left = slices.DeleteFunc(left, func(other run.ID) bool { return other == id })
 	}
-	return left, care.Clear(ctx)
+	return left, ops.Clear(ctx)
 }
 
 func orNothing(text string) string {

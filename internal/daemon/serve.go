@@ -17,7 +17,7 @@ func (d *daemon) newServer(metrics *server.Metrics, events *server.Events) *serv
 	return server.New(server.Deps{
 		Path: c.State.Socket(), Address: c.Server.Listen, Version: d.Version,
 		Runs: d.queue, Checks: d.health, Now: live{d.health, d.pipeline.Pool}, Risks: d.pipeline.Pool,
-		Care: d.care, Stock: d.care, Copies: d.backups, Metrics: metrics, Gauges: d.gauges, Events: events,
+		Care: d.admin, Stock: d.admin, Copies: d.backups, Metrics: metrics, Gauges: d.gauges, Events: events,
 		Tokens: server.Tokens{All: d.Secrets.Token, Add: d.Secrets.AddToken},
 		Intake: d.inbox, DropDir: c.Drop.Dir, WebhookKeys: d.Secrets.Webhook, Poker: poker{d.queue, d.pipeline.Poller.Wake},
 		Clock: func() time.Time { return d.pipeline.Clock.Server(d.pipeline.API.Host()) }, Tell: d.tell,

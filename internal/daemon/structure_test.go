@@ -48,6 +48,10 @@ var table = map[string][]string{
 	"deploy/test/upstream": {"internal/simulator"},
 
 	// What the daemon is made of. internal/daemon itself may import everything.
+	"internal/daemon/admin": {
+		"internal/config", "internal/daemon/verify", "internal/manifest", "internal/pipeline", "internal/queue", "internal/server",
+		"internal/storage",
+	},
 	"internal/daemon/logging": {"internal/inbox", "internal/notify", "internal/storage"},
 	"internal/daemon/verify":  {"internal/manifest", "internal/server", "internal/storage"},
 	"internal/health":         {"internal/server", "internal/storage", "internal/transfer"},

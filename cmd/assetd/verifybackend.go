@@ -5,28 +5,28 @@ import (
 	"errors"
 
 	"github.com/assetd/assetd/internal/config"
-	"github.com/assetd/assetd/internal/daemon"
+	"github.com/assetd/assetd/internal/daemon/admin"
 	"github.com/assetd/assetd/internal/queue"
 	"github.com/assetd/assetd/internal/run"
 	"github.com/assetd/assetd/internal/server"
 )
 
-// books are the runs as the daemon has them, or the queue itself where none runs.
-// The queue is open for a moment at a time: a daemon may start meanwhile, and is
-// asked from then on.
-type books struct {
+// verifyBackend is the backend of verify: the daemon, or the queue file while no daemon
+// runs. The choice is made at each call, and the queue file is open for a moment at a time:
+// a daemon may start while files are read.
+type verifyBackend struct {
 	cfg    *config.Config
 	client *server.Client
 }
 
-// What is read at a time: runs, and of these no more than have so many assets.
+// A page has up to pageRuns runs, and ends once it has pageAssets assets.
 const (
 	pageRuns   = 1000
 	pageAssets = 20_000
 )
 
-// opened calls do with the queue, nil where there is none yet.
-func (b books) opened(do func(*queue.Queue) error) error {
+// withQueue calls do with the queue, or with nil if there is none yet.
+func (b verifyBackend) withQueue(do func(*queue.Queue) error) error {
 	q, err := openQueue(b.cfg)
 	if err != nil {
 		return err
@@ -37,14 +37,14 @@ func (b books) opened(do func(*queue.Queue) error) error {
 	return errors.Join(do(q), q.Close())
 }
 
-// volume is where runs are stored; its queue is empty where nothing ever was.
-func (b books) volume(ctx context.Context) (server.Volume, error) {
+// volume returns where runs are stored; its Queue is empty if nothing ever was.
+func (b verifyBackend) volume(ctx context.Context) (server.Volume, error) {
 	v, err := b.client.Volume(ctx)
 	if !errors.Is(err, server.ErrNoDaemon) {
 		return v, err
 	}
 	v = server.Volume{Dir: b.cfg.Storage.Dir, Mounted: b.cfg.Storage.Mounted}
-	return v, b.opened(func(q *queue.Queue) error {
+	return v, b.withQueue(func(q *queue.Queue) error {
 		if q != nil {
 			v.Queue = q.ID()
 		}
@@ -52,16 +52,16 @@ func (b books) volume(ctx context.Context) (server.Volume, error) {
 	})
 }
 
-// page is settled runs with their assets, and the last run that was looked at: the
-// next page comes after that. It is empty at the end.
-func (b books) page(ctx context.Context, after run.ID) (runs []server.Run, last run.ID, err error) {
-	runs, last, err = b.pageOfDaemon(ctx, after)
+// page returns settled runs with their assets, and the last run that was read: the next
+// page comes after it. last is empty at the end.
+func (b verifyBackend) page(ctx context.Context, after run.ID) (runs []server.Run, last run.ID, err error) {
+	runs, last, err = b.remotePage(ctx, after)
 	if !errors.Is(err, server.ErrNoDaemon) {
 		return runs, last, err
 	}
 	last = ""
 	runs = nil
-	err = b.opened(func(q *queue.Queue) error {
+	err = b.withQueue(func(q *queue.Queue) error {
 		if q == nil {
 			return nil
 		}
@@ -86,7 +86,7 @@ func (b books) page(ctx context.Context, after run.ID) (runs []server.Run, last 
 	return runs, last, err
 }
 
-func (b books) pageOfDaemon(ctx context.Context, after run.ID) (runs []server.Run, last run.ID, err error) {
+func (b verifyBackend) remotePage(ctx context.Context, after run.ID) (runs []server.Run, last run.ID, err error) {
 	var listed []server.Run
 	err = b.client.Runs(ctx, server.Filter{}, after, func(r server.Run) error {
 		listed = append(listed, r)
@@ -120,18 +120,20 @@ func (b books) pageOfDaemon(ctx context.Context, after run.ID) (runs []server.Ru
 	return runs, last, nil
 }
 
-// Run is one run with its assets.
-func (b books) Run(ctx context.Context, id run.ID) (server.Run, error) { return oneRun(ctx, b.cfg, id) }
+// Run returns one run with its assets.
+func (b verifyBackend) Run(ctx context.Context, id run.ID) (server.Run, error) {
+	return oneRun(ctx, b.cfg, id)
+}
 
-// Mark records what was found.
-func (b books) Mark(ctx context.Context, id run.ID, revision int, found []run.Finding) error {
+// Mark records findings about a run.
+func (b verifyBackend) Mark(ctx context.Context, id run.ID, revision int, found []run.Finding) error {
 	err := b.client.Mark(ctx, id, revision, found)
 	if !errors.Is(err, server.ErrNoDaemon) {
 		return err
 	}
-	care, err := daemon.OpenCare(b.cfg)
+	ops, err := admin.Open(b.cfg)
 	if err != nil {
 		return err
 	}
-	return errors.Join(care.Mark(ctx, id, revision, found), care.Close())
+	return errors.Join(ops.Mark(ctx, id, revision, found), ops.Close())
 }

@@ -1,4 +1,4 @@
-package daemon
+package admin
 
 import (
 	"sync"
@@ -6,9 +6,9 @@ import (
 	"github.com/assetd/assetd/internal/run"
 )
 
-// runLocks is a mutex for each run. A run's lock is held across calls to the volume,
-// which can hang for ever on a dead server: it must hold up no other run. The zero
-// value is ready. Safe for concurrent use.
+// runLocks is a mutex per run. A run's lock is held across calls to the volume, which can
+// hang for ever on a dead server: that must not hold up other runs. The zero value is
+// ready. It is safe for concurrent use.
 type runLocks struct {
 	mu   sync.Mutex
 	held map[run.ID]*runLock
@@ -16,10 +16,10 @@ type runLocks struct {
 
 type runLock struct {
 	sync.Mutex
-	users int // that hold it or wait for it; guarded by runLocks.mu
+	users int // those that hold it or wait for it; guarded by runLocks.mu
 }
 
-// lock waits for the run's mutex and returns what unlocks it.
+// lock waits for the run's mutex and returns the function that unlocks it.
 func (l *runLocks) lock(id run.ID) (unlock func()) {
 	l.mu.Lock()
 	if l.held == nil {
