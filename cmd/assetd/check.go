@@ -7,8 +7,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/assetd/assetd/internal/daemon"
 	"github.com/assetd/assetd/internal/daemon/admin"
+	"github.com/assetd/assetd/internal/daemon/doctor"
 	"github.com/assetd/assetd/internal/run"
 )
 
@@ -17,10 +17,10 @@ func (a *app) checkCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "check",
 		Short: "is this machine ready? configuration, key, clock, volume",
-		Long: `Looks at configuration, directories, volume and what it can do, room, key, API, clock,
-CDN and backlog, and says for each finding what to do. It leaves nothing behind, but
-with --adopt-volume: then the volume at storage.dir belongs to this queue from now on,
-whatever it was before.`,
+		Long: `Checks configuration, directories, volume and what it can do, free space, key, API, clock,
+CDN and backlog, and says for each problem what to do. It changes nothing, except with
+--adopt-volume: then the volume at storage.dir belongs to this queue from now on, whatever
+it was before.`,
 		Example: example("assetd check", "assetd check --offline", "assetd check --adopt-volume"),
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -40,22 +40,22 @@ func (a *app) check(ctx context.Context, offline bool) error {
 	if err != nil {
 		return err
 	}
-	found := []daemon.Finding{{About: "configuration", Grade: daemon.Good, Text: "file: " + orNone(c.File())}}
+	results := []doctor.Check{{About: "configuration", Grade: doctor.Good, Text: "file: " + orNone(c.File())}}
 	key, keyErr := c.APIKey()
-	found = append(found, daemon.Check(ctx, c, key, keyErr, offline)...)
+	results = append(results, doctor.Run(ctx, c, key, keyErr, offline)...)
 	bad := 0
 	out := &printer{w: a.stdout}
-	for _, f := range found {
+	for _, f := range results {
 		out.printf("%-4s  %-13s  %s\n", f.Grade, f.About, clean(f.Text))
-		if f.Mend != "" {
-			out.printf("%-4s  %-13s  -> %s\n", "", "", clean(f.Mend))
+		if f.Hint != "" {
+			out.printf("%-4s  %-13s  -> %s\n", "", "", clean(f.Hint))
 		}
-		if f.Grade == daemon.Bad {
+		if f.Grade == doctor.Bad {
 			bad++
 		}
 	}
 	if bad > 0 {
-		return errors.Join(out.err, fmt.Errorf("not ready: %d of %d findings are bad", bad, len(found)))
+		return errors.Join(out.err, fmt.Errorf("not ready: %d of %d checks are bad", bad, len(results)))
 	}
 	out.printf("this machine is ready\n")
 	return out.err

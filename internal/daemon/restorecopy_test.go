@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -8,6 +9,7 @@ import (
 
 	"github.com/assetd/assetd/internal/config"
 	"github.com/assetd/assetd/internal/queue"
+	"github.com/assetd/assetd/internal/run"
 )
 
 // The file that was named is at fault, not the queue in use: nothing may be moved aside.
@@ -32,4 +34,68 @@ func TestCase_E11_ADamagedCopyIsNotTakenForTheQueue(t *testing.T) {
 			}
 		}
 	}
+}
+
+// queueOf makes a queue in a state directory, and a copy of it.
+func queueOf(t *testing.T, state string) (id, file string) {
+	t.Helper()
+	q, err := queue.Open(state, queue.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer q.Close()
+	if _, err := q.Add(t.Context(), []run.HandIn{{ID: "omps2OH829"}}); err != nil {
+		t.Fatal(err)
+	}
+	file = filepath.Join(t.TempDir(), "copy.db")
+	if _, err := q.Backup(t.Context(), file); err != nil {
+		t.Fatal(err)
+	}
+	return q.ID(), file
+}
+
+func TestCase_E11_ACopyOfAnotherQueueIsRestoredOnPurposeOnly(t *testing.T) {
+	data := t.TempDir()
+	c, _, err := config.Load(config.Options{File: os.DevNull, Set: []string{"data_dir=" + data}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	foreign, other := queueOf(t, filepath.Join(t.TempDir(), "state"))
+	if r, err := RestoreQueue(c, other, false); err != nil || r.Foreign != "" || r.ID != foreign { // onto a new machine
+		t.Fatalf("where no queue is: %+v, %v", r, err)
+	}
+	if err := os.RemoveAll(data); err != nil {
+		t.Fatal(err)
+	}
+	own, copied := queueOf(t, c.State.Dir)
+	before := tree(t, data)
+	_, err = RestoreQueue(c, other, false)
+	if err == nil || !strings.Contains(err.Error(), foreign) || !strings.Contains(err.Error(), own) || !strings.Contains(err.Error(), "--force") {
+		t.Errorf("another queue's: %v", err)
+	}
+	if after := tree(t, data); after != before {
+		t.Errorf("it was refused, and yet changed\n%s\nto\n%s", before, after)
+	}
+	if r, err := RestoreQueue(c, copied, false); err != nil || r.ID != own || r.Foreign != "" {
+		t.Errorf("its own: %+v, %v", r, err)
+	}
+	if r, err := RestoreQueue(c, other, true); err != nil || r.ID != foreign || r.Foreign != own {
+		t.Errorf("on purpose: %+v, %v", r, err)
+	}
+}
+
+// tree is every file below a directory with its size and time.
+func tree(t *testing.T, dir string) string {
+	t.Helper()
+	var all strings.Builder
+	err := filepath.Walk(dir, func(path string, info os.FileInfo, err error) error {
+		if err == nil {
+			fmt.Fprintln(&all, path, info.Size(), info.ModTime(), info.Mode())
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all.String()
 }

@@ -52,6 +52,10 @@ var table = map[string][]string{
 		"internal/config", "internal/daemon/verify", "internal/manifest", "internal/pipeline", "internal/queue", "internal/server",
 		"internal/storage",
 	},
+	"internal/daemon/doctor": {
+		"internal/config", "internal/magnific", "internal/pipeline", "internal/queue", "internal/server", "internal/storage",
+		"internal/transfer",
+	},
 	"internal/daemon/logging": {"internal/inbox", "internal/notify", "internal/storage"},
 	"internal/daemon/verify":  {"internal/manifest", "internal/server", "internal/storage"},
 	"internal/health":         {"internal/server", "internal/storage", "internal/transfer"},

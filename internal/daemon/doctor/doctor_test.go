@@ -1,4 +1,4 @@
-package daemon
+package doctor
 
 import (
 	"context"
@@ -37,9 +37,9 @@ func machine(t *testing.T) string {
 	return dir
 }
 
-// findings are what Check says of a machine, by what they are about. Whatever is
+// checks are what Run returns of a machine, by what they are about. Whatever is
 // bad must come with what to do.
-func findings(t *testing.T, data, key string, set ...string) map[string]Finding {
+func checks(t *testing.T, data, key string, set ...string) map[string]Check {
 	t.Helper()
 	c, _, err := config.Load(config.Options{File: os.DevNull, Set: append([]string{"data_dir=" + data, "server.listen="}, set...)})
 	if err != nil {
@@ -49,29 +49,29 @@ func findings(t *testing.T, data, key string, set ...string) map[string]Finding 
 	if key == "" {
 		keyErr = config.ErrNoKey
 	}
-	found := map[string]Finding{}
-	for _, f := range Check(t.Context(), c, key, keyErr, key == "offline") {
-		if f.Grade == Bad && f.Mend == "" {
-			t.Errorf("%s is bad without a mend: %s", f.About, f.Text)
+	found := map[string]Check{}
+	for _, f := range Run(t.Context(), c, key, keyErr, key == "offline") {
+		if f.Grade == Bad && f.Hint == "" {
+			t.Errorf("%s is bad without a hint: %s", f.About, f.Text)
 		}
 		if _, twice := found[f.About]; twice {
-			t.Errorf("two findings about %s", f.About)
+			t.Errorf("two results about %s", f.About)
 		}
 		found[f.About] = f
 	}
 	return found
 }
 
-func (f Finding) is(t *testing.T, grade Grade, text string) {
+func (f Check) is(t *testing.T, grade Grade, text string) {
 	t.Helper()
 	if f.Grade != grade || !strings.Contains(f.Text, text) {
 		t.Errorf("%s %s: %q, want %s with %q", f.Grade, f.About, f.Text, grade, text)
 	}
 }
 
-func TestCheckChangesNothing(t *testing.T) {
+func TestRun_ChangesNothing(t *testing.T) {
 	data := machine(t)
-	found := findings(t, data, "offline")
+	found := checks(t, data, "offline")
 	for _, about := range []string{"state.dir", "drop.dir", "storage.dir", "room"} {
 		found[about].is(t, Good, "")
 	}
@@ -83,7 +83,7 @@ func TestCheckChangesNothing(t *testing.T) {
 	}
 }
 
-func TestCheckLooksAtAVolumeThatWasNeverUsed(t *testing.T) {
+func TestRun_ChecksAVolumeThatWasNeverUsed(t *testing.T) {
 	data := machine(t)
 	plain, foreign, file := filepath.Join(data, "plain"), filepath.Join(data, "foreign"), filepath.Join(data, "file")
 	for _, dir := range []string{plain, filepath.Join(foreign, ".assetd")} {
@@ -115,12 +115,12 @@ func TestCheckLooksAtAVolumeThatWasNeverUsed(t *testing.T) {
 		"state.dir below a file":    {[]string{"state.dir=" + file + "/x"}, "state.dir", Bad, file + " is not a directory"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			findings(t, data, "offline", c.set...)[c.about].is(t, c.grade, c.text)
+			checks(t, data, "offline", c.set...)[c.about].is(t, c.grade, c.text)
 		})
 	}
 }
 
-func TestCheckSaysOfTheAPINoMoreThanWasProven(t *testing.T) {
+func TestRun_SaysOfTheAPINoMoreThanWasProven(t *testing.T) {
 	now := func() string { return time.Now().UTC().Format(http.TimeFormat) }
 	at := func(ahead time.Duration) string { return time.Now().Add(ahead).UTC().Format(http.TimeFormat) }
 	for name, c := range map[string]struct {
@@ -150,20 +150,20 @@ func TestCheckSaysOfTheAPINoMoreThanWasProven(t *testing.T) {
 				w.WriteHeader(c.status)
 			}))
 			defer srv.Close()
-			found := findings(t, machine(t), "planted", "api.base_url="+srv.URL)
+			found := checks(t, machine(t), "planted", "api.base_url="+srv.URL)
 			found["API"].is(t, c.api, c.say)
 			found["clock"].is(t, c.clock, c.time)
-			if f := found["API"]; strings.Contains(f.Text+f.Mend, "planted") {
+			if f := found["API"]; strings.Contains(f.Text+f.Hint, "planted") {
 				t.Errorf("the key is shown: %+v", f)
 			}
 		})
 	}
 	srv := httptest.NewServer(nil)
 	srv.Close()
-	found := findings(t, machine(t), "planted", "api.base_url="+srv.URL)
+	found := checks(t, machine(t), "planted", "api.base_url="+srv.URL)
 	found["API"].is(t, Bad, "unreachable")
 	found["clock"].is(t, Note, "not compared: the API was not reached")
-	found = findings(t, machine(t), "")
+	found = checks(t, machine(t), "")
 	found["API"].is(t, Bad, "there is no key")
 	found["clock"].is(t, Note, "for lack of a key")
 }
@@ -177,9 +177,9 @@ func TestCheckBelievesAPathThatHasAnsweredBefore(t *testing.T) {
 		t.Fatal(err)
 	}
 	proveQueue(t, c, "planted")
-	findings(t, data, "planted", "api.base_url="+srv.URL)["API"].is(t, Good, "has answered for a run")
-	findings(t, data, "another", "api.base_url="+srv.URL)["API"].is(t, Note, "not proven yet")
-	findings(t, data, "planted", "api.base_url="+srv.URL, "api.runs_path=/v1/ai/flows/runs")["API"].is(t, Note, "not proven yet")
+	checks(t, data, "planted", "api.base_url="+srv.URL)["API"].is(t, Good, "has answered for a run")
+	checks(t, data, "another", "api.base_url="+srv.URL)["API"].is(t, Note, "not proven yet")
+	checks(t, data, "planted", "api.base_url="+srv.URL, "api.runs_path=/v1/ai/flows/runs")["API"].is(t, Note, "not proven yet")
 }
 
 // proveQueue makes a queue for which the API has answered.
@@ -204,8 +204,8 @@ func proveQueue(t *testing.T, c *config.Config, key string) {
 	}
 }
 
-func TestCheckSaysWhatToDoAboutAVolume(t *testing.T) {
-	k := &checker{cfg: &config.Config{}}
+func TestVolumeHint_NamesWhatToDo(t *testing.T) {
+	d := &doctor{cfg: &config.Config{}}
 	for _, c := range []struct {
 		err  error
 		want string
@@ -214,7 +214,7 @@ func TestCheckSaysWhatToDoAboutAVolume(t *testing.T) {
 		{fmt.Errorf("x: %w", fs.ErrPermission), "read and write permission on /vol"},
 		{run.ErrVolumeOffline, "mount the right volume there, or make the directory"},
 	} {
-		if got := k.volumeMend("/vol", c.err); !strings.Contains(got, c.want) {
+		if got := d.volumeHint("/vol", c.err); !strings.Contains(got, c.want) {
 			t.Errorf("%v: %q, want %q in it", c.err, got, c.want)
 		}
 	}
@@ -222,9 +222,9 @@ func TestCheckSaysWhatToDoAboutAVolume(t *testing.T) {
 
 // A systemd credential is seen by the service alone: a person who checks the machine
 // has no key, and the machine is ready all the same.
-func TestCheckHasNothingAgainstAKeyThatOnlyTheDaemonHas(t *testing.T) {
+func TestRun_AcceptsAKeyThatOnlyTheDaemonHas(t *testing.T) {
 	data := machine(t)
-	found := findings(t, data, "")
+	found := checks(t, data, "")
 	found["key"].is(t, Bad, "there is none")
 	found["API"].is(t, Bad, "there is no key")
 
@@ -242,14 +242,14 @@ func TestCheckHasNothingAgainstAKeyThatOnlyTheDaemonHas(t *testing.T) {
 	daemon.Listener = l
 	daemon.Start()
 	defer daemon.Close()
-	found = findings(t, data, "")
+	found = checks(t, data, "")
 	found["daemon"].is(t, Good, "is ready")
 	found["key"].is(t, Note, "the daemon that runs has its own")
 	found["API"].is(t, Note, "the key is the daemon's own")
 }
 
-// Nobody is told to open a directory of the system for what is to be made in it.
-func TestCheckAsksForADirectoryOfItsOwn(t *testing.T) {
+// No hint says to open a directory of the system.
+func TestWritable_AsksForADirectoryOfItsOwn(t *testing.T) {
 	if os.Geteuid() != 0 {
 		testenv.Missing(t, "root, to become another user")
 	}
@@ -258,20 +258,20 @@ func TestCheckAsksForADirectoryOfItsOwn(t *testing.T) {
 		t.Fatal(err)
 	}
 	data := filepath.Join(above, "data")
-	told := make(chan Finding, 1)
+	added := make(chan Check, 1)
 	go func() {
 		runtime.LockOSThread() // and never unlocked: the thread ends with this function
 		const nobody = 65534
 		if _, _, errno := syscall.RawSyscall(syscall.SYS_SETRESUID, nobody, nobody, nobody); errno != 0 {
 			t.Error(errno)
 		}
-		k := &checker{cfg: &config.Config{}}
-		k.writable("state.dir", filepath.Join(data, "state"))
-		told <- k.found[0]
+		d := &doctor{cfg: &config.Config{}}
+		d.writable("state.dir", filepath.Join(data, "state"))
+		added <- d.results[0]
 	}()
-	f := <-told
+	f := <-added
 	f.is(t, Bad, "is not there, and cannot be made in "+above)
-	if want := "make " + filepath.Join(data, "state") + " and let uid 65534 have it, or choose another directory"; f.Mend != want {
-		t.Errorf("%q, want %q", f.Mend, want)
+	if want := "make " + filepath.Join(data, "state") + " and let uid 65534 have it, or choose another directory"; f.Hint != want {
+		t.Errorf("%q, want %q", f.Hint, want)
 	}
 }

@@ -1,4 +1,4 @@
-package daemon
+package doctor
 
 import (
 	"os"
@@ -7,13 +7,13 @@ import (
 	"testing"
 )
 
-func TestCheckNamesWhatTheDaemonWouldNotStartWith(t *testing.T) {
+func TestRun_NamesSecretsTheDaemonWouldNotStartWith(t *testing.T) {
 	data := machine(t)
 	short := filepath.Join(data, "short")
 	if err := os.WriteFile(short, []byte("secret!"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	found := findings(t, data, "offline", "server.token_file="+short, "server.add_token_file="+data+"/none",
+	found := checks(t, data, "offline", "server.token_file="+short, "server.add_token_file="+data+"/none",
 		"webhook.secret_file="+short, "hook.url=https://hooks.example/", "hook.secret_file="+data+"/none", "hook.command="+data+"/none --told")
 	for about, text := range map[string]string{
 		"server.token_file":     "can be guessed",
@@ -29,7 +29,7 @@ func TestCheckNamesWhatTheDaemonWouldNotStartWith(t *testing.T) {
 	}
 }
 
-func TestCheckFindsTheProgramOfAHook(t *testing.T) {
-	found := findings(t, machine(t), "offline", "hook.command=sh -c true")
+func TestRun_FindsTheProgramOfAHook(t *testing.T) {
+	found := checks(t, machine(t), "offline", "hook.command=sh -c true")
 	found["hook.command"].is(t, Good, "/sh")
 }
