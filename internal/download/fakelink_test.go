@@ -98,8 +98,10 @@ func (l *fakeLink) fetch(ctx context.Context, r transfer.Request, p transfer.Par
 		}
 	}
 	progress(have, size)
+	reads := false
+	defer func() { l.reads(&reads, false) }()
 	for have < size {
-		n, err := l.share(ctx, r)
+		n, err := l.share(ctx, r, &reads)
 		if err != nil {
 			return fail(transfer.Canceled, 206, err)
 		}
@@ -119,15 +121,14 @@ func (l *fakeLink) fetch(ctx context.Context, r transfer.Request, p transfer.Par
 	}, nil
 }
 
-// share waits a tick and is what a transfer got of the line in it.
-func (l *fakeLink) share(ctx context.Context, r transfer.Request) (n int64, err error) {
+// share waits a tick and is what a transfer got of the line in it. Whether it reads is
+// kept from tick to tick, so that those who wake in the same instant get the same.
+func (l *fakeLink) share(ctx context.Context, r transfer.Request, reads *bool) (n int64, err error) {
 	held := r.Valve.Held()
 	if held {
 		l.count(func() { l.held[r.Key.ID] = true })
-	} else {
-		l.count(func() { l.reading++ })
-		defer l.count(func() { l.reading-- })
 	}
+	l.reads(reads, !held)
 	select {
 	case <-ctx.Done():
 		return 0, context.Cause(ctx)
@@ -139,6 +140,19 @@ func (l *fakeLink) share(ctx context.Context, r transfer.Request) (n int64, err 
 		}
 	})
 	return n, nil
+}
+
+// reads notes whether a transfer takes its share from now on.
+func (l *fakeLink) reads(was *bool, now bool) {
+	l.count(func() {
+		switch {
+		case now && !*was:
+			l.reading++
+		case *was && !now:
+			l.reading--
+		}
+	})
+	*was = now
 }
 
 func (l *fakeLink) count(do func()) {
