@@ -92,9 +92,11 @@ func (p *problem) lateOrder() (order []*job) {
 }
 
 // fill gives the link to jobs in their order until their connections fill it and
-// what they have to come keeps it busy until the next ones answer.
+// what they have to come keeps it busy until the next ones answer. Where all
+// connections stay open, only what has one can have the link.
 func (p *problem) fill() {
 	var used, bytes, busy float64
+	connections := p.connections()
 	var chosen []*job
 	for _, j := range p.order {
 		s := j.server
@@ -105,8 +107,14 @@ func (p *problem) fill() {
 		if s.used >= s.rate && s.bytes >= s.rate*busy {
 			continue
 		}
+		if !j.open && connections <= 0 {
+			continue
+		}
 		if used < p.rate && !p.bear(chosen) {
 			break
+		}
+		if !j.open {
+			connections--
 		}
 		j.do = finish
 		chosen = append(chosen, j)
@@ -118,6 +126,12 @@ func (p *problem) fill() {
 		bytes += j.bytes
 	}
 	p.again(bytes/p.rate - busy)
+}
+
+// connections is how many more transfers there may be while those that are not stopped
+// go on.
+func (p *problem) connections() int {
+	return p.workers + max(p.w.MaxOpen, 0) - p.count(func(j *job) bool { return j.open && p.yield(j) != stop })
 }
 
 // bear reports whether these bear one more beside them: the link is shared evenly,

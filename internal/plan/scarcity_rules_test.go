@@ -198,3 +198,23 @@ func TestWhatOnlyADoubtfulSizePutsAtRiskIsToldOf(t *testing.T) {
 		t.Errorf("at risk with sizes known: %+v", d.Risks)
 	}
 }
+
+// Where every connection is held, nothing that waits can be started: one that is held
+// gets the link, which would be idle until the URLs expire otherwise.
+func TestWhatIsHeldGetsTheLinkWhereAllConnectionsAreTaken(t *testing.T) {
+	var assets []plan.Near
+	for range 12 {
+		assets = append(assets, near(1.5, 8, plan.Held))
+	}
+	for range 20 {
+		assets = append(assets, near(1, 8, plan.Waiting))
+	}
+	w := on1(plan.Server{}, assets...)
+	if d := plan.Decide(w); len(d.Finish) == 0 || slices.ContainsFunc(d.Finish, func(i int) bool { return i >= 12 }) {
+		t.Errorf("all taken: %v get the link", d.Finish)
+	}
+	w.MaxOpen++ // one may be started
+	if d := plan.Decide(w); !slices.ContainsFunc(d.Finish, func(i int) bool { return i >= 12 }) {
+		t.Errorf("one is free: %v get the link", d.Finish)
+	}
+}
