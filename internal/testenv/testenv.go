@@ -4,7 +4,9 @@
 package testenv
 
 import (
+	"flag"
 	"os"
+	"strconv"
 	"testing"
 )
 
@@ -34,4 +36,15 @@ func Cases(few, all int) int {
 		return all
 	}
 	return few
+}
+
+// Checks sets how many cases rapid tries for each property of a package, unless all tests
+// run. It is called by TestMain, before the flags are parsed: -rapid.checks overrides it.
+func Checks(few int) {
+	if Full() {
+		return
+	}
+	if err := flag.Set("rapid.checks", strconv.Itoa(few)); err != nil {
+		panic(err)
+	}
 }

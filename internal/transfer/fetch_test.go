@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -346,12 +347,33 @@ func TestProgressTellsHowFar(t *testing.T) {
 	}
 }
 
+// stalledWriter sends so many bytes at most, and then nothing until its client is gone.
+type stalledWriter struct {
+	http.ResponseWriter
+	left int
+	gone <-chan struct{}
+}
+
+func (w *stalledWriter) Write(b []byte) (int, error) {
+	if w.left -= len(b); w.left < 0 {
+		<-w.gone
+		return 0, http.ErrAbortHandler
+	}
+	return w.ResponseWriter.Write(b)
+}
+
 func TestStoppedTransferKeepsWhatHasCome(t *testing.T) {
 	body, h := sized(3<<20, `"v1"`)
 	ctx, cancel := context.WithCancelCause(t.Context())
 	defer cancel(nil)
 	why := fmt.Errorf("another is more urgent")
-	url := serve(t, h)
+	var asked atomic.Int32
+	url := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		if asked.Add(1) == 1 { // it cannot be whole before the stop takes effect
+			w = &stalledWriter{w, 2 << 20, r.Context().Done()}
+		}
+		h(w, r)
+	})
 	c := newClient(t, Config{})
 	part := &memPart{}
 	_, err := c.Fetch(ctx, request(url), part, func(done, _ int64) {

@@ -17,6 +17,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/assetd/assetd/internal/run"
+	"github.com/assetd/assetd/internal/testenv"
 )
 
 const farmURL = "http://cdn.test/a.png?" + secret
@@ -214,6 +215,9 @@ func TestAShortRangeIsGoneOnWith(t *testing.T) {
 func TestARefusedFurtherConnectionCostsTheTransferNothing(t *testing.T) {
 	for _, status := range []int{401, 403, 429, 503, 404, 500} {
 		t.Run(fmt.Sprint(status), func(t *testing.T) {
+			if status != 403 && status != 429 {
+				testenv.Long(t)
+			}
 			inFarm(t, Config{}, 64<<20, func(t *testing.T, c *Client, s *farm) {
 				s.odd = func(n int, from int64, a *reply) {
 					if s.running() >= 2 {
@@ -408,6 +412,9 @@ func TestAHeldWideTransferIsOneAnswerThatOutlivesItsURL(t *testing.T) {
 func TestAURLThatDiesOnTheWayEndsNoWideTransfer(t *testing.T) {
 	for _, life := range []time.Duration{time.Second, 3 * time.Second, 6 * time.Second} {
 		t.Run(life.String(), func(t *testing.T) {
+			if life != 3*time.Second {
+				testenv.Long(t)
+			}
 			inFarm(t, Config{}, 128<<20, func(t *testing.T, c *Client, s *farm) {
 				time.Sleep(26 * 366 * 24 * time.Hour) // a bubble begins in 2000, when no URL was signed
 				exp := time.Now().Add(life)
