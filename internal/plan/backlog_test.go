@@ -12,6 +12,7 @@ import (
 
 	"github.com/assetd/assetd/internal/plan"
 	"github.com/assetd/assetd/internal/run"
+	"github.com/assetd/assetd/internal/testenv"
 )
 
 var day = time.Date(2026, 2, 25, 12, 0, 0, 0, time.UTC)
@@ -251,9 +252,7 @@ func heapInUse() uint64 {
 }
 
 func TestAMillionAssetsFitInMemory(t *testing.T) {
-	if testing.Short() {
-		t.Skip("a million assets")
-	}
+	testenv.Long(t)
 	const runs, each = 100_000, 10
 	var before, after runtime.MemStats
 	runtime.GC()

@@ -4,6 +4,8 @@ import (
 	"math"
 	"math/rand/v2"
 	"testing"
+
+	"github.com/assetd/assetd/internal/testenv"
 )
 
 func constant(rate float64) func(float64) float64 { return func(float64) float64 { return rate } }
@@ -19,12 +21,7 @@ func clone(w *world) *world {
 }
 
 // cases is how many random ones of so many are tried.
-func cases(n int) uint64 {
-	if testing.Short() {
-		n /= 20
-	}
-	return uint64(n)
-}
+func cases(n int) uint64 { return uint64(testenv.Cases(n/20, n)) }
 
 // drawn is a random world, all of it known exactly: a link of 0.5 to 50 MB/s, 1
 // to 16 workers, 1 to 30 files that live for up to a minute, some all equally

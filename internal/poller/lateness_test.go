@@ -11,6 +11,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/assetd/assetd/internal/run"
+	"github.com/assetd/assetd/internal/testenv"
 )
 
 // app is how long the runs of an app take, in seconds; n counts them.
@@ -222,6 +223,7 @@ func TestAnAppThatBecomesSlowerIsLearnedAnew(t *testing.T) {
 
 // As many as have one budget: five polls a run, which is not enough.
 func TestFiveHundredRunsShareABudgetThatIsShort(t *testing.T) {
+	testenv.Long(t)
 	const runs = 1000
 	var some []app
 	for _, a := range apps() {

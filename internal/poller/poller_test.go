@@ -11,6 +11,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/assetd/assetd/internal/run"
+	"github.com/assetd/assetd/internal/testenv"
 )
 
 func TestARunIsAskedAtOnceOnHandInAndThenMoreAndMoreSeldom(t *testing.T) {
@@ -250,20 +251,21 @@ func TestUnknownStatusesAreToldOncePerValueWithBoundedMemory(t *testing.T) {
 func TestThePollsNeverGoFasterThanTheBudget(t *testing.T) {
 	inBubble(t, func(w *world) {
 		const perSecond, burst = 5, 10
+		runs, minutes := testenv.Cases(900, 3000), testenv.Cases(3, 11)
 		budget := rate.NewLimiter(perSecond, burst)
 		w.api.wait = budget.Wait
 		w.api.latency = 300 * time.Millisecond
-		for i := range 3000 {
+		for i := range runs {
 			w.queue.add(run.ID(fmt.Sprintf("run-%04d", i)))
 		}
 		w.begin()
-		w.pass(10 * time.Minute)
+		w.pass(time.Duration(minutes) * time.Minute)
 		w.stop()
 		w.again()
 		w.begin()
-		w.pass(12 * time.Minute)
+		w.pass(time.Duration(minutes) * time.Minute)
 		at := w.api.times()
-		if got := len(at); got < 22*60*perSecond*95/100 {
+		if got := len(at); got < 2*minutes*60*perSecond*95/100 {
 			t.Errorf("only %d requests: the budget is not used", got)
 		}
 		first := 0
@@ -279,7 +281,7 @@ func TestThePollsNeverGoFasterThanTheBudget(t *testing.T) {
 		for _, id := range w.api.order() {
 			seen[id]++
 		}
-		if len(seen) != 3000 {
+		if len(seen) != runs {
 			t.Errorf("only %d runs were asked", len(seen))
 		}
 		for id, n := range seen {

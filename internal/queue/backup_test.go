@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/assetd/assetd/internal/run"
+	"github.com/assetd/assetd/internal/testenv"
 )
 
 func TestACopyMadeWhileMuchIsWrittenIsWholeAndHasAllThatWasDurable(t *testing.T) {
@@ -76,6 +77,7 @@ func TestACopyMadeWhileMuchIsWrittenIsWholeAndHasAllThatWasDurable(t *testing.T)
 
 // What a kill in the middle of a copy leaves is never taken for one, and goes.
 func TestKilledInTheMiddleOfACopyTheOlderOnesAreGood(t *testing.T) {
+	testenv.Long(t)
 	dir := t.TempDir()
 	older := CopyPath(BackupDir(dir), noon().Add(-time.Hour))
 	q, err := Open(dir, Options{Now: noon})

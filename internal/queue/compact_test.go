@@ -20,6 +20,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/assetd/assetd/internal/run"
+	"github.com/assetd/assetd/internal/testenv"
 )
 
 // roomy leaves so many runs in a queue, and some MiB of free pages.
@@ -247,6 +248,7 @@ func TestAFileThatCannotBeMadeAnewIsUsedAsItIs(t *testing.T) {
 }
 
 func TestMakingTheFileAnewOutlivesSIGKILL(t *testing.T) {
+	testenv.Long(t)
 	dir := filepath.Join(t.TempDir(), "state")
 	added := map[run.ID]bool{}
 	compacted := 0

@@ -14,6 +14,7 @@ import (
 	bolt "go.etcd.io/bbolt"
 
 	"github.com/assetd/assetd/internal/run"
+	"github.com/assetd/assetd/internal/testenv"
 )
 
 func filled(t testing.TB) string {
@@ -150,7 +151,7 @@ func TestNoDamageEndsTheProcess(t *testing.T) {
 	dir := filled(t)
 	sound := inUse(t, dir)
 	bad := 0
-	for seed := range uint64(250) {
+	for seed := range uint64(testenv.Cases(60, 250)) {
 		r := rand.New(rand.NewPCG(seed, 1))
 		b := append([]byte(nil), sound...)
 		if at := r.IntN(len(sound) - os.Getpagesize()); seed%2 == 0 {

@@ -15,9 +15,11 @@ import (
 
 	"github.com/assetd/assetd/internal/run"
 	"github.com/assetd/assetd/internal/signedurl"
+	"github.com/assetd/assetd/internal/testenv"
 )
 
 func TestAHundredThousandRunsAreTakenInAFewCommits(t *testing.T) {
+	testenv.Long(t)
 	told := 0
 	q := opened(t, quick(t), Options{Tell: func(e run.Event) {
 		if e.Kind == run.RunAccepted && e.Run != "" {

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/assetd/assetd/internal/run"
+	"github.com/assetd/assetd/internal/testenv"
 )
 
 // trial is a small world: four assets of one run, two of them resumable and slow, of
@@ -333,7 +334,7 @@ func TestEveryFailingCallLeavesOnlyWhatIsRightAndIsRecoveredFrom(t *testing.T) {
 	}{{"once", fails, false, 1}, {"once but done", applied, false, 2}, {"for ever", fails, true, 5}} {
 		t.Run(mode.name, func(t *testing.T) {
 			told := 0
-			for n := 1; n <= steps; n += mode.stride {
+			for n := 1; n <= steps; n += mode.stride * testenv.Cases(3, 1) {
 				synctest.Test(t, func(t *testing.T) {
 					what := fmt.Sprintf("%s, step %d", mode.name, n)
 					before := openFiles(t)
@@ -377,7 +378,7 @@ func TestEveryFailingCallLeavesOnlyWhatIsRightAndIsRecoveredFrom(t *testing.T) {
 // F02, F03: the process dies at every step, without and with the power.
 func TestDeathAtEveryStepLosesNothingThatWasTold(t *testing.T) {
 	steps := stepsOf(t)
-	for stride, power := range map[int]bool{1: true, 3: false} {
+	for stride, power := range map[int]bool{testenv.Cases(3, 1): true, testenv.Cases(9, 3): false} {
 		t.Run(fmt.Sprint("power loss ", power), func(t *testing.T) {
 			deaths := 0
 			for n := 1; n <= steps; n += stride {

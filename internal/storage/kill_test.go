@@ -12,11 +12,13 @@ import (
 	"time"
 
 	"github.com/assetd/assetd/internal/run"
+	"github.com/assetd/assetd/internal/testenv"
 )
 
 // F01: a process of its own writes a part at many places and is killed at any
 // moment. What counts after is what was written, and not much of it is missing.
 func TestSIGKILLLeavesWhatWasWritten(t *testing.T) {
+	testenv.Long(t)
 	const child, size, chunk, lanes = "ASSETD_STORAGE_KILLED", 48 << 20, 64 << 10, 4
 	data := body(size, "v")
 	key := run.Key{Run: "run1", Kind: run.Videos, ID: "v"}
