@@ -168,10 +168,17 @@ func TestDocuments_NameOnlyCommandsAndFlagsThatExist(t *testing.T) {
 	}
 }
 
-func TestDocuments_NameOnlyFilesThatExist(t *testing.T) {
+func TestDocuments_NameOnlyFilesAndUnitsThatExist(t *testing.T) {
 	made := []string{"deploy/api-key", "deploy/token"} // by the commands themselves
 	for _, b := range shellBlocks(t) {
 		for _, words := range commandsOf(b.text) {
+			if words[0] == "systemctl" {
+				for _, unit := range words[2:] {
+					if unit != "--now" && unit != "assetd" {
+						t.Errorf("%s: %s: there is no unit %s", b.page, strings.Join(words, " "), unit)
+					}
+				}
+			}
 			for _, w := range words {
 				w = strings.TrimSuffix(w, "/...")
 				if !regexp.MustCompile(`^(\./)?(deploy|configs|internal|cmd|\.ci)/`).MatchString(w) || slices.Contains(made, w) {
