@@ -12,7 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/assetd/assetd/internal/config"
-	"github.com/assetd/assetd/internal/daemon"
+	"github.com/assetd/assetd/internal/daemon/maintenance"
 	"github.com/assetd/assetd/internal/durable"
 	"github.com/assetd/assetd/internal/queue"
 	"github.com/assetd/assetd/internal/server"
@@ -24,14 +24,14 @@ func (a *app) backupCommand() *cobra.Command {
 		Use:   "backup FILE",
 		Short: "copy the queue, also while the daemon runs",
 		Long: `Writes a copy of the queue to FILE, checked and safely on disk before the command
-ends. It works with and without a running daemon. A copy holds no signed URL and not
+ends. It works whether or not the daemon is running. A copy holds no signed URL and not
 the API key. The daemon makes copies by itself as well: see backup.interval.`,
 		Example: example("assetd backup queue.db", "assetd restore queue.db"),
 		Args:    cobra.ExactArgs(1),
 		RunE:    func(cmd *cobra.Command, args []string) error { return a.backup(cmd.Context(), args[0], force) },
 	}
 	cmd.ValidArgsFunction = proposeFiles
-	cmd.Flags().BoolVar(&force, "force", false, "replace FILE where it is there")
+	cmd.Flags().BoolVar(&force, "force", false, "replace FILE if it exists")
 	return cmd
 }
 
@@ -57,7 +57,7 @@ func (a *app) backup(ctx context.Context, file string, force bool) (err error) {
 	}
 	defer func() {
 		if err != nil {
-			os.Remove(temp.Name()) //nolint:errcheck // the first error is told
+			os.Remove(temp.Name()) //nolint:errcheck // the first error is returned
 		}
 	}()
 	made, err := copyQueue(ctx, c, temp)
@@ -103,7 +103,7 @@ func copyQueue(ctx context.Context, c *config.Config, temp *os.File) (queue.Copy
 	}
 	made, err := queue.Verify(temp.Name())
 	if err != nil {
-		return made, fmt.Errorf("backup: what the daemon sent is no whole copy: %w", err)
+		return made, fmt.Errorf("backup: what the daemon sent is not a complete copy: %w", err)
 	}
 	return made, nil
 }
@@ -112,5 +112,5 @@ func noDaemonCopy(ctx context.Context, c *config.Config, temp *os.File) (queue.C
 	if err := temp.Close(); err != nil {
 		return queue.Copy{}, fmt.Errorf("backup: %w", err)
 	}
-	return daemon.BackupQueue(ctx, c, temp.Name())
+	return maintenance.BackupQueue(ctx, c, temp.Name())
 }

@@ -22,6 +22,7 @@ import (
 	"github.com/assetd/assetd/internal/config"
 	"github.com/assetd/assetd/internal/daemon/admin"
 	"github.com/assetd/assetd/internal/daemon/logging"
+	"github.com/assetd/assetd/internal/daemon/maintenance"
 	"github.com/assetd/assetd/internal/health"
 	"github.com/assetd/assetd/internal/inbox"
 	"github.com/assetd/assetd/internal/pipeline"
@@ -89,25 +90,25 @@ func Run(ctx context.Context, o Options) error {
 // daemon is what is open while it runs.
 type daemon struct {
 	Options
-	cfg      *config.Config // as it was at the start
-	current  *config.Config // as it was last read; reloads alone uses it
-	key      string         // as it was last read; the same
-	log      *zap.Logger
-	told     []run.Tell // who hears of each event, in this order
-	health   *health.Monitor
-	notify   notifier
-	queue    *queue.Queue
-	pipeline *pipeline.Pipeline
-	inbox    *inbox.Inbox
-	admin    *admin.Admin
-	server   *server.Server
-	backups  *backups
-	retain   *retainer
-	every    atomic.Int64 // drop.rescan, as it was last read
-	hooks    *hooks
-	gauges   *gauges
-	look     chan struct{} // at the volume
-	swept    bool          // watchVolume's alone
+	cfg       *config.Config // as it was at the start
+	current   *config.Config // as it was last read; reloads alone uses it
+	key       string         // as it was last read; the same
+	log       *zap.Logger
+	told      []run.Tell // who hears of each event, in this order
+	health    *health.Monitor
+	notify    notifier
+	queue     *queue.Queue
+	pipeline  *pipeline.Pipeline
+	inbox     *inbox.Inbox
+	admin     *admin.Admin
+	server    *server.Server
+	backups   *maintenance.Backups
+	retention *maintenance.Retention
+	every     atomic.Int64 // drop.rescan, as it was last read
+	hooks     *hooks
+	gauges    *gauges
+	look      chan struct{} // at the volume
+	swept     bool          // watchVolume's alone
 }
 
 // open takes the state directory and builds the stages. Nothing runs yet.
@@ -129,7 +130,7 @@ func open(o Options) (*daemon, error) {
 	metrics := server.NewMetrics(o.Version)
 	events := server.NewEvents()
 	d.told = append(d.told, counted(metrics), events.Tell)
-	q, err := openQueue(c, queue.Options{Tell: d.tell, Timed: metrics.Committed}, o.Log)
+	q, err := maintenance.OpenQueue(c, queue.Options{Tell: d.tell, Timed: metrics.Committed}, o.Log)
 	if err != nil {
 		return nil, err
 	}
@@ -150,7 +151,11 @@ func open(o Options) (*daemon, error) {
 		Removed:  func(id run.ID) { d.pipeline.Pool.Forget(id); d.pipeline.Poller.Forget(id) },
 		Leftover: func() { signal(d.look) },
 	})
-	d.keepers()
+	d.retention = maintenance.NewRetention(c, maintenance.RetentionDeps{
+		History: q, DropDir: c.Drop.Dir, Clock: d.pipeline.ServerTime, Built: o.Built,
+		Covered: func() time.Time { return d.backups.Covered() }, Leftover: func() { signal(d.look) }, Emit: d.tell,
+	})
+	d.backups = maintenance.NewBackups(c, q, d.retention.KeepFiles, d.tell)
 	d.gauges = &gauges{health: d.health, pipeline: d.pipeline, inbox: d.inbox, state: c.State.Dir}
 	metrics.Watch(d.gauges)
 	d.server = d.newServer(metrics, events)
@@ -213,8 +218,8 @@ func (d *daemon) run(ctx context.Context) error {
 	g.Go(func() error { return d.inbox.Run(ctx) })
 	g.Go(func() error { return d.reloads(ctx) })
 	g.Go(func() error { return d.watchVolume(ctx) })
-	g.Go(func() error { return d.backups.run(ctx) })
-	g.Go(func() error { return d.retain.run(ctx) })
+	g.Go(func() error { return d.backups.Run(ctx) })
+	g.Go(func() error { return d.retention.Run(ctx) })
 	g.Go(func() error { return d.server.Run(serving, listener) })
 	g.Go(func() error { return d.notify.watchdog(serving, func() bool { return d.health.Alive().OK }) })
 	g.Go(func() error { d.announce(ctx); return nil })
@@ -331,8 +336,6 @@ func (d *daemon) jobs() []schedule.Job {
 		{Name: "oldest", Every: time.Second, Do: func(ctx context.Context) { d.seekOldest(ctx) }},
 		{Name: "rescan", Every: time.Second, Do: d.rescan()},
 		{Name: "intake", Every: time.Second, Do: d.watchPasses()},
-		{Name: "backup", Every: min(d.cfg.Backup.Interval, backupLook), Do: func(context.Context) { signal(d.backups.due) }},
-		{Name: "retention", Every: retainEvery, Do: func(context.Context) { signal(d.retain.tick) }},
 	}...)
 }
 

@@ -50,7 +50,7 @@ func (d *daemon) reload() {
 	d.pipeline.API.SetKey(key)
 	d.inbox.Configure(inboxConfig(c))
 	d.every.Store(int64(c.Drop.Rescan))
-	d.retain.configure(keptBy(c))
+	d.retention.Configure(c)
 	d.Relog(c.Log)
 	d.pipeline.Poller.Probe()
 	d.log.Info("configuration and key read again", zap.String("changed", cmp.Or(strings.Join(applied, ", "), "nothing")))

@@ -57,9 +57,12 @@ var table = map[string][]string{
 		"internal/transfer",
 	},
 	"internal/daemon/logging": {"internal/inbox", "internal/notify", "internal/storage"},
-	"internal/daemon/verify":  {"internal/manifest", "internal/server", "internal/storage"},
-	"internal/health":         {"internal/server", "internal/storage", "internal/transfer"},
-	"internal/schedule":       {},
+	"internal/daemon/maintenance": {
+		"internal/config", "internal/daemon/logging", "internal/inbox", "internal/pipeline", "internal/queue", "internal/storage",
+	},
+	"internal/daemon/verify": {"internal/manifest", "internal/server", "internal/storage"},
+	"internal/health":        {"internal/server", "internal/storage", "internal/transfer"},
+	"internal/schedule":      {},
 	"internal/pipeline": {
 		"internal/config", "internal/download", "internal/magnific", "internal/manifest", "internal/poller", "internal/queue",
 		"internal/schedule", "internal/server", "internal/storage", "internal/transfer",
@@ -83,7 +86,7 @@ var behind = map[string][]string{
 	"github.com/klauspost/compress": {"internal/transfer/media", "internal/simulator"},
 	"github.com/andybalholm/brotli": {"internal/transfer/media", "internal/simulator"},
 	"github.com/standard-webhooks":  {"internal/notify"},
-	"go.uber.org/zap":               {"internal/daemon", "internal/daemon/logging", "internal/pipeline", "internal/schedule", "cmd/assetd"},
+	"go.uber.org/zap":               {"internal/daemon", "internal/daemon/logging", "internal/daemon/maintenance", "internal/pipeline", "internal/schedule", "cmd/assetd"},
 	"github.com/spf13/cobra":        {"cmd/assetd"},
 	"github.com/vbauerster/mpb":     {"cmd/assetd"},
 }

@@ -1,4 +1,4 @@
-package daemon
+package maintenance
 
 import (
 	"context"
@@ -11,6 +11,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/assetd/assetd/internal/config"
 	"github.com/assetd/assetd/internal/inbox"
 	"github.com/assetd/assetd/internal/run"
 )
@@ -25,70 +26,78 @@ func (c *clocks) now() time.Time { return time.Now().Add(c.local) }
 
 func (c *clocks) api() (time.Time, bool) { return time.Now().Add(c.server), c.known }
 
-// keeping is a retainer at work in a bubble, whose history remembers up to when it
-// was asked to forget.
+// keeping is a Retention at work in a bubble, whose history records up to when it was asked
+// to remove runs.
 type keeping struct {
-	*retainer
+	*Retention
 	clocks  *clocks
 	started time.Time
 	before  []time.Time
-	told    []run.Event
+	emitted []run.Event
+	covered time.Time
 	fail    error
 }
 
-func newKeeping(t *testing.T, k kept) *keeping {
+func (r *keeping) Expired(_ context.Context, before time.Time) ([]run.ID, error) {
+	r.before = append(r.before, before)
+	return nil, r.fail
+}
+
+func (*keeping) Expire(context.Context, []run.ID, time.Time) (int, error) { return 0, nil }
+
+func newKeeping(t *testing.T, keep limits) *keeping {
 	t.Helper()
 	drop := filepath.Join(t.TempDir(), "drop")
 	if _, err := inbox.Prepare(drop); err != nil {
 		t.Fatal(err)
 	}
-	r := &keeping{clocks: &clocks{known: true}, started: time.Now()}
-	r.retainer = &retainer{
-		gate: gate{server: r.clocks.api, local: r.clocks.now, built: r.started.Add(-time.Hour)},
-		tick: make(chan struct{}, 1), drop: drop, copied: time.Now, left: func() {},
-		history: func(_ context.Context, before time.Time) (int, error) {
-			r.before = append(r.before, before)
-			return 0, r.fail
-		},
-		tell: func(e run.Event) { r.told = append(r.told, e) },
-	}
-	r.configure(k)
+	r := &keeping{clocks: &clocks{known: true}, started: time.Now(), covered: time.Now()}
+	r.Retention = NewRetention(configOf(keep), RetentionDeps{
+		History: r, DropDir: drop, Clock: r.clocks.api, Built: r.started.Add(-time.Hour),
+		Covered: func() time.Time { return r.covered }, Leftover: func() {},
+		Emit: func(e run.Event) { r.emitted = append(r.emitted, e) },
+	})
+	r.clock.local = r.clocks.now
 	return r
 }
 
-// looks has the retainer look so often, a tick apart, and says how often it went on.
+func configOf(keep limits) *config.Config {
+	return &config.Config{Retention: config.Retention{Runs: keep.runs}, Drop: config.Drop{Keep: keep.files}}
+}
+
+// looks has r trim n times, a tick apart, and returns how often it trusted the clock.
 func (r *keeping) looks(t *testing.T, n int) int {
 	t.Helper()
 	went := len(r.before)
 	for range n {
-		time.Sleep(retainEvery)
+		time.Sleep(retentionInterval)
 		synctest.Wait()
-		r.look(t.Context())
+		r.trim(t.Context())
 	}
 	return len(r.before) - went
 }
 
-func TestRetentionGoesByTheServersClockOnceTwoLooksAgree(t *testing.T) {
+func TestRetention_FollowsTheServersClockOnceTwoReadingsAgree(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := newKeeping(t, kept{runs: time.Hour, files: time.Hour})
+		r := newKeeping(t, limits{runs: time.Hour, files: time.Hour})
 		r.clocks.server = 3 * time.Hour // the local clock is wrong
 		if n := r.looks(t, 1); n != 0 {
 			t.Error("went on after one look")
 		}
-		if n := r.looks(t, 2); n != 2 || !r.before[0].Equal(r.started.Add(2*retainEvery+2*time.Hour)) {
+		if n := r.looks(t, 2); n != 2 || !r.before[0].Equal(r.started.Add(2*retentionInterval+2*time.Hour)) {
 			t.Errorf("went on %d times: %v", n, r.before)
 		}
-		r.configure(kept{runs: 2 * time.Hour, files: time.Hour}) // SIGHUP
-		if r.looks(t, 1); !r.before[2].Equal(r.started.Add(4*retainEvery + time.Hour)) {
+		r.Configure(configOf(limits{runs: 2 * time.Hour, files: time.Hour})) // SIGHUP
+		if r.looks(t, 1); !r.before[2].Equal(r.started.Add(4*retentionInterval + time.Hour)) {
 			t.Errorf("%v", r.before)
 		}
-		if len(r.told) > 0 {
-			t.Errorf("told %+v", r.told)
+		if len(r.emitted) > 0 {
+			t.Errorf("emitted %+v", r.emitted)
 		}
 	})
 }
 
-func TestNothingIsRemovedWhileAClockJumps(t *testing.T) {
+func TestRetention_RemovesNothingWhileAClockJumps(t *testing.T) {
 	for name, c := range map[string]struct {
 		jump func(*clocks)
 		why  string // told; empty: there is nothing to tell
@@ -102,7 +111,7 @@ func TestNothingIsRemovedWhileAClockJumps(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				r := newKeeping(t, kept{runs: time.Hour, files: time.Hour})
+				r := newKeeping(t, limits{runs: time.Hour, files: time.Hour})
 				if n := r.looks(t, 3); n != 2 {
 					t.Fatalf("went on %d times", n)
 				}
@@ -111,23 +120,23 @@ func TestNothingIsRemovedWhileAClockJumps(t *testing.T) {
 					t.Errorf("went on %d times", n)
 				}
 				var why []string
-				for _, e := range r.told {
+				for _, e := range r.emitted {
 					if e.Kind != run.RetentionHeld {
-						t.Errorf("told %+v", e)
+						t.Errorf("emitted %+v", e)
 					}
 					why = append(why, e.Err.Error())
 				}
 				if c.why == "" && len(why) > 0 || c.why != "" && (len(why) == 0 || !strings.HasPrefix(why[0], c.why)) {
-					t.Errorf("told %q", why)
+					t.Errorf("emitted %q", why)
 				}
 			})
 		})
 	}
 }
 
-func TestAClockThatJumpsAtEveryLookRemovesNothing(t *testing.T) {
+func TestRetention_RemovesNothingIfAClockJumpsEachTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := newKeeping(t, kept{runs: time.Hour, files: time.Hour})
+		r := newKeeping(t, limits{runs: time.Hour, files: time.Hour})
 		for range 10 {
 			r.clocks.server += 365 * 24 * time.Hour
 			if n := r.looks(t, 1); n != 0 {
@@ -137,9 +146,9 @@ func TestAClockThatJumpsAtEveryLookRemovesNothing(t *testing.T) {
 	})
 }
 
-func TestWhatCannotBeRemovedIsToldOnce(t *testing.T) {
+func TestRetention_ReportsAFailureOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := newKeeping(t, kept{runs: time.Hour, files: time.Hour})
+		r := newKeeping(t, limits{runs: time.Hour, files: time.Hour})
 		r.fail = errors.New("no")
 		r.looks(t, 5)
 		r.fail = nil
@@ -147,22 +156,22 @@ func TestWhatCannotBeRemovedIsToldOnce(t *testing.T) {
 		r.fail = errors.New("no")
 		r.looks(t, 2)
 		kinds := func() (k []run.EventKind) {
-			for _, e := range r.told {
+			for _, e := range r.emitted {
 				k = append(k, e.Kind)
 			}
 			return k
 		}()
 		if want := []run.EventKind{run.RetentionFailed, run.RetentionFailed}; !slices.Equal(kinds, want) {
-			t.Errorf("told %v", kinds)
+			t.Errorf("emitted %v", kinds)
 		}
 	})
 }
 
 // A drop file is still needed where no copy of the queue has its runs yet. File times
 // are real, so this is no bubble: the clocks are a year ahead of them.
-func TestADropFileStaysUntilACopyOfTheQueueHasItsRuns(t *testing.T) {
-	r := newKeeping(t, kept{runs: time.Hour, files: time.Hour})
-	path := filepath.Join(r.drop, "accepted", "list.txt")
+func TestRetention_DropFileStaysUntilACopyOfTheQueueHasItsRuns(t *testing.T) {
+	r := newKeeping(t, limits{runs: time.Hour, files: time.Hour})
+	path := filepath.Join(r.deps.DropDir, "accepted", "list.txt")
 	if err := os.WriteFile(path, []byte("run1\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -171,22 +180,22 @@ func TestADropFileStaysUntilACopyOfTheQueueHasItsRuns(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.clocks.local = 365 * 24 * time.Hour
-	r.copied = func() time.Time { return old }
-	r.look(t.Context())
-	r.look(t.Context())
+	r.covered = old
+	r.trim(t.Context())
+	r.trim(t.Context())
 	if _, err := os.Stat(path); err != nil {
 		t.Fatal(err)
 	}
-	if r.gate.last.IsZero() || len(r.before) == 0 {
+	if r.clock.last.IsZero() || len(r.before) == 0 {
 		t.Fatal("it never went on")
 	}
-	r.copied = func() time.Time { return time.Now().Add(time.Minute) }
-	r.files = time.Time{}
-	r.look(t.Context())
+	r.covered = time.Now().Add(time.Minute)
+	r.nextFiles = time.Time{}
+	r.trim(t.Context())
 	if _, err := os.Stat(path); err == nil {
 		t.Error("it is still there")
 	}
-	if last := r.told[len(r.told)-1]; last.Kind != run.DropTrimmed || last.Count != 1 {
-		t.Errorf("told %+v", last)
+	if last := r.emitted[len(r.emitted)-1]; last.Kind != run.DropTrimmed || last.Count != 1 {
+		t.Errorf("emitted %+v", last)
 	}
 }

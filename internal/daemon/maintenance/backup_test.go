@@ -1,4 +1,4 @@
-package daemon
+package maintenance
 
 import (
 	"errors"
@@ -17,8 +17,8 @@ import (
 	"github.com/assetd/assetd/internal/run"
 )
 
-// copying is what makes copies of a queue in a directory of its own.
-func copying(t *testing.T, keep int, files time.Duration) (b *backups, told *[]run.EventKind) {
+// copying returns Backups that make copies of a queue in a directory of its own.
+func copying(t *testing.T, keep int, files time.Duration) (b *Backups, emitted *[]run.EventKind) {
 	t.Helper()
 	dir := t.TempDir()
 	q, err := queue.Open(dir, queue.Options{})
@@ -26,15 +26,12 @@ func copying(t *testing.T, keep int, files time.Duration) (b *backups, told *[]r
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { q.Close() })
-	told = &[]run.EventKind{}
-	return &backups{
-		queue: q, dir: queue.BackupDir(dir), cfg: config.Backup{Interval: time.Hour, Keep: keep},
-		keep: func() time.Duration { return files }, due: make(chan struct{}, 1),
-		tell: func(e run.Event) { *told = append(*told, e.Kind) },
-	}, told
+	emitted = &[]run.EventKind{}
+	c := &config.Config{State: config.State{Dir: dir}, Backup: config.Backup{Interval: time.Hour, Keep: keep}}
+	return NewBackups(c, q, func() time.Duration { return files }, func(e run.Event) { *emitted = append(*emitted, e.Kind) }), emitted
 }
 
-func (b *backups) names(t *testing.T) (names []string) {
+func (b *Backups) names(t *testing.T) (names []string) {
 	t.Helper()
 	copies, err := queue.Copies(b.dir, time.Now())
 	if err != nil {
@@ -46,36 +43,36 @@ func (b *backups) names(t *testing.T) (names []string) {
 	return names
 }
 
-func TestACopyIsMadeEachIntervalAndTheNewestAreKept(t *testing.T) {
+func TestBackups_CopyEachIntervalAndKeepTheNewest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b, told := copying(t, 2, 24*time.Hour)
+		b, emitted := copying(t, 2, 24*time.Hour)
 		defer b.queue.Close()
 		for range 4 * 60 {
-			b.look(t.Context())
+			b.copyIfDue(t.Context())
 			time.Sleep(time.Minute)
 		}
 		if got := b.names(t); !slices.Equal(got, []string{"03:00:00", "02:00:00"}) {
 			t.Errorf("%v", got)
 		}
-		if len(*told) != 4 || !b.covered().Equal(time.Now().Add(-time.Hour)) {
-			t.Errorf("told %v, covered until %v", *told, b.covered())
+		if len(*emitted) != 4 || !b.Covered().Equal(time.Now().Add(-time.Hour)) {
+			t.Errorf("emitted %v, covered until %v", *emitted, b.Covered())
 		}
 		again, _ := copying(t, 2, time.Hour) // after a restart the last copy counts
 		defer again.queue.Close()
 		again.dir = b.dir
-		again.look(t.Context())
-		if again.covered().IsZero() || len(again.names(t)) != 2 {
-			t.Errorf("covered until %v", again.covered())
+		again.copyIfDue(t.Context())
+		if again.Covered().IsZero() || len(again.names(t)) != 2 {
+			t.Errorf("covered until %v", again.Covered())
 		}
 	})
 }
 
-func TestCopiesAreNotRarerThanDropFilesGo(t *testing.T) {
+func TestBackups_CopyAsOftenAsDropFilesAreRemoved(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b, _ := copying(t, 9, 10*time.Minute)
 		defer b.queue.Close()
 		for range 25 {
-			b.look(t.Context())
+			b.copyIfDue(t.Context())
 			time.Sleep(time.Minute)
 		}
 		if got := b.names(t); !slices.Equal(got, []string{"00:20:00", "00:10:00", "00:00:00"}) {
@@ -84,37 +81,37 @@ func TestCopiesAreNotRarerThanDropFilesGo(t *testing.T) {
 	})
 }
 
-func TestCopiesThatFailAreToldOnceAndTheirRecoveryToo(t *testing.T) {
+func TestBackups_ReportFailureAndRecoveryOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b, told := copying(t, 2, 24*time.Hour)
+		b, emitted := copying(t, 2, 24*time.Hour)
 		defer b.queue.Close()
 		if err := os.WriteFile(b.dir, []byte("no directory"), 0o600); err != nil {
 			t.Fatal(err)
 		}
 		for range 60 {
-			b.look(t.Context())
+			b.copyIfDue(t.Context())
 			time.Sleep(time.Minute)
 		}
 		if err := os.Remove(b.dir); err != nil {
 			t.Fatal(err)
 		}
 		for range 10 {
-			b.look(t.Context())
+			b.copyIfDue(t.Context())
 			time.Sleep(time.Minute)
 		}
-		if want := []run.EventKind{run.BackupTrouble, run.BackupBack, run.BackupMade}; !slices.Equal(*told, want) {
-			t.Errorf("told %v", *told)
+		if want := []run.EventKind{run.BackupTrouble, run.BackupBack, run.BackupMade}; !slices.Equal(*emitted, want) {
+			t.Errorf("emitted %v", *emitted)
 		}
 	})
 }
 
-func TestWhatACrashLeftOfCopiesIsTidiedUp(t *testing.T) {
+func TestBackups_RemoveWhatACrashLeft(t *testing.T) {
 	b, _ := copying(t, 2, time.Hour)
 	if err := os.Mkdir(b.dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
 	whole := queue.CopyPath(b.dir, time.Now())
-	for _, path := range []string{whole, queue.HalfCopy(whole), filepath.Join(b.dir, byHand), queue.HalfCopy(filepath.Join(b.dir, byHand))} {
+	for _, path := range []string{whole, queue.HalfCopy(whole), filepath.Join(b.dir, onRequest), queue.HalfCopy(filepath.Join(b.dir, onRequest))} {
 		if err := os.WriteFile(path, nil, 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -137,16 +134,16 @@ func TestWhatACrashLeftOfCopiesIsTidiedUp(t *testing.T) {
 
 // What came after the copy and cannot be put back would be lost: then nothing is
 // restored, and the daemon does not start.
-func TestNothingIsRestoredWhereDropFilesCannotBePutBack(t *testing.T) {
+func TestOpenQueue_RestoresNothingIfDropFilesCannotBePutBack(t *testing.T) {
 	b, _ := copying(t, 2, time.Hour)
-	b.look(t.Context())
+	b.copyIfDue(t.Context())
 	state := filepath.Dir(b.dir)
 	if err := errors.Join(b.queue.Close(), os.Truncate(queue.Path(state), 100)); err != nil {
 		t.Fatal(err)
 	}
 	core, logged := observer.New(zap.DebugLevel)
 	c := &config.Config{State: config.State{Dir: state}, Drop: config.Drop{Dir: filepath.Join(state, "gone")}}
-	_, err := openQueue(c, queue.Options{}, zap.New(core))
+	_, err := OpenQueue(c, queue.Options{}, zap.New(core))
 	if !errors.As(err, new(*queue.DamageError)) || !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("%v", err)
 	}
@@ -156,13 +153,13 @@ func TestNothingIsRestoredWhereDropFilesCannotBePutBack(t *testing.T) {
 	if err := os.Mkdir(c.Drop.Dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	q, err := openQueue(c, queue.Options{}, zap.New(core))
+	q, err := OpenQueue(c, queue.Options{}, zap.New(core))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer q.Close()
 	if n := logged.FilterMessage("the queue was restored from a copy").Len(); n != 1 {
-		t.Errorf("said %d times", n)
+		t.Errorf("logged %d times", n)
 	}
 }
 
@@ -174,7 +171,7 @@ func TestCase_F_RetentionDoesNotWaitForACopyUnderWay(t *testing.T) {
 	b.copying.Lock()
 	defer b.copying.Unlock()
 	got := make(chan time.Time, 1)
-	go func() { got <- b.covered() }()
+	go func() { got <- b.Covered() }()
 	select {
 	case at := <-got:
 		if !at.Equal(made) {

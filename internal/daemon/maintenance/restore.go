@@ -1,4 +1,4 @@
-package daemon
+package maintenance
 
 import (
 	"context"
@@ -18,10 +18,11 @@ import (
 	"github.com/assetd/assetd/internal/storage"
 )
 
-// openQueue opens the queue. Where that is damaged, or gone though there are copies
-// of it, the newest good copy takes its place first, and all of it is said loudly;
-// where there is none the error says so: an empty queue is never begun in silence.
-func openQueue(c *config.Config, o queue.Options, log *zap.Logger) (*queue.Queue, error) {
+// OpenQueue opens the queue of the daemon. A queue that is damaged, or missing although
+// there are copies of it, is first replaced by the newest good copy, and every step is
+// logged as an error. Without a good copy OpenQueue fails: it never starts an empty queue
+// in the place of one with runs.
+func OpenQueue(c *config.Config, o queue.Options, log *zap.Logger) (*queue.Queue, error) {
 	damage, err := missingQueue(c.State.Dir)
 	if err != nil {
 		return nil, err
@@ -37,13 +38,13 @@ func openQueue(c *config.Config, o queue.Options, log *zap.Logger) (*queue.Queue
 	}
 	q, err := queue.Open(c.State.Dir, o)
 	if err != nil {
-		return nil, fmt.Errorf("the queue was restored from a copy, and yet: %w", err)
+		return nil, fmt.Errorf("the queue was restored from a copy, but cannot be opened: %w", err)
 	}
 	return q, nil
 }
 
-// missingQueue is damage where the queue's file is not there though there are copies
-// of it.
+// missingQueue returns a damage if the queue's file does not exist although there are
+// copies of it.
 func missingQueue(stateDir string) (*queue.DamageError, error) {
 	copies, err := queue.Copies(queue.BackupDir(stateDir), time.Now())
 	if err != nil || len(copies) == 0 {
@@ -52,8 +53,8 @@ func missingQueue(stateDir string) (*queue.DamageError, error) {
 	return queue.Missing(stateDir)
 }
 
-// restoreNewest puts the newest good copy in the place of a damaged queue, and the
-// drop files that were taken since it was made back into the drop directory.
+// restoreNewest replaces a damaged queue by its newest good copy, and puts the drop files
+// that were taken since back into the drop directory.
 func restoreNewest(c *config.Config, damage *queue.DamageError, log *zap.Logger) error {
 	dir := queue.BackupDir(c.State.Dir)
 	log.Error("the queue is damaged, its newest good copy is put in its place",
@@ -73,12 +74,12 @@ func restoreNewest(c *config.Config, damage *queue.DamageError, log *zap.Logger)
 		case err == nil:
 			log.Error("the queue was restored from a copy", zap.String(logging.KeyFile, restored.Path), zap.Time("from", restored.At),
 				zap.Int("runs", restored.Runs), zap.String("damaged_file", aside), zap.Int("drop_files_put_back", back.Files),
-				zap.String(logging.KeyNote, Missing), zap.String(logging.KeyHint, "nothing need be done; keep the damaged file for those who look into it, or remove it"))
+				zap.String(logging.KeyNote, RestoreNote), zap.String(logging.KeyHint, "nothing need be done; keep the damaged file for those who look into it, or remove it"))
 			for _, path := range back.Left {
-				log.Error(LeftText, zap.String(logging.KeyFile, path), zap.String(logging.KeyHint, LeftHint))
+				log.Error(NotPutBack, zap.String(logging.KeyFile, path), zap.String(logging.KeyHint, NotPutBackHint))
 			}
 			return nil
-		case failed != nil: // its runs would be lost
+		case failed != nil: // a restored queue would lose their runs
 			return fmt.Errorf("%w: nothing was restored, since drop files that came after the copy cannot be taken once more: %w", damage, failed)
 		case errors.As(err, new(*queue.DamageError)) || errors.Is(err, fs.ErrNotExist):
 			log.Error("this copy of the queue is damaged, too", zap.String(logging.KeyFile, stored.Path), zap.Error(err))
@@ -89,15 +90,17 @@ func restoreNewest(c *config.Config, damage *queue.DamageError, log *zap.Logger)
 	return fmt.Errorf("%w (there is no good copy in %s)", damage, dir)
 }
 
-// What is said of a restored queue, and of what stays behind.
+// Texts about a restored queue, for the log and for people.
 const (
-	Missing = "runs handed in since then are taken again from their drop files, runs settled since then are settled again from their manifests; " +
-		"retries, removals and the attempts of since then are forgotten"
-	LeftText = "this empty drop file was not put back, since its name may not be the run ID it was handed in as"
-	LeftHint = "if the name is a run ID of its own, hand it in again: assetd add"
+	// RestoreNote says what the restored queue does not have.
+	RestoreNote = "runs added since then are taken again from their drop files, runs settled since then are settled again from their manifests; " +
+		"later retries, removals and attempts are lost"
+	// NotPutBack is said of a drop file that stays where it is, with NotPutBackHint.
+	NotPutBack     = "this empty drop file was not put back, since its name may not be the run ID it was added as"
+	NotPutBackHint = "if the name is the ID of another run, add it again: assetd add"
 )
 
-// Restored is what RestoreQueue did.
+// Restored is the result of RestoreQueue.
 type Restored struct {
 	queue.Copy
 	Aside   string // where the queue that was there is now; empty: none was there
@@ -105,10 +108,10 @@ type Restored struct {
 	Foreign string // the queue that the volume, or else the queue that was there, says it is; empty: the same, or unknown
 }
 
-// RestoreQueue puts a copy in the place of this configuration's queue, and the drop
-// files that were taken since it was made back into the drop directory. No daemon may
-// run. Whatever fails before the copy has its place leaves the queue as it is. A copy of
-// another queue is refused before anything is changed, unless force is true.
+// RestoreQueue replaces this configuration's queue by a copy, and puts the drop files that
+// were taken since the copy was made back into the drop directory. No daemon may run. A
+// failure leaves the queue as it is. A copy of another queue is refused before anything is
+// changed, unless force is true.
 func RestoreQueue(c *config.Config, file string, force bool) (r Restored, err error) {
 	if file, err = filepath.Abs(file); err != nil {
 		return r, err
@@ -138,8 +141,8 @@ func RestoreQueue(c *config.Config, file string, force bool) (r Restored, err er
 	return r, nil
 }
 
-// otherCopy has the error of a damaged copy say what to do about the copy: by itself it
-// speaks of the queue in use, which may be whole.
+// otherCopy gives the error of a damaged copy a hint about the copy: its own hint is about
+// the queue in use, which may be intact.
 func otherCopy(c *config.Config, file string, err error) error {
 	if damage := (*queue.DamageError)(nil); errors.As(err, &damage) && damage.File == file {
 		damage.Mend = "name another copy: those of the daemon are in " + queue.BackupDir(c.State.Dir)
@@ -147,7 +150,7 @@ func otherCopy(c *config.Config, file string, err error) error {
 	return err
 }
 
-// ownCopy refuses a copy of another queue than the one that is used here.
+// ownCopy refuses a copy of another queue than this configuration's.
 func ownCopy(c *config.Config, file string) error {
 	found, err := queue.Verify(file)
 	if err != nil {
@@ -160,8 +163,8 @@ func ownCopy(c *config.Config, file string) error {
 	return nil
 }
 
-// presentID is the ID of the queue that the volume belongs to, or else of the one in
-// the state directory; empty where neither says.
+// presentID returns the ID of the queue that the volume belongs to, or else of the one in
+// the state directory, or "".
 func presentID(c *config.Config) string {
 	if v, err := storage.New(pipeline.StorageConfig(c), storage.Deps{}); err == nil {
 		if sight, err := v.Look(); err == nil && sight.Queue != "" {
@@ -176,7 +179,7 @@ func presentID(c *config.Config) string {
 	return q.ID()
 }
 
-// BackupQueue writes a copy of a queue that no daemon uses to path.
+// BackupQueue copies a queue that no daemon uses to path.
 func BackupQueue(ctx context.Context, c *config.Config, path string) (queue.Copy, error) {
 	q, err := queue.Open(c.State.Dir, queue.Options{ReadOnly: true, LockWait: time.Second})
 	if errors.Is(err, fs.ErrNotExist) {
