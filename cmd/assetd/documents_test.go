@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"html"
 	"io"
 	"io/fs"
@@ -199,95 +198,6 @@ func TestDocuments_ShellBlocksParse(t *testing.T) {
 		if out, err := cmd.CombinedOutput(); err != nil {
 			t.Errorf("%s: %v: %s\n%s", b.page, err, out, b.text)
 		}
-	}
-}
-
-// elsewhere are programs that a block needs and this test cannot run: they change the
-// machine, build, or run tests. deploy/test and .ci/run do these things.
-var elsewhere = []string{".ci/run", "apt", "deploy/package", "docker", "go", "journalctl", "sudo", "systemctl"}
-
-// isRunHere reports whether the test runs a block: not one of elsewhere, a script to be
-// saved as a file, or one that is about a drop directory with files in it.
-func (b block) isRunHere() bool {
-	if strings.HasPrefix(b.text, "#!") || strings.HasPrefix(b.text, "rm rejected/") {
-		return false
-	}
-	return !slices.ContainsFunc(commandsOf(b.text), func(words []string) bool { return slices.Contains(elsewhere, words[0]) })
-}
-
-// substituted returns a block with the paths, address, key and run ID of a rig.
-func (r *rig) substituted(b block, addr string, id run.ID) string {
-	return strings.NewReplacer(
-		"assetd run &", "assetd run & echo $! >"+r.dir+"/pid; until assetd health --ready; do sleep 0.05; done",
-		"curl -N ", "curl -N --max-time 1 ",
-		"ASSETD_API_KEY=…", "ASSETD_API_KEY="+r.sim.Key(),
-		"127.0.0.1:7433", addr, "/var/lib/assetd/state", filepath.Join(r.dir, "state"),
-		"/var/lib/node_exporter/textfile", r.dir,
-		"RUN-ID", string(id), "omps2OH829", string(id),
-	).Replace(b.text)
-}
-
-// Every block that needs neither root nor a build is run as it is on the page, against
-// the simulator and with the daemon that the README starts.
-func TestDocuments_CommandsDoWhatThePagesSay(t *testing.T) {
-	t.Parallel()
-	addr := freeAddr(t)
-	r := newRig(t, []string{"server.listen=" + addr})
-	const id = "good000001"
-	if err := r.sim.AddRun(id, simulator.App("app1"), simulator.Image("a", 9000)); err != nil {
-		t.Fatal(err)
-	}
-	var first, rest, last []block
-	for _, b := range shellBlocks(t) {
-		switch {
-		case !b.isRunHere():
-		case strings.Contains(b.text, "assetd run &"):
-			first = append(first, b)
-		case strings.Contains(b.text, "--adopt-volume"):
-			last = append(last, b)
-		default:
-			rest = append(rest, b)
-		}
-	}
-	if len(first) != 1 || len(last) != 1 || len(rest) < 9 {
-		t.Fatalf("%d, %d and %d blocks are run", len(first), len(rest), len(last))
-	}
-	for _, b := range first {
-		r.bash(b, addr, id)
-	}
-	t.Cleanup(func() { exec.Command("bash", "-c", "kill -9 $(cat "+r.dir+"/pid)").Run() }) //nolint:errcheck // it should have ended
-	for _, b := range rest {
-		r.bash(b, addr, id)
-	}
-	r.bash(block{"this test", "kill $(cat " + r.dir + "/pid); while assetd health; do sleep 0.05; done"}, addr, id)
-	for _, b := range last {
-		r.bash(b, addr, id)
-	}
-}
-
-// bash runs a block with the rig's settings in the environment, in a new directory.
-func (r *rig) bash(b block, addr string, id run.ID) {
-	r.t.Helper()
-	ctx, cancel := context.WithTimeout(r.t.Context(), time.Minute)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, "bash", "-e", "-o", "pipefail", "-c", r.substituted(b, addr, id))
-	cmd.Dir = r.t.TempDir()
-	cmd.Env = append(os.Environ(), "ASSETD_CONFIG="+os.DevNull, "ASSETD_API_KEY="+r.sim.Key())
-	for _, s := range r.settings {
-		name, value, _ := strings.Cut(s, "=")
-		cmd.Env = append(cmd.Env, "ASSETD_"+strings.ToUpper(strings.ReplaceAll(name, ".", "_"))+"="+value)
-	}
-	out, err := os.CreateTemp(r.dir, "out-") // a file: the daemon holds it open
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	defer out.Close()
-	cmd.Stdout, cmd.Stderr = out, out
-	err = cmd.Run()
-	ended := strings.Contains(b.text, "curl -N") && cmd.ProcessState.ExitCode() == 28 // its time was over
-	if err != nil && !ended {
-		text, _ := os.ReadFile(out.Name())
-		r.t.Errorf("%s: %v:\n%s%s", b.page, err, b.text, text)
 	}
 }
 
