@@ -1,9 +1,5 @@
 package config
 
-import (
-	"github.com/knadh/koanf/v2"
-)
-
 // Live names the keys whose values differ between two configurations: those that
 // take effect at a SIGHUP, and those that need a restart. The API key itself is
 // none of them: it is read anew by APIKey.
@@ -23,8 +19,8 @@ func Live(old, next *Config) (live, restart []string) {
 // Reloaded is c with the values of next for the keys that take effect at a SIGHUP:
 // what a daemon that was started with c works with from now on. Its API key is
 // next's.
-func (c *Config) Reloaded(next *Config) (*Config, error) {
-	values := layer{}
+func (c *Config) Reloaded(next *Config) *Config {
+	values := map[string]any{}
 	for _, k := range table() {
 		from := c
 		if k.live {
@@ -32,11 +28,8 @@ func (c *Config) Reloaded(next *Config) (*Config, error) {
 		}
 		values[k.name] = from.values[k.name]
 	}
-	merged := koanf.New(".")
-	if err := merged.Load(values, nil); err != nil {
-		return nil, err
-	}
 	mixed := &Config{file: next.file, values: values, origins: next.origins, env: next.env, uid: next.uid, unitKey: next.unitKey}
+	mixed.fill()
 	mixed.Storage.Default = c.Storage.Default
-	return mixed, merged.Unmarshal("", mixed)
+	return mixed
 }

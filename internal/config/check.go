@@ -33,8 +33,8 @@ func (l *loader) clash(name, other string, say func(other string) (what, mend st
 	if where == "" {
 		where = l.origins[other]
 	}
-	what, mend := say(show(l.merged.Get(other)))
-	l.problem(Problem{Where: where, Key: name, Value: brief(show(l.merged.Get(name)), 200), What: what, Mend: mend})
+	what, mend := say(show(l.values[other]))
+	l.problem(Problem{Where: where, Key: name, Value: brief(show(l.values[name]), 200), What: what, Mend: mend})
 }
 
 func listensLocally(address string) bool {

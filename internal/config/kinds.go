@@ -87,13 +87,13 @@ func (k kind) readList(v value) (any, error) {
 	}
 	one := k
 	one.list = false
-	list := []string{}
+	list := []netip.Prefix{}
 	for _, item := range items {
 		read, err := one.read(item)
 		if err != nil {
 			return nil, fault{fmt.Sprintf("holds %.60q, which %s", item.text, err.(fault).what), err.(fault).mend} //nolint:errorlint // kinds give nothing but faults
 		}
-		list = append(list, read.(string))
+		list = append(list, read.(netip.Prefix))
 	}
 	return list, nil
 }
@@ -233,8 +233,7 @@ func mode() kind {
 	}}
 }
 
-// networks is a list of networks in CIDR notation. It is kept as text, which the
-// fields' type reads.
+// networks is a list of networks in CIDR notation.
 func networks() kind {
 	return kind{tags: tagText, list: true, parse: func(text string) (any, error) {
 		p, err := netip.ParsePrefix(text)
@@ -247,7 +246,7 @@ func networks() kind {
 		if p.Addr().Is4In6() {
 			return nil, fault{"is IPv4 within IPv6", "write it as IPv4, like 10.0.0.0/8"}
 		}
-		return p.Masked().String(), nil
+		return p.Masked(), nil
 	}}
 }
 

@@ -2,11 +2,10 @@ package config
 
 import (
 	"errors"
+	"maps"
 	"path/filepath"
+	"reflect"
 	"strings"
-
-	kmaps "github.com/knadh/koanf/maps"
-	"github.com/knadh/koanf/v2"
 )
 
 // Options say where a configuration comes from.
@@ -36,10 +35,8 @@ func Load(o Options) (*Config, []Warning, error) {
 	l.layer(func() { l.setLayer(o.Set) })
 	l.layer(func() { l.derive(env, o.UID); l.deriveAgent(o.Version) })
 
-	c := &Config{file: file, values: l.merged.All(), origins: l.origins, env: env, uid: o.UID, unitKey: unitKey}
-	if err := l.merged.Unmarshal("", c); err != nil {
-		return nil, l.warnings, err // a key and its field disagree, which a test rules out
-	}
+	c := &Config{file: file, values: l.values, origins: l.origins, env: env, uid: o.UID, unitKey: unitKey}
+	c.fill()
 	_, set := l.origins["storage.dir"]
 	c.Storage.Default = !set
 	l.judge(c)
@@ -49,15 +46,33 @@ func Load(o Options) (*Config, []Warning, error) {
 	return c, append(l.warnings, c.unwise()...), nil
 }
 
-// loader gathers layers. Each holds values that were read and checked by their
-// keys; koanf puts one over the other and fills the fields.
+// fill sets the fields to the values of their keys.
+func (c *Config) fill() { fill(reflect.ValueOf(c).Elem(), "", c.values) }
+
+// fill sets the fields of a section, whose tags name their keys below prefix. It panics
+// where a key and its field differ in type; which does not depend on what is configured.
+func fill(section reflect.Value, prefix string, values map[string]any) {
+	for field, target := range section.Fields() {
+		name, tagged := field.Tag.Lookup("key")
+		switch {
+		case !tagged || name == "-":
+		case field.Type.Kind() == reflect.Struct:
+			fill(target, prefix+name+".", values)
+		default:
+			target.Set(reflect.ValueOf(values[prefix+name]))
+		}
+	}
+}
+
+// loader gathers layers, each of which overrides the values of those before it. All
+// values were read and checked by their keys.
 type loader struct {
 	order    []key
 	keys     map[string]key
 	names    []string // the keys, and the sections before their first key
 	sections map[string]bool
-	current  layer
-	merged   *koanf.Koanf
+	current  map[string]any // the layer being filled, by key
+	values   map[string]any // of the layers before, by key
 	origins  map[string]string
 	bad      map[string]bool // keys with a problem: what is said of others by them would mislead
 	problems []Problem
@@ -67,9 +82,8 @@ type loader struct {
 func newLoader() *loader {
 	l := &loader{
 		order: table(), keys: map[string]key{}, sections: map[string]bool{},
-		merged: koanf.New("."), origins: map[string]string{}, bad: map[string]bool{},
+		values: map[string]any{}, origins: map[string]string{}, bad: map[string]bool{},
 	}
-	defaults := layer{}
 	for _, k := range l.order {
 		l.keys[k.name] = k
 		if section, _ := cutLast(k.name); section != "" && !l.sections[section] {
@@ -77,9 +91,8 @@ func newLoader() *loader {
 			l.names = append(l.names, section)
 		}
 		l.names = append(l.names, k.name)
-		defaults[k.name] = k.standard()
+		l.values[k.name] = k.standard()
 	}
-	l.merge(defaults)
 	return l
 }
 
@@ -92,24 +105,11 @@ func (k key) standard() any {
 	return v
 }
 
-// layer is a koanf.Provider of values by key.
-type layer map[string]any
-
-// Read gives the layer's values nested by section.
-func (y layer) Read() (map[string]any, error) { return kmaps.Unflatten(y, "."), nil }
-
-// ReadBytes is what koanf asks of providers that need a parser.
-func (y layer) ReadBytes() ([]byte, error) { return nil, errors.New("a layer is not bytes") }
-
-func (l *loader) merge(y layer) {
-	_ = l.merged.Load(y, nil) // Read never fails, and nothing else can
-}
-
-// layer gathers what fill sets and puts it over what is there.
-func (l *loader) layer(fill func()) {
-	l.current = layer{}
-	fill()
-	l.merge(l.current)
+// layer gathers the values that set sets, which then override those of the layers before.
+func (l *loader) layer(set func()) {
+	l.current = map[string]any{}
+	set()
+	maps.Copy(l.values, l.current)
 }
 
 // set takes a value for a key into the current layer.
@@ -159,17 +159,17 @@ func (l *loader) setLayer(settings []string) {
 
 // derive fills in the directories that were not set.
 func (l *loader) derive(env environment, uid int) {
-	data := l.merged.String("data_dir")
+	data := l.values["data_dir"]
 	if data == "" {
 		data = defaultDataDir(env, uid)
 	}
 	for _, dir := range []struct{ key, name string }{
 		{"drop.dir", "drop"}, {"state.dir", "state"}, {"storage.dir", "assets"},
 	} {
-		if l.merged.String(dir.key) != "" {
+		if l.values[dir.key] != "" {
 			continue
 		}
-		l.current[dir.key] = filepath.Join(data, dir.name)
+		l.current[dir.key] = filepath.Join(data.(string), dir.name)
 		if data == "" && !l.bad["data_dir"] {
 			l.bad["data_dir"] = true // once is enough
 			l.problem(Problem{Key: "data_dir", What: "has no default: neither $STATE_DIRECTORY nor $XDG_STATE_HOME nor $HOME is set", Mend: "set data_dir"})

@@ -135,7 +135,7 @@ func TestEveryKeyHasItsFieldAndEveryFieldItsKey(t *testing.T) {
 	var walk func(prefix string, typ reflect.Type)
 	walk = func(prefix string, typ reflect.Type) {
 		for f := range typ.Fields() {
-			name := f.Tag.Get("koanf")
+			name := f.Tag.Get("key")
 			switch {
 			case !f.IsExported(), name == "-":
 			case f.Type.Kind() == reflect.Struct:

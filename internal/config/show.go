@@ -5,6 +5,7 @@ import (
 	"io"
 	"io/fs"
 	"math"
+	"net/netip"
 	"net/url"
 	"strconv"
 	"strings"
@@ -78,8 +79,8 @@ func show(v any) string {
 		return showBytes(v)
 	case float64:
 		return strconv.FormatFloat(v, 'f', -1, 64)
-	case []string:
-		return "[" + strings.Join(v, ", ") + "]"
+	case []netip.Prefix:
+		return strings.ReplaceAll(fmt.Sprint(v), " ", ", ")
 	default:
 		return fmt.Sprint(v)
 	}

@@ -274,7 +274,7 @@ func userAgent() kind {
 // what cannot be in a product's version becomes a dash.
 func (l *loader) deriveAgent(version string) {
 	const key = "download.user_agent"
-	if l.merged.String(key) != "" || version == "" {
+	if l.values[key] != "" || version == "" {
 		return
 	}
 	l.current[key] = "assetd/" + strings.Map(func(r rune) rune {

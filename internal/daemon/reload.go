@@ -31,7 +31,7 @@ func (d *daemon) reload() {
 	next, key, err := d.Load()
 	var c *config.Config
 	if err == nil {
-		c, err = d.cfg.Reloaded(next)
+		c = d.cfg.Reloaded(next)
 	}
 	if err == nil {
 		err = d.hooks.configure(c)

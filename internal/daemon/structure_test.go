@@ -79,7 +79,6 @@ var behind = map[string][]string{
 	"github.com/go-co-op/gocron":    {"internal/schedule"},
 	"github.com/fsnotify/fsnotify":  {"internal/inbox"},
 	"github.com/coreos/go-systemd":  {"internal/daemon"},
-	"github.com/knadh/koanf":        {"internal/config"},
 	"go.yaml.in/yaml":               {"internal/config"},
 	"github.com/prometheus":         {"internal/server"},
 	"github.com/gabriel-vasile":     {"internal/transfer/media"},
