@@ -205,12 +205,18 @@ func TestEveryPackageSaysWhatItGuarantees(t *testing.T) {
 	}
 }
 
-// Directories are made by durable.MkdirAll, so that they survive power loss, or by a
-// package that syncs their parents itself: inbox (modes for a group), storage (batches).
-func TestCase_A24_DirectoriesAreMadeByDurableOnly(t *testing.T) {
-	exempt := []string{"internal/durable", "internal/storage", "internal/bench"}
+// What must survive power loss goes through internal/durable, the only package that makes
+// these calls. storage makes directories itself as well: in batches, through os.Root.
+func TestCase_A24_DurableCallsAreMadeInOnePackage(t *testing.T) {
+	instead := map[string]string{
+		"os.Mkdir":       "durable.MkdirAll, which syncs the parent",
+		"os.MkdirAll":    "durable.MkdirAll, which syncs the parents",
+		"unix.Renameat":  "durable.Rename",
+		"unix.Renameat2": "durable.RenameNoReplace",
+		"unix.EINTR":     "durable.Uninterrupted",
+	}
 	for _, s := range sources(t) {
-		if s.isTest() || slices.Contains(exempt, s.pkg) {
+		if s.isTest() || s.pkg == "internal/durable" || s.pkg == "internal/bench" {
 			continue
 		}
 		ast.Inspect(s.file, func(n ast.Node) bool {
@@ -218,8 +224,13 @@ func TestCase_A24_DirectoriesAreMadeByDurableOnly(t *testing.T) {
 			if !ok {
 				return true
 			}
-			if pkg, ok := call.X.(*ast.Ident); ok && pkg.Name == "os" && (call.Sel.Name == "Mkdir" || call.Sel.Name == "MkdirAll") {
-				t.Errorf("%s: os.%s does not sync the parent: use durable.MkdirAll", s.fset.Position(n.Pos()), call.Sel.Name)
+			pkg, ok := call.X.(*ast.Ident)
+			if !ok {
+				return true
+			}
+			name := pkg.Name + "." + call.Sel.Name
+			if better, ok := instead[name]; ok && (name != "os.Mkdir" || s.pkg != "internal/storage") {
+				t.Errorf("%s: %s: use %s", s.fset.Position(n.Pos()), name, better)
 			}
 			return true
 		})

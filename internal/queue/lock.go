@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/assetd/assetd/internal/durable"
 )
 
 // lockDir locks the state directory itself, for one writer or several readers.
@@ -24,12 +26,10 @@ func lockDir(dir string, shared bool, wait time.Duration) (*os.File, error) {
 	}
 	until := time.Now().Add(wait)
 	for {
-		err := unix.Flock(int(f.Fd()), how|unix.LOCK_NB)
+		err := durable.Control(f, func(fd int) error { return unix.Flock(fd, how|unix.LOCK_NB) })
 		switch {
 		case err == nil:
 			return f, nil
-		case errors.Is(err, unix.EINTR):
-			continue
 		case !errors.Is(err, unix.EWOULDBLOCK):
 			_ = f.Close()
 			return nil, fmt.Errorf("lock %s: %w", dir, err)

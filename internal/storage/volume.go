@@ -124,13 +124,13 @@ type Volume struct {
 	told    atomic.Bool // SyncUnsupported was told
 	opened  atomic.Uint64
 
-	checks probe[struct{}]
-	rooms  probe[int64]
-	seen   atomic.Pointer[Room]
-	looks  probe[Sight]
-	tries  probe[[]Ability]
-	room   room
-	keeper keeper
+	checks  probe[struct{}]
+	rooms   probe[int64]
+	seen    atomic.Pointer[Room]
+	looks   probe[Sight]
+	capable probe[[]Capability]
+	room    room
+	keeper  keeper
 
 	writers sync.Pool // of *bufio.Writer, for records
 

@@ -61,7 +61,7 @@ func (d *doctor) volume() {
 
 // capabilities adds what the volume cannot do.
 func (d *doctor) capabilities(v *storage.Volume) {
-	found, err := v.Try()
+	found, err := v.Capabilities()
 	if err != nil {
 		d.add("volume", Note, "", "what it can do was not tried: %v", err)
 		return
@@ -71,10 +71,10 @@ func (d *doctor) capabilities(v *storage.Volume) {
 		switch {
 		case a.Err == nil:
 			continue
-		case a.Without == "":
+		case a.Fallback == "":
 			d.add("volume", Bad, "choose another storage.dir, or fix the mount", "it cannot %s: %v", a.What, a.Err)
 		default:
-			d.add("volume", Note, "", "it cannot %s (%v): %s", a.What, a.Err, a.Without)
+			d.add("volume", Note, "", "it cannot %s (%v): %s", a.What, a.Err, a.Fallback)
 		}
 		all = false
 	}

@@ -13,7 +13,7 @@ import (
 )
 
 // unable is what the volume cannot do, by name.
-func unable(t *testing.T, found []Ability) map[string]error {
+func unable(t *testing.T, found []Capability) map[string]error {
 	t.Helper()
 	if len(found) < 10 {
 		t.Errorf("only %d things were tried: %+v", len(found), found)
@@ -27,11 +27,11 @@ func unable(t *testing.T, found []Ability) map[string]error {
 	return cannot
 }
 
-func TestTryFindsThatAGoodVolumeCanDoAllAndLeavesNothing(t *testing.T) {
+func TestCapabilities_GoodVolumeHasAllAndNothingIsLeft(t *testing.T) {
 	c := plainConfig(inMemory(t))
 	v, err := New(c, Deps{})
 	must(t, err)
-	found, err := v.Try()
+	found, err := v.Capabilities()
 	must(t, err)
 	if cannot := unable(t, found); len(cannot) > 0 {
 		t.Errorf("it cannot %v", cannot)
@@ -41,7 +41,7 @@ func TestTryFindsThatAGoodVolumeCanDoAllAndLeavesNothing(t *testing.T) {
 	}
 }
 
-func TestTryNamesWhatAFileSystemCannotDo(t *testing.T) {
+func TestCapabilities_NamesWhatAFileSystemCannotDo(t *testing.T) {
 	for name, c := range map[string]struct {
 		breaks func(*calls)
 		vital  bool
@@ -76,15 +76,15 @@ func TestTryNamesWhatAFileSystemCannotDo(t *testing.T) {
 		v, err := New(conf, Deps{})
 		must(t, err)
 		c.breaks(&v.sys)
-		found, err := v.Try()
+		found, err := v.Capabilities()
 		must(t, err)
 		cannot := unable(t, found)
 		if len(cannot) != 1 || cannot[name] == nil {
 			t.Errorf("%s: found is that it cannot %v", name, cannot)
 		}
 		for _, a := range found {
-			if a.What == name && (a.Without == "") != c.vital {
-				t.Errorf("%s: without it: %q", name, a.Without)
+			if a.What == name && (a.Fallback == "") != c.vital {
+				t.Errorf("%s: without it: %q", name, a.Fallback)
 			}
 		}
 		if left, err := os.ReadDir(conf.Dir); err != nil || len(left) > 0 {
@@ -93,11 +93,11 @@ func TestTryNamesWhatAFileSystemCannotDo(t *testing.T) {
 	}
 }
 
-func TestTryNeedsAVolume(t *testing.T) {
+func TestCapabilities_NeedsAVolume(t *testing.T) {
 	c := plainConfig(filepath.Join(inMemory(t), "none"))
 	v, err := New(c, Deps{})
 	must(t, err)
-	if found, err := v.Try(); !errors.Is(err, run.ErrVolumeOffline) || found != nil {
+	if found, err := v.Capabilities(); !errors.Is(err, run.ErrVolumeOffline) || found != nil {
 		t.Errorf("%v, %v", found, err)
 	}
 }
