@@ -13,7 +13,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/assetd/assetd/internal/config"
-	"github.com/assetd/assetd/internal/daemon"
+	"github.com/assetd/assetd/internal/get"
 	"github.com/assetd/assetd/internal/run"
 	"github.com/assetd/assetd/internal/signedurl"
 )
@@ -61,7 +61,7 @@ func (a *app) forget(ctx context.Context, output string, args []string) error {
 	if err != nil {
 		return err
 	}
-	left, err := daemon.ForgetLeft(ctx, c, ids)
+	left, err := get.Forget(ctx, c, ids)
 	if err != nil {
 		return err
 	}
@@ -96,7 +96,7 @@ func (a *app) get(ctx context.Context, output string, timeout time.Duration, arg
 		defer cancel()
 	}
 	show := newProgress(a.stdout, a.stderr, c.Storage.Dir, ids, timeout)
-	runs, err := daemon.Get(ctx, daemon.GetOptions{
+	runs, err := get.Run(ctx, get.Options{
 		Config: c, Key: key, IDs: ids, Log: zap.NewNop(), Tell: show.tell, Progress: show.transfers, Pulse: show.pulse, Waits: show.waits,
 	})
 	show.close()
@@ -137,7 +137,7 @@ func getError(ctx context.Context, runs []run.Run, err error) error {
 		return codedError{exitTimeout, unfinished(runs)}
 	case errors.As(context.Cause(ctx), &sig):
 		return withCode(exitInterrupted, "interrupted: call again to go on from here")
-	case errors.Is(err, daemon.ErrKeyRefused):
+	case errors.Is(err, get.ErrKeyRefused):
 		return fmt.Errorf("%w: set $ASSETD_API_KEY or api.key_file to a key that may read these runs", err)
 	}
 	return err

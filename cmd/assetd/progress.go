@@ -16,8 +16,8 @@ import (
 	"github.com/vbauerster/mpb/v8"
 	"github.com/vbauerster/mpb/v8/decor"
 
-	"github.com/assetd/assetd/internal/daemon"
 	"github.com/assetd/assetd/internal/download"
+	"github.com/assetd/assetd/internal/get"
 	"github.com/assetd/assetd/internal/run"
 	"github.com/assetd/assetd/internal/signedurl"
 	"github.com/assetd/assetd/internal/storage"
@@ -77,9 +77,9 @@ func (p *progress) tell(e run.Event) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	switch e.Kind {
-	case daemon.RunStands:
+	case get.RunStatus:
 		p.stands(e)
-	case daemon.LeftOver:
+	case get.Leftover:
 		p.line(p.out, "%s: %s: name them to go on with them, or drop them with assetd get --forget --output %s RUN-ID...", e.Kind, e.Note, p.dir)
 	case run.RunRetried:
 		p.line(p.out, "%s: tried again", e.Run)
@@ -144,7 +144,7 @@ const (
 
 // waits reports what is waited for and until when: what is new at once, the rest now and
 // then.
-func (p *progress) waits(all []daemon.Wait) {
+func (p *progress) waits(all []get.Wait) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	every, now := waitElsewhere, time.Now()

@@ -12,8 +12,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/assetd/assetd/internal/daemon"
 	"github.com/assetd/assetd/internal/download"
+	"github.com/assetd/assetd/internal/get"
 	"github.com/assetd/assetd/internal/run"
 )
 
@@ -48,7 +48,7 @@ func TestAPipeGetsALineAMinuteOnlyWhereNothingElseIsPrinted(t *testing.T) {
 		time.Sleep(30 * time.Second)
 		p.pulse(runs)
 		expect("3 runs: 1 downloading, 1 not answered yet, 1 pending, 14 of 20 assets, 1 lost, 1.0 GiB\n")
-		p.tell(run.Event{Kind: daemon.RunStands, Run: "aaaa", Note: "running"})
+		p.tell(run.Event{Kind: get.RunStatus, Run: "aaaa", Note: "running"})
 		expect("aaaa: running\n")
 		time.Sleep(time.Minute)
 		p.transfers(nil)
@@ -65,7 +65,7 @@ func TestManyRunsAreNotToldOneByOne(t *testing.T) {
 	}
 	p := newProgress(&out, &out, "/out", ids, 0)
 	out.Reset()
-	p.tell(run.Event{Kind: daemon.RunStands, Run: "runa", Note: "pending"})
+	p.tell(run.Event{Kind: get.RunStatus, Run: "runa", Note: "pending"})
 	if out.Len() > 0 {
 		t.Errorf("printed %q", out.String())
 	}
@@ -116,7 +116,7 @@ func TestATerminalGetsBarsAndTheirLastFrameIsTrue(t *testing.T) {
 	shows("3.0 MiB / 12.0 MiB")
 	p.tell(run.Event{Kind: run.RunSettled, Run: "bbbb", State: run.StoredRun, Count: 2, Bytes: 1 << 20})
 	shows("1 of 3 runs settled")
-	p.tell(run.Event{Kind: daemon.RunStands, Run: "cccc", Note: "running"})
+	p.tell(run.Event{Kind: get.RunStatus, Run: "cccc", Note: "running"})
 	p.close()
 	text := shows("")
 	if !strings.Contains(text, "cccc: running") {
@@ -143,26 +143,26 @@ func TestGet_SaysWhatItWaitsForAtABoundedRate(t *testing.T) {
 			out.Reset()
 		}
 		out.Reset()
-		running := daemon.Wait{Runs: []run.ID{"aaaa", "bbbb", "cccc", "dddd"}, About: "status", For: "its end: the API says running", Until: "it ends"}
-		p.waits([]daemon.Wait{running})
+		running := get.Wait{Runs: []run.ID{"aaaa", "bbbb", "cccc", "dddd"}, About: "status", For: "its end: the API says running", Until: "it ends"}
+		p.waits([]get.Wait{running})
 		expect("waiting for aaaa bbbb cccc and 1 more: its end: the API says running; until it ends" + ends + "\n")
 		for range 5 { // the same, and nothing new in it
 			time.Sleep(10 * time.Second)
-			p.waits([]daemon.Wait{running})
+			p.waits([]get.Wait{running})
 			expect("")
 		}
-		missing := daemon.Wait{Runs: []run.ID{"bbbb"}, About: "missing", For: "the API to know it", Until: "12:00:30"}
-		p.waits([]daemon.Wait{running, missing})
+		missing := get.Wait{Runs: []run.ID{"bbbb"}, About: "missing", For: "the API to know it", Until: "12:00:30"}
+		p.waits([]get.Wait{running, missing})
 		expect("waiting for bbbb: the API to know it; until 12:00:30" + ends + "\n")
 		time.Sleep(10 * time.Second)
-		p.waits([]daemon.Wait{running, missing})
+		p.waits([]get.Wait{running, missing})
 		expect("waiting for aaaa bbbb cccc and 1 more: its end: the API says running; until it ends" + ends + "\n")
 		p.waits(nil)
-		p.waits([]daemon.Wait{missing}) // gone meanwhile, so it is new
+		p.waits([]get.Wait{missing}) // gone meanwhile, so it is new
 		expect("waiting for bbbb: the API to know it; until 12:00:30" + ends + "\n")
-		var many []daemon.Wait
+		var many []get.Wait
 		for i := range 100 {
-			many = append(many, daemon.Wait{Runs: []run.ID{"aaaa"}, About: strconv.Itoa(i), For: "x", Until: "y"})
+			many = append(many, get.Wait{Runs: []run.ID{"aaaa"}, About: strconv.Itoa(i), For: "x", Until: "y"})
 		}
 		p.waits(many)
 		if n := strings.Count(out.String(), "\n"); n != waitsAtOnce+1 || !strings.HasSuffix(out.String(), "waiting for 95 runs more\n") {

@@ -61,8 +61,12 @@ var table = map[string][]string{
 		"internal/config", "internal/daemon/logging", "internal/inbox", "internal/pipeline", "internal/queue", "internal/storage",
 	},
 	"internal/daemon/verify": {"internal/manifest", "internal/server", "internal/storage"},
-	"internal/health":        {"internal/server", "internal/storage", "internal/transfer"},
-	"internal/schedule":      {},
+	"internal/get": {
+		"internal/config", "internal/daemon/admin", "internal/download", "internal/health", "internal/pipeline", "internal/queue",
+		"internal/schedule",
+	},
+	"internal/health":   {"internal/server", "internal/storage", "internal/transfer"},
+	"internal/schedule": {},
 	"internal/pipeline": {
 		"internal/config", "internal/download", "internal/magnific", "internal/manifest", "internal/poller", "internal/queue",
 		"internal/schedule", "internal/server", "internal/storage", "internal/transfer",
@@ -85,7 +89,7 @@ var behind = map[string][]string{
 	"github.com/klauspost/compress": {"internal/transfer/media", "internal/simulator"},
 	"github.com/andybalholm/brotli": {"internal/transfer/media", "internal/simulator"},
 	"github.com/standard-webhooks":  {"internal/notify"},
-	"go.uber.org/zap":               {"internal/daemon", "internal/daemon/logging", "internal/daemon/maintenance", "internal/pipeline", "internal/schedule", "cmd/assetd"},
+	"go.uber.org/zap":               {"internal/daemon", "internal/daemon/logging", "internal/daemon/maintenance", "internal/get", "internal/pipeline", "internal/schedule", "cmd/assetd"},
 	"github.com/spf13/cobra":        {"cmd/assetd"},
 	"github.com/vbauerster/mpb":     {"cmd/assetd"},
 }

@@ -1,4 +1,4 @@
-package daemon
+package get
 
 import (
 	"errors"
@@ -76,11 +76,11 @@ func TestGet_NamesWhyAnAssetIsNotFetched(t *testing.T) {
 	expect("asset not there yet")
 	r.note(run.Event{Kind: run.AssetStarted, Asset: a.Key})
 	expect("")
-	for i := range 3 * mostReasons {
+	for i := range 3 * maxReasons {
 		r.note(run.Event{Kind: run.AssetRetry, Asset: run.Key{Run: "bbbb", ID: strings.Repeat("x", i)}})
 		r.note(run.Event{Kind: run.HostSlowed, Host: strings.Repeat("h", i)})
 	}
-	if len(r.assets) > mostReasons || len(r.hosts) > mostReasons {
+	if len(r.assets) > maxReasons || len(r.hosts) > maxReasons {
 		t.Errorf("%d assets and %d hosts are remembered", len(r.assets), len(r.hosts))
 	}
 }

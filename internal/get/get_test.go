@@ -1,4 +1,4 @@
-package daemon
+package get
 
 import (
 	"context"
@@ -20,7 +20,7 @@ import (
 	"github.com/assetd/assetd/internal/run"
 )
 
-func TestAKeyIsRefusedByA401AndByA403OfAllOnly(t *testing.T) {
+func TestKeyCheck_RefusedByA401AndByA403OfAllRunsOnly(t *testing.T) {
 	stop := func(kind run.RefusalKind) run.Event {
 		return run.Event{Kind: run.APIRefused, Err: &run.Refusal{Kind: kind}}
 	}
@@ -54,14 +54,14 @@ func TestAKeyIsRefusedByA401AndByA403OfAllOnly(t *testing.T) {
 	}
 }
 
-func TestWhoWaitsIsToldEveryMinuteHowItStands(t *testing.T) {
+func TestGet_ReportsProgressWaitsAndRuns(t *testing.T) {
 	c, _, err := config.Load(config.Options{Set: []string{"storage.dir=" + t.TempDir(), "data_dir=" + t.TempDir()}, UID: 1})
 	if err != nil {
 		t.Fatal(err)
 	}
 	synctest.Test(t, func(t *testing.T) {
 		pulses, looks, waits := 0, 0, 0
-		g, err := openGet(GetOptions{
+		g, err := open(Options{
 			Config: c, Key: "key", IDs: []run.HandIn{{ID: "aaaa"}}, Log: zap.NewNop(), Tell: func(run.Event) {},
 			Progress: func([]download.Transfer) { looks++ }, Waits: func(all []Wait) {
 				if waits++; len(all) != 1 || all[0].For != "the API's first answer" || all[0].Until == "" {
@@ -70,7 +70,7 @@ func TestWhoWaitsIsToldEveryMinuteHowItStands(t *testing.T) {
 			},
 			Pulse: func(runs []run.Run) {
 				if pulses++; len(runs) != 1 || runs[0].ID != "aaaa" {
-					t.Errorf("told of %v", runs)
+					t.Errorf("got runs %v", runs)
 				}
 			},
 		})
@@ -106,7 +106,7 @@ func TestCase_E4_OnlyTheRunsNamedAreWorkedOnAndOthersCanBeForgotten(t *testing.T
 	if err != nil {
 		t.Fatal(err)
 	}
-	g, err := openGet(GetOptions{
+	g, err := open(Options{
 		Config: c, Key: "key", IDs: []run.HandIn{{ID: "mine"}}, Log: zap.NewNop(), Tell: func(run.Event) {},
 		Progress: func([]download.Transfer) {}, Pulse: func([]run.Run) {}, Waits: func([]Wait) {},
 	})
@@ -131,14 +131,14 @@ func TestCase_E4_OnlyTheRunsNamedAreWorkedOnAndOthersCanBeForgotten(t *testing.T
 	if err != nil || !slices.Equal(left, []run.ID{"aaaa", "bbbb", "typo", "zzzz"}) {
 		t.Errorf("left: %v, %v", left, err)
 	}
-	if err := g.begin(ctx); err != nil {
+	if err := g.makeDue(ctx); err != nil {
 		t.Fatal(err)
 	}
 	due, next, err := g.queue.Due(ctx, time.Now().Add(time.Hour), run.Turns{}, 100)
 	if err != nil || len(due) != 1 || due[0].ID != "mine" || !next.IsZero() {
 		t.Errorf("due: %v, the next at %v, %v", due, next, err)
 	}
-	seen := named{g.queue, g.mine, func(run.Run) {}, newMissing(time.Minute)}
+	seen := view{g.queue, g.mine, func(run.Run) {}, newMissing(time.Minute)}
 	page, _, err := seen.Waiting(ctx, "", 100)
 	if err != nil || len(page) != 1 || page[0].Key.Run != "mine" {
 		t.Errorf("assets that wait: %v, %v", page, err)
@@ -148,19 +148,19 @@ func TestCase_E4_OnlyTheRunsNamedAreWorkedOnAndOthersCanBeForgotten(t *testing.T
 		t.Fatal(err)
 	}
 
-	if _, err := ForgetLeft(ctx, c, []run.ID{"typo", "nope"}); err == nil || !strings.Contains(err.Error(), "run nope is not among what earlier calls left in "+output+" (aaaa bbbb mine typo zzzz)") {
+	if _, err := Forget(ctx, c, []run.ID{"typo", "nope"}); err == nil || !strings.Contains(err.Error(), "run nope is not among what earlier calls left in "+output+" (aaaa bbbb mine typo zzzz)") {
 		t.Errorf("one that is not there: %v", err)
 	}
-	if left, err := ForgetLeft(ctx, c, []run.ID{"typo", "aaaa"}); err != nil || !slices.Equal(left, []run.ID{"bbbb", "mine", "zzzz"}) {
+	if left, err := Forget(ctx, c, []run.ID{"typo", "aaaa"}); err != nil || !slices.Equal(left, []run.ID{"bbbb", "mine", "zzzz"}) {
 		t.Errorf("left: %v, %v", left, err)
 	}
-	if left, err := ForgetLeft(ctx, c, []run.ID{"mine", "bbbb", "zzzz"}); err != nil || len(left) > 0 {
+	if left, err := Forget(ctx, c, []run.ID{"mine", "bbbb", "zzzz"}); err != nil || len(left) > 0 {
 		t.Errorf("left: %v, %v", left, err)
 	}
 	if _, err := os.Stat(filepath.Join(output, ".assetd")); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("what get needed is still there: %v", err)
 	}
-	if _, err := ForgetLeft(ctx, c, []run.ID{"mine"}); err == nil || !strings.Contains(err.Error(), "nothing is left of an earlier call in "+output) {
+	if _, err := Forget(ctx, c, []run.ID{"mine"}); err == nil || !strings.Contains(err.Error(), "nothing is left of an earlier call in "+output) {
 		t.Errorf("nothing there: %v", err)
 	}
 }

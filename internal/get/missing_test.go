@@ -1,4 +1,4 @@
-package daemon
+package get
 
 import (
 	"context"
@@ -56,7 +56,7 @@ func TestCase_E3_GetEndsARunThatIsUnknownForThirtySeconds(t *testing.T) {
 				if _, err := q.Add(t.Context(), []run.HandIn{{ID: "typo"}}); err != nil {
 					t.Fatal(err)
 				}
-				n := named{q, map[run.ID]bool{"typo": true}, func(run.Run) {}, newMissing(getNotFound)}
+				n := view{q, map[run.ID]bool{"typo": true}, func(run.Run) {}, newMissing(notFoundAfter)}
 				polls := 0
 				api := apiOf(func(run.ID) (run.Answer, error) {
 					what := c.then[polls%len(c.then)]
@@ -70,7 +70,7 @@ func TestCase_E3_GetEndsARunThatIsUnknownForThirtySeconds(t *testing.T) {
 					return run.Answer{}, &refusal
 				})
 				begun := time.Now()
-				p := poller.New(poller.Config{MinInterval: 3 * time.Second, MaxInterval: time.Minute, GiveUpAfter: time.Hour, NotFoundAfter: getNotFound}, poller.Deps{
+				p := poller.New(poller.Config{MinInterval: 3 * time.Second, MaxInterval: time.Minute, GiveUpAfter: time.Hour, NotFoundAfter: notFoundAfter}, poller.Deps{
 					API: api, Queue: n, Clock: clock.New(), Service: clock.NewService(0), Tell: func(run.Event) {},
 					Changed: func(run.Change) {}, Broken: func(error) bool { return false },
 				})
@@ -93,7 +93,7 @@ func TestCase_E3_GetEndsARunThatIsUnknownForThirtySeconds(t *testing.T) {
 					switch {
 					case r.Ended() && !c.ends:
 						t.Fatalf("ended after %v: %s", took, r.GaveUp)
-					case r.Ended() && (took < getNotFound || !strings.Contains(r.GaveUp, "said so") || r.Judge() != run.OutcomeFailed):
+					case r.Ended() && (took < notFoundAfter || !strings.Contains(r.GaveUp, "said so") || r.Judge() != run.OutcomeFailed):
 						t.Errorf("after %v: %s, %q", took, r.Judge(), r.GaveUp)
 						return
 					case r.Ended(), took > 3*time.Minute && !c.ends:

@@ -1,4 +1,4 @@
-package daemon
+package get
 
 import (
 	"context"
@@ -18,7 +18,7 @@ import (
 	"github.com/assetd/assetd/internal/signedurl"
 )
 
-// Wait is what Get waits for in some of the runs that were asked for, and until when.
+// Wait is what some of the given runs wait for, and until when.
 type Wait struct {
 	Runs  []run.ID
 	About string // stays the same while the same thing is waited for
@@ -26,7 +26,7 @@ type Wait struct {
 	Until string
 }
 
-// reasons remembers, from the events, why assets are not fetched at the moment. Safe for
+// reasons records from the events why assets are not being fetched. It is safe for
 // concurrent use.
 type reasons struct {
 	mu     sync.Mutex
@@ -34,8 +34,8 @@ type reasons struct {
 	hosts  map[string]string  // hosts that are throttled
 }
 
-// mostReasons bounds what is remembered of each.
-const mostReasons = 1000
+// maxReasons bounds each map.
+const maxReasons = 1000
 
 func (r *reasons) note(e run.Event) {
 	r.mu.Lock()
@@ -46,13 +46,13 @@ func (r *reasons) note(e run.Event) {
 	}
 	switch e.Kind {
 	case run.AssetRetry:
-		if len(r.assets) < mostReasons {
+		if len(r.assets) < maxReasons {
 			r.assets[e.Asset] = text
 		}
 	case run.AssetStarted, run.AssetKept, run.AssetGone:
 		delete(r.assets, e.Asset)
 	case run.HostSlowed:
-		if len(r.hosts) < mostReasons {
+		if len(r.hosts) < maxReasons {
 			r.hosts[e.Host] = text
 		}
 	case run.HostBack:
@@ -60,6 +60,7 @@ func (r *reasons) note(e run.Event) {
 	}
 }
 
+// of returns why an asset is not being fetched, or "".
 func (r *reasons) of(a run.Asset) string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -71,8 +72,8 @@ func (r *reasons) of(a run.Asset) string {
 	return r.assets[a.Key]
 }
 
-// waits is what the runs that are not settled wait for, equal ones together, in the order
-// of the first of each.
+// waits returns what the runs that are not settled wait for. Runs that wait for the same
+// are together, in the order of the first of each.
 func (g *getter) waits(ctx context.Context) ([]Wait, error) {
 	runs, err := g.runs(ctx)
 	if err != nil {
@@ -100,6 +101,7 @@ func (g *getter) waits(ctx context.Context) ([]Wait, error) {
 	return all, nil
 }
 
+// waitOf returns what one run waits for.
 func (g *getter) waitOf(ctx context.Context, r run.Run, flying []download.Transfer) Wait {
 	held := g.health.Held(r)
 	switch {
@@ -128,7 +130,7 @@ func (g *getter) waitOf(ctx context.Context, r run.Run, flying []download.Transf
 	return w
 }
 
-// whyWaiting is why the assets of a run are not being fetched: the first reason known.
+// whyWaiting returns why the assets of a run are not being fetched: the first known reason.
 func (g *getter) whyWaiting(ctx context.Context, r run.Run) string {
 	assets, err := g.queue.Assets(ctx, r.ID)
 	if err != nil {
@@ -145,7 +147,7 @@ func (g *getter) whyWaiting(ctx context.Context, r run.Run) string {
 	return ""
 }
 
-// waitForAPI is what a run waits for that has not ended.
+// waitForAPI returns what a run waits for that has not ended.
 func waitForAPI(c *config.Config, r run.Run, held []string, now time.Time) Wait {
 	polled := fmt.Sprintf("asked every %v to %v", c.Poll.MinInterval, c.Poll.MaxInterval)
 	p := r.Polls
@@ -170,7 +172,7 @@ func waitForAPI(c *config.Config, r run.Run, held []string, now time.Time) Wait 
 		"it ends, or is given up "+day(end)+" (poll.give_up_after)", nil)
 }
 
-// waitFor is a wait with what holds it up on our side.
+// waitFor returns a wait with what holds it up on our side.
 func waitFor(about, what, until string, held []string) Wait {
 	return Wait{About: about + causes(held), For: what + causes(held), Until: until}
 }
@@ -182,7 +184,7 @@ func causes(held []string) string {
 	return "; " + strings.Join(held, "; ")
 }
 
-// clockTime is a moment of today by the clock, another day's with its date.
+// clockTime formats a time of today without its date, another one with it.
 func clockTime(t, now time.Time) string {
 	t, now = t.Local(), now.Local()
 	if t.YearDay() == now.YearDay() && t.Year() == now.Year() {
@@ -193,18 +195,16 @@ func clockTime(t, now time.Time) string {
 
 func day(t time.Time) string { return t.Local().Format("2006-01-02 15:04") }
 
-// How often transfers, what is waited for, and how the runs stand are reported. The first
-// report of what is waited for comes early: a --timeout may be short.
 const (
-	progressEvery = 500 * time.Millisecond
-	waitsFirst    = time.Second
-	waitsEvery    = 10 * time.Second
-	pulseEvery    = time.Minute
+	progressInterval = 500 * time.Millisecond
+	firstWaits       = time.Second // early, since a --timeout may be short
+	waitsInterval    = 10 * time.Second
+	pulseInterval    = time.Minute
 )
 
-// watch reports while work goes on.
+// watch reports transfers, waits and runs until ctx ends.
 func (g *getter) watch(ctx context.Context) {
-	progress, pulse, waits := time.NewTicker(progressEvery), time.NewTicker(pulseEvery), time.NewTimer(waitsFirst)
+	progress, pulse, waits := time.NewTicker(progressInterval), time.NewTicker(pulseInterval), time.NewTimer(firstWaits)
 	defer progress.Stop()
 	defer pulse.Stop()
 	defer waits.Stop()
@@ -216,12 +216,14 @@ func (g *getter) watch(ctx context.Context) {
 		case <-progress.C:
 			g.Progress(g.pipeline.Pool.InFlight())
 		case <-waits.C:
-			waits.Reset(waitsEvery)
-			if all, err := g.waits(ctx); !errors.Is(err, context.Canceled) && err == nil { // whoever waits for the runs reports it
+			waits.Reset(waitsInterval)
+			if all, err := g.waits(ctx); !errors.Is(err, context.Canceled) && err == nil { // wait returns other errors
 				g.Waits(all)
 			}
 		case <-pulse.C:
-			g.pulse(ctx)
+			if runs, err := g.runs(ctx); err == nil { // wait returns the error
+				g.Pulse(runs)
+			}
 		}
 	}
 }

@@ -1,4 +1,4 @@
-package daemon
+package get
 
 import (
 	"context"
@@ -17,62 +17,10 @@ import (
 	"github.com/assetd/assetd/internal/run"
 )
 
-// named is the queue as the stages of Get see it: work for the runs that were asked for
-// alone. A 404 counts from the first call on, as somebody waits for the answer; and the
-// API's word about a run is reported.
-type named struct {
-	*queue.Queue
-	ids    map[run.ID]bool // read only
-	stands func(run.Run)
-	gone   *missing
-}
-
-// Proven reports true: see named.
-func (named) Proven(string) (bool, error) { return true, nil }
-
-// Answered records an answer and reports it.
-func (n named) Answered(ctx context.Context, id run.ID, v run.Verdict) (run.Change, error) {
-	n.gone.judge(id, &v, time.Now())
-	change, err := n.Queue.Answered(ctx, id, v)
-	if err == nil && v.Answer != nil {
-		n.stands(change.Run)
-	}
-	return change, err
-}
-
-// Waiting is a page of waiting assets. It may be empty before the end.
-func (n named) Waiting(ctx context.Context, cursor string, limit int) ([]run.Asset, string, error) {
-	page, next, err := n.Queue.Waiting(ctx, cursor, limit)
-	return n.among(page), next, err
-}
-
-// VerifiedAssets is a page of assets that are verified and not stored. It may be empty
-// before the end.
-func (n named) VerifiedAssets(ctx context.Context, cursor string, limit int) ([]run.Asset, string, error) {
-	page, next, err := n.Queue.VerifiedAssets(ctx, cursor, limit)
-	return n.among(page), next, err
-}
-
-func (n named) among(page []run.Asset) []run.Asset {
-	return slices.DeleteFunc(page, func(a run.Asset) bool { return !n.ids[a.Key.Run] })
-}
-
-// Ready is up to limit runs that wait for nothing but their manifest.
-func (n named) Ready(ctx context.Context, limit int) ([]run.ID, error) {
-	for most := limit; ; most *= 2 {
-		ids, err := n.Queue.Ready(ctx, most)
-		all := len(ids) < most
-		ids = slices.DeleteFunc(ids, func(id run.ID) bool { return !n.ids[id] })
-		if err != nil || all || len(ids) >= limit {
-			return ids[:min(len(ids), limit)], err
-		}
-	}
-}
-
-// begin has the runs asked for polled at once, also those that an earlier call left:
-// somebody waits. A settled one is tried again where something of it is missing.
-func (g *getter) begin(ctx context.Context) error {
-	ops := admin.New(admin.Deps{Queue: g.queue, Volume: g.pipeline.Volume, Emit: g.tell})
+// makeDue makes the given runs due at once, also those that an earlier call left: somebody
+// waits. A settled one is retried if something of it is missing.
+func (g *getter) makeDue(ctx context.Context) error {
+	ops := admin.New(admin.Deps{Queue: g.queue, Volume: g.pipeline.Volume, Emit: g.note})
 	for _, h := range g.IDs {
 		done, err := ops.Retry(ctx, h.ID) // does nothing to one that is open
 		if err == nil && !done.Run.State.Settled() {
@@ -85,7 +33,7 @@ func (g *getter) begin(ctx context.Context) error {
 	return nil
 }
 
-// park has the open runs that were not asked for not polled, and returns them.
+// park stops the polls of the other open runs, and returns these.
 func (g *getter) park(ctx context.Context) (left []run.ID, err error) {
 	left, err = openRuns(ctx, g.queue)
 	if err != nil {
@@ -100,7 +48,7 @@ func (g *getter) park(ctx context.Context) (left []run.ID, err error) {
 	return left, nil
 }
 
-// openRuns are the runs that are not settled, in the order of their IDs.
+// openRuns returns the runs that are not settled, in the order of their IDs.
 func openRuns(ctx context.Context, q *queue.Queue) (ids []run.ID, err error) {
 	for after := run.ID(""); ; {
 		runs, err := q.List(ctx, "", after, 1000)
@@ -115,7 +63,7 @@ func openRuns(ctx context.Context, q *queue.Queue) (ids []run.ID, err error) {
 	}
 }
 
-// firstIDs names runs, the first ten of many.
+// firstIDs names the first ten runs.
 func firstIDs(ids []run.ID) string {
 	const most = 10
 	var names []string
@@ -129,21 +77,21 @@ func firstIDs(ids []run.ID) string {
 	return text
 }
 
-// ForgetLeft drops runs that an earlier call of Get left below storage.dir, with their
-// parts; what is stored stays. It returns the open runs that are left after that. Either
-// all of ids are dropped or, where one is not there, none is.
-func ForgetLeft(ctx context.Context, c *config.Config, ids []run.ID) (left []run.ID, err error) {
+// Forget drops runs that an earlier call left below storage.dir, with their parts; stored
+// files stay. It returns the open runs that are left after that. If one of ids does not
+// exist none is dropped.
+func Forget(ctx context.Context, c *config.Config, ids []run.ID) (left []run.ID, err error) {
 	output := c.Storage.Dir
-	if !anyQueue(getStates(c, output)) {
+	if !anyQueue(queueDirs(c, output)) {
 		return nil, fmt.Errorf("nothing is left of an earlier call in %s", output)
 	}
-	state, q, err := openGetQueue(c, output)
+	state, q, err := openQueue(c, output)
 	if err != nil {
 		return nil, err
 	}
 	left, err = forget(ctx, c, q, ids)
 	if err = errors.Join(err, q.Close()); err == nil && len(left) == 0 {
-		err = removeGet(output, state)
+		err = removeQueue(output, state)
 	}
 	return left, err
 }

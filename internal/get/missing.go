@@ -1,4 +1,4 @@
-package daemon
+package get
 
 import (
 	"fmt"
@@ -8,31 +8,30 @@ import (
 	"github.com/assetd/assetd/internal/run"
 )
 
-// missingEvery is how long Get waits at most before it asks again for a run that the
-// API does not know.
-const missingEvery = 5 * time.Second
+// missingInterval is the longest time between two polls of a run that the API does not
+// know.
+const missingInterval = 5 * time.Second
 
-// missing ends runs that the API does not know: a person waits, who may have mistyped
-// an ID. Unlike the poller, which counts only time between answers, it counts from the
-// first such answer, whatever else comes in between, but for a usable one. It is safe
-// for concurrent use.
+// missing ends runs that the API does not know: a person waits, who may have mistyped an ID.
+// Unlike the poller, which counts only time between such answers, it counts from the first
+// one, whatever comes in between, except for a usable answer. It is safe for concurrent use.
 type missing struct {
 	after time.Duration
 
 	mu   sync.Mutex
-	runs map[run.ID]*gone
+	runs map[run.ID]*unknown
 }
 
-type gone struct {
+type unknown struct {
 	since time.Time
 	count int // Polls.NotFound of the last verdict
 }
 
 func newMissing(after time.Duration) *missing {
-	return &missing{after: after, runs: map[run.ID]*gone{}}
+	return &missing{after: after, runs: map[run.ID]*unknown{}}
 }
 
-// judge has the verdict end the run where it is time.
+// judge makes the verdict end the run if it has been unknown for long enough.
 func (m *missing) judge(id run.ID, v *run.Verdict, now time.Time) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -44,7 +43,7 @@ func (m *missing) judge(id run.ID, v *run.Verdict, now time.Time) {
 	case g == nil && v.Polls.NotFound == 0:
 		return
 	case g == nil:
-		g = &gone{since: now}
+		g = &unknown{since: now}
 		m.runs[id] = g
 	}
 	again := v.Polls.NotFound > g.count // and not a failure in between
@@ -56,7 +55,7 @@ func (m *missing) judge(id run.ID, v *run.Verdict, now time.Time) {
 		v.GiveUp, v.Next = fmt.Sprintf("%s, for %v", v.Polls.LastError, m.after), time.Time{}
 		return
 	}
-	for _, soon := range []time.Time{now.Add(missingEvery), g.since.Add(m.after)} {
+	for _, soon := range []time.Time{now.Add(missingInterval), g.since.Add(m.after)} {
 		if soon.Before(v.Next) {
 			v.Next = soon
 		}
