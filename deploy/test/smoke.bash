@@ -24,7 +24,7 @@ need() {
   done
 }
 
-# isolate ARGUMENT...: starts the script anew in namespaces of its own (as unshare(1)
+# isolate ARGUMENT...: starts the script again in namespaces of its own (as unshare(1)
 # has them), so that mounts go with it. Call it with the script's arguments.
 isolate() {
   local kinds=$1
