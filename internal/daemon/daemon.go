@@ -19,6 +19,7 @@ import (
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/assetd/assetd/internal/clock"
 	"github.com/assetd/assetd/internal/config"
 	"github.com/assetd/assetd/internal/daemon/admin"
 	"github.com/assetd/assetd/internal/daemon/logging"
@@ -227,7 +228,7 @@ func (d *daemon) run(ctx context.Context) error {
 	g.Go(func() error {
 		<-ctx.Done()
 		err := ticks.Close()
-		sleep(hard, d.cfg.ShutdownGrace-grant(d.cfg.ShutdownGrace))
+		clock.Sleep(hard, d.cfg.ShutdownGrace-grant(d.cfg.ShutdownGrace), nil)
 		cut()
 		return err
 	})
@@ -242,16 +243,6 @@ func (d *daemon) run(ctx context.Context) error {
 // grant is the end of the grace that transfers do not get: what they brought has
 // to be put away in it.
 func grant(grace time.Duration) time.Duration { return min(time.Second, grace/4) }
-
-// sleep returns after d, or when ctx ends.
-func sleep(ctx context.Context, d time.Duration) {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-	case <-timer.C:
-	}
-}
 
 // useVolume takes the volume into use. One that is offline is told, and work for
 // it waits. The error is a setting to mend.

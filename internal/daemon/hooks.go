@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/assetd/assetd/internal/clock"
 	"github.com/assetd/assetd/internal/config"
 	"github.com/assetd/assetd/internal/notify"
 	"github.com/assetd/assetd/internal/pipeline"
@@ -198,7 +199,7 @@ func (h *hooks) run(ctx context.Context, grace time.Duration) error {
 	})
 	g.Go(func() error {
 		<-ctx.Done()
-		sleep(hard, min(grace, stopGrace))
+		clock.Sleep(hard, min(grace, stopGrace), nil)
 		cut()
 		return nil
 	})

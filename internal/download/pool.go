@@ -21,6 +21,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/assetd/assetd/internal/clock"
 	"github.com/assetd/assetd/internal/plan"
 	"github.com/assetd/assetd/internal/run"
 	"github.com/assetd/assetd/internal/transfer"
@@ -341,15 +342,8 @@ func (p *Pool) Run(ctx, hard context.Context) error {
 
 // rest sleeps until woken, and never long.
 func rest(ctx context.Context, wake <-chan struct{}, sleep time.Duration) {
-	if sleep <= 0 {
-		return
-	}
-	timer := time.NewTimer(min(sleep, longestSleep))
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-	case <-wake:
-	case <-timer.C:
+	if sleep > 0 {
+		clock.Sleep(ctx, min(sleep, longestSleep), wake)
 	}
 }
 

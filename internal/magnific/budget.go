@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"golang.org/x/time/rate"
+
+	"github.com/assetd/assetd/internal/clock"
 )
 
 // The rules of the budget (design 4.3).
@@ -132,7 +134,8 @@ func (c *Client) Wait(ctx context.Context) error { return c.budget.wait(ctx) }
 func (b *budget) wait(ctx context.Context) error {
 	for taken := false; ; {
 		if held := b.held(time.Now()); held > 0 {
-			if err := sleep(ctx, min(held, holdSlice)); err != nil {
+			clock.Sleep(ctx, min(held, holdSlice), nil)
+			if err := ctx.Err(); err != nil {
 				return err
 			}
 			continue
@@ -147,16 +150,5 @@ func (b *budget) wait(ctx context.Context) error {
 			return ctx.Err()
 		}
 		taken = true // a hold may have begun meanwhile: looked at once more
-	}
-}
-
-func sleep(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-t.C:
-		return nil
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/assetd/assetd/internal/backoff"
+	"github.com/assetd/assetd/internal/clock"
 	"github.com/assetd/assetd/internal/run"
 )
 
@@ -115,13 +116,7 @@ func (s *Settler) Run(ctx context.Context) error {
 		if ending {
 			return nil
 		}
-		timer := time.NewTimer(s.nextLook(err))
-		select {
-		case <-ctx.Done():
-		case <-s.wake:
-		case <-timer.C:
-		}
-		timer.Stop()
+		clock.Sleep(ctx, s.nextLook(err), s.wake)
 	}
 }
 

@@ -18,6 +18,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/assetd/assetd/internal/clock"
 	"github.com/assetd/assetd/internal/run"
 )
 
@@ -214,7 +215,7 @@ func (p *Poller) Run(ctx context.Context) error {
 	slots := make(chan struct{}, inFlight)
 	for ctx.Err() == nil {
 		if _, wait := p.pick(ctx); wait > 0 {
-			p.sleep(ctx, wait)
+			clock.Sleep(ctx, min(wait, sleepMost), p.wake)
 			continue
 		}
 		select {
@@ -244,16 +245,6 @@ func (p *Poller) Run(ctx context.Context) error {
 		return err
 	}
 	return nil
-}
-
-func (p *Poller) sleep(ctx context.Context, d time.Duration) {
-	timer := time.NewTimer(min(d, sleepMost))
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-	case <-p.wake:
-	case <-timer.C:
-	}
 }
 
 // takeOff marks a run as being asked: pick does not choose it until it lands. It

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/assetd/assetd/internal/backoff"
+	"github.com/assetd/assetd/internal/clock"
 	"github.com/assetd/assetd/internal/durable"
 	"github.com/assetd/assetd/internal/run"
 )
@@ -366,12 +367,7 @@ func (v *Volume) record(ctx context.Context, do func(context.Context) error) err
 			return err
 		}
 		v.deps.Tell(run.Event{Kind: run.QueueTrouble, Err: err, Hint: "whole assets wait for it"})
-		timer := time.NewTimer(backoff.Delay(failures, firstDelay, longSleep))
-		select {
-		case <-ctx.Done():
-		case <-timer.C:
-		}
-		timer.Stop()
+		clock.Sleep(ctx, backoff.Delay(failures, firstDelay, longSleep), nil)
 	}
 }
 

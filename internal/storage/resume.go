@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/assetd/assetd/internal/clock"
 	"github.com/assetd/assetd/internal/run"
 )
 
@@ -20,15 +21,10 @@ func (v *Volume) resumeLoop(ctx context.Context) error {
 	for {
 		it, sleep := v.keeper.nextDue(time.Now())
 		if it == nil {
-			timer := time.NewTimer(sleep)
-			select {
-			case <-ctx.Done():
-				timer.Stop()
+			clock.Sleep(ctx, sleep, v.keeper.again)
+			if ctx.Err() != nil {
 				return nil
-			case <-v.keeper.again:
-			case <-timer.C:
 			}
-			timer.Stop()
 			continue
 		}
 		select {

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/time/rate"
+
+	"github.com/assetd/assetd/internal/clock"
 )
 
 // A body must bring at least minRate bytes a second, averaged over minWindow
@@ -194,11 +196,8 @@ func (p pace) pay(ctx context.Context, n int) error {
 		if delay == 0 {
 			continue
 		}
-		timer := time.NewTimer(delay)
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
+		clock.Sleep(ctx, delay, nil)
+		if ctx.Err() != nil {
 			r.Cancel()
 			return context.Cause(ctx)
 		}

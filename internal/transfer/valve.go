@@ -6,6 +6,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/assetd/assetd/internal/clock"
 )
 
 // Trickle is how much of a held transfer is read, and how often: enough that
@@ -68,15 +70,10 @@ func (v *Valve) pass(ctx context.Context, want int) (int, error) {
 		if n > 0 {
 			return n, nil
 		}
-		timer := time.NewTimer(wait)
-		select {
-		case <-turned:
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
+		clock.Sleep(ctx, wait, turned)
+		if ctx.Err() != nil {
 			return 0, context.Cause(ctx)
 		}
-		timer.Stop()
 	}
 }
 
