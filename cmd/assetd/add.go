@@ -16,7 +16,7 @@ import (
 	"github.com/assetd/assetd/internal/config"
 	"github.com/assetd/assetd/internal/dropfile"
 	"github.com/assetd/assetd/internal/inbox"
-	"github.com/assetd/assetd/internal/queue"
+	"github.com/assetd/assetd/internal/queue/boltkv"
 	"github.com/assetd/assetd/internal/run"
 	"github.com/assetd/assetd/internal/server"
 )
@@ -124,7 +124,7 @@ func daemonThere(ctx context.Context, c *config.Config) bool {
 	ctx, cancel := context.WithTimeout(ctx, healthTime)
 	defer cancel()
 	_, err := client(c).Health(ctx, false)
-	return !errors.Is(err, server.ErrNoDaemon) || queue.Locked(c.State.Dir)
+	return !errors.Is(err, server.ErrNoDaemon) || boltkv.Locked(c.State.Dir)
 }
 
 // readLabels is the labels of --label.

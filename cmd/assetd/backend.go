@@ -10,6 +10,7 @@ import (
 	"github.com/assetd/assetd/internal/config"
 	"github.com/assetd/assetd/internal/daemon/admin"
 	"github.com/assetd/assetd/internal/queue"
+	"github.com/assetd/assetd/internal/queue/boltkv"
 	"github.com/assetd/assetd/internal/run"
 	"github.com/assetd/assetd/internal/server"
 )
@@ -166,7 +167,7 @@ func openQueue(c *config.Config) (*queue.Queue, error) {
 // noteNoQueue says where no queue was found: otherwise an empty answer looks the same as
 // that of a configuration which is not the daemon's.
 func (a *app) noteNoQueue(c *config.Config) {
-	if _, err := os.Stat(queue.Path(c.State.Dir)); errors.Is(err, fs.ErrNotExist) {
+	if _, err := os.Stat(boltkv.Path(c.State.Dir)); errors.Is(err, fs.ErrNotExist) {
 		fmt.Fprintf(a.stderr, "assetd: there is no queue in %s yet: nothing was added there, or the daemon has another state.dir (assetd config prints where this one comes from)\n", c.State.Dir)
 	}
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/assetd/assetd/internal/daemon/maintenance"
 	"github.com/assetd/assetd/internal/durable"
 	"github.com/assetd/assetd/internal/queue"
+	"github.com/assetd/assetd/internal/queue/boltkv"
 	"github.com/assetd/assetd/internal/server"
 )
 
@@ -83,7 +84,7 @@ func mayWrite(c *config.Config, file string, force bool) error {
 	case !info.Mode().IsRegular():
 		return withCode(exitUsage, "%s is not a regular file: name another one", file)
 	}
-	if q, err := os.Stat(queue.Path(c.State.Dir)); err == nil && os.SameFile(q, info) {
+	if q, err := os.Stat(boltkv.Path(c.State.Dir)); err == nil && os.SameFile(q, info) {
 		return withCode(exitUsage, "%s is the queue itself: name another file", file)
 	}
 	if !force {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/assetd/assetd/internal/queue"
+	"github.com/assetd/assetd/internal/queue/boltkv"
 	"github.com/assetd/assetd/internal/run"
 	"github.com/assetd/assetd/internal/simulator"
 	"github.com/assetd/assetd/internal/testenv"
@@ -18,7 +19,7 @@ import (
 func (r *rig) waitCopy(runs int) string {
 	r.t.Helper()
 	for range 600 {
-		copies, err := queue.Copies(queue.BackupDir(filepath.Join(r.dir, "state")), time.Now())
+		copies, err := boltkv.Copies(boltkv.BackupDir(filepath.Join(r.dir, "state")), time.Now())
 		if err != nil {
 			r.t.Fatal(err)
 		}
@@ -118,7 +119,7 @@ func (r *rig) damaged(spoil func(f *os.File) error, running bool, bad int) {
 	if !running {
 		p.kill()
 	}
-	db := queue.Path(filepath.Join(r.dir, "state"))
+	db := boltkv.Path(filepath.Join(r.dir, "state"))
 	f, err := os.OpenFile(db, os.O_RDWR, 0)
 	if err != nil {
 		t.Fatal(err)
@@ -128,7 +129,7 @@ func (r *rig) damaged(spoil func(f *os.File) error, running bool, bad int) {
 	}
 	f.Close()
 	for i := range bad {
-		plant(t, queue.CopyPath(filepath.Dir(good), time.Now().Add(time.Duration(i)*time.Second)), "half")
+		plant(t, boltkv.CopyPath(filepath.Dir(good), time.Now().Add(time.Duration(i)*time.Second)), "half")
 	}
 	if running {
 		plant(t, filepath.Join(r.dir, "drop", "more.txt"), string(after)+"\n")

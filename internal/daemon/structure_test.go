@@ -23,8 +23,10 @@ var table = map[string][]string{
 	"internal/backoff":       nil,
 	"internal/dropfile":      {},
 	"internal/inbox":         {"internal/dropfile"},
-	"internal/queue":         {"internal/queue/answers"},
+	"internal/queue":         {"internal/queue/answers", "internal/queue/boltkv", "internal/queue/kv"},
 	"internal/queue/answers": {},
+	"internal/queue/boltkv":  {"internal/queue/kv"},
+	"internal/queue/kv":      {},
 	"internal/magnific":      {},
 	"internal/poller":        {},
 	"internal/plan":          {},
@@ -49,26 +51,27 @@ var table = map[string][]string{
 
 	// What the daemon is made of. internal/daemon itself may import everything.
 	"internal/daemon/admin": {
-		"internal/config", "internal/daemon/verify", "internal/manifest", "internal/pipeline", "internal/queue", "internal/server",
+		"internal/config", "internal/daemon/verify", "internal/manifest", "internal/pipeline", "internal/queue", "internal/queue/boltkv", "internal/server",
 		"internal/storage",
 	},
 	"internal/daemon/doctor": {
-		"internal/config", "internal/magnific", "internal/pipeline", "internal/queue", "internal/server", "internal/storage",
+		"internal/config", "internal/magnific", "internal/pipeline", "internal/queue", "internal/queue/boltkv", "internal/server", "internal/storage",
 		"internal/transfer",
 	},
 	"internal/daemon/logging": {"internal/inbox", "internal/notify", "internal/storage"},
 	"internal/daemon/maintenance": {
-		"internal/config", "internal/daemon/logging", "internal/inbox", "internal/pipeline", "internal/queue", "internal/storage",
+		"internal/config", "internal/daemon/logging", "internal/inbox", "internal/pipeline", "internal/queue", "internal/queue/boltkv", "internal/queue/kv", "internal/storage",
 	},
 	"internal/daemon/verify": {"internal/manifest", "internal/server", "internal/storage"},
 	"internal/get": {
-		"internal/config", "internal/daemon/admin", "internal/download", "internal/health", "internal/pipeline", "internal/queue",
+		"internal/config", "internal/daemon/admin", "internal/download", "internal/health", "internal/pipeline", "internal/queue", "internal/queue/boltkv",
 		"internal/schedule",
 	},
 	"internal/health":   {"internal/server", "internal/storage", "internal/transfer"},
 	"internal/schedule": {},
 	"internal/pipeline": {
-		"internal/config", "internal/download", "internal/magnific", "internal/manifest", "internal/poller", "internal/queue",
+		"internal/config", "internal/download", "internal/magnific", "internal/manifest", "internal/poller",
+		"internal/queue", "internal/queue/kv",
 		"internal/schedule", "internal/server", "internal/storage", "internal/transfer",
 	},
 }
@@ -79,7 +82,7 @@ var shared = []string{"internal/run", "internal/signedurl", "internal/clock", "i
 // behind says which of our packages may touch a third-party one (by prefix), so
 // that each that matters is behind one of ours.
 var behind = map[string][]string{
-	"go.etcd.io/bbolt":              {"internal/queue"},
+	"go.etcd.io/bbolt":              {"internal/queue/boltkv"},
 	"github.com/go-co-op/gocron":    {"internal/schedule"},
 	"github.com/fsnotify/fsnotify":  {"internal/inbox"},
 	"github.com/coreos/go-systemd":  {"internal/daemon"},
@@ -167,6 +170,23 @@ func TestImportsFollowTheTableOfTheDesign(t *testing.T) {
 		if !exists[pkg] {
 			t.Errorf("there is no package %s: remove its line", pkg)
 		}
+	}
+}
+
+// The rules of the queue know the seam to its engines, and one file which engine it is.
+func TestQueue_OneFileKnowsItsEngine(t *testing.T) {
+	const where, engine = "internal/queue/file.go", module + "internal/queue/boltkv"
+	known := false
+	for _, s := range sources(t) {
+		if s.pkg != "internal/queue" || s.isTest() || !slices.Contains(imports(s.file), engine) {
+			continue
+		}
+		if known = true; s.path != where {
+			t.Errorf("%s imports %s: only %s may", s.path, engine, where)
+		}
+	}
+	if !known {
+		t.Errorf("no file imports %s", engine)
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"github.com/assetd/assetd/internal/config"
 	"github.com/assetd/assetd/internal/durable"
 	"github.com/assetd/assetd/internal/queue"
+	"github.com/assetd/assetd/internal/queue/boltkv"
 	"github.com/assetd/assetd/internal/run"
 )
 
@@ -19,12 +20,12 @@ func openQueue(c *config.Config, output string) (string, *queue.Queue, error) {
 	states := queueDirs(c, output)
 	state := states[0]
 	q, err := openUnlessOwned(meta, state)
-	var unfit *queue.FilesystemError
+	var unfit *boltkv.FilesystemError
 	if errors.As(err, &unfit) { // bbolt does not work on this kind of mount
 		state = states[1]
 		q, err = openUnlessOwned(meta, state)
 	}
-	if errors.Is(err, queue.ErrLocked) {
+	if errors.Is(err, boltkv.ErrLocked) {
 		return "", nil, fmt.Errorf("another assetd get works in %s: wait for it, or choose another --output", output)
 	}
 	return state, q, err

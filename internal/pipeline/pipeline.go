@@ -21,6 +21,7 @@ import (
 	"github.com/assetd/assetd/internal/manifest"
 	"github.com/assetd/assetd/internal/poller"
 	"github.com/assetd/assetd/internal/queue"
+	"github.com/assetd/assetd/internal/queue/kv"
 	"github.com/assetd/assetd/internal/run"
 	"github.com/assetd/assetd/internal/schedule"
 	"github.com/assetd/assetd/internal/storage"
@@ -126,7 +127,7 @@ func (v volume) Part(key run.Key) (download.Part, error) {
 
 // Broken reports whether an error means that the queue cannot go on.
 func (p *Pipeline) Broken(err error) bool {
-	return err != nil && (p.Queue.Err() != nil || errors.Is(err, queue.ErrClosed))
+	return err != nil && (p.Queue.Err() != nil || errors.Is(err, kv.ErrClosed))
 }
 
 // Run runs the stages until ctx ends, then stops them in the order of the work: the poller

@@ -5,13 +5,8 @@ import (
 	"path/filepath"
 	"testing"
 
-	"github.com/assetd/assetd/internal/queue/answers"
 	"github.com/assetd/assetd/internal/run"
 )
-
-func answerFile(q *Queue, id run.ID) string {
-	return filepath.Join(answers.Dir(q.dir), string(id)+".json")
-}
 
 func has(t *testing.T, q *Queue, id run.ID) bool {
 	t.Helper()

@@ -81,7 +81,7 @@ func (t *txn) dropApp() error {
 	prefix, known := []byte(keyApp), 0
 	var oldest []byte
 	first := int64(math.MaxInt64)
-	c := t.cursor(bMeta)
+	c := t.tx.Cursor(bMeta)
 	for k, v := c.Seek(prefix); bytes.HasPrefix(k, prefix); k, v = c.Next() {
 		a, err := decodeApp(v)
 		if err != nil {

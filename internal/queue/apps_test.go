@@ -9,9 +9,9 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	bolt "go.etcd.io/bbolt"
 	"pgregory.net/rapid"
 
+	"github.com/assetd/assetd/internal/queue/kv"
 	"github.com/assetd/assetd/internal/run"
 )
 
@@ -58,7 +58,6 @@ func TestWhatARunsEndTellsOfItsAppIsKept(t *testing.T) {
 
 func TestWhatIsKeptOfAppsIsBounded(t *testing.T) {
 	q := opened(t, quick(t), Options{})
-	q.db.StrictMode = false // each check walks all of it
 	for i := range samplesMost + 6 {
 		ends(t, q, run.ID(fmt.Sprintf("many-%d", i)), "busy", run.Sample{Took: time.Duration(i+1) * time.Second, Life: 100 * time.Hour}, noon().Add(time.Hour))
 	}
@@ -79,7 +78,7 @@ func TestWhatIsKeptOfAppsIsBounded(t *testing.T) {
 	}
 	known := 0
 	err = q.view(t.Context(), func(tx *txn) error {
-		c := tx.bucket(bMeta).Cursor()
+		c := tx.tx.Cursor(bMeta)
 		for k, v := c.Seek([]byte(keyApp)); strings.HasPrefix(string(k), keyApp); k, v = c.Next() {
 			if known++; len(v) > 512 {
 				t.Errorf("%s has %d bytes", k, len(v))
@@ -108,8 +107,8 @@ func TestAnAppsNameIsNoPlaceForASecret(t *testing.T) {
 	if s := must(q.Samples(strings.Repeat("long", 100)))(t); len(s) != 1 || s[0] != took(6) {
 		t.Errorf("%v", s)
 	}
-	err := q.db.View(func(tx *bolt.Tx) error {
-		return tx.Bucket(bMeta.name()).ForEach(func(k, _ []byte) error {
+	err := q.view(t.Context(), func(tx *txn) error {
+		return tx.each(bMeta, func(k, _ []byte) error {
 			if strings.Contains(string(k), "s3cret") {
 				t.Errorf("%s", k)
 			}
@@ -140,16 +139,15 @@ func TestWhatIsKeptOfAnAppIsReadAsItWasWritten(t *testing.T) {
 }
 
 func TestARecordOfAnAppThatCannotBeReadIsDamage(t *testing.T) {
-	dir := filled(t)
-	q := opened(t, dir, Options{})
+	q := fresh(t)
 	err := q.update(t.Context(), 1, func(tx *txn) error { return tx.put(bMeta, appKey("app1"), []byte{9}) })
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := q.Samples("app1"); !errors.As(err, new(*DamageError)) {
+	if _, err := q.Samples("app1"); !errors.As(err, new(*kv.DamageError)) {
 		t.Errorf("%v", err)
 	}
-	if err := q.Watch(context.Background()); !errors.As(err, new(*DamageError)) {
+	if err := q.Watch(context.Background()); !errors.As(err, new(*kv.DamageError)) {
 		t.Errorf("%v", err)
 	}
 }

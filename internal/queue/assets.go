@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/assetd/assetd/internal/queue/kv"
 	"github.com/assetd/assetd/internal/run"
 )
 
@@ -50,9 +51,9 @@ func (q *Queue) VerifiedAssets(ctx context.Context, cursor string, limit int) (p
 	return q.page(ctx, bVerified, cursor, limit, func(key []byte) []byte { return key })
 }
 
-func (q *Queue) page(ctx context.Context, index bucket, cursor string, limit int, assetOf func([]byte) []byte) (page []run.Asset, next string, err error) {
+func (q *Queue) page(ctx context.Context, index kv.Bucket, cursor string, limit int, assetOf func([]byte) []byte) (page []run.Asset, next string, err error) {
 	err = q.view(ctx, func(t *txn) error {
-		c := t.cursor(index)
+		c := t.tx.Cursor(index)
 		for k, _ := c.Seek([]byte(cursor)); k != nil; k, _ = c.Next() {
 			if len(page) >= limit {
 				next = string(k)

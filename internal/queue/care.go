@@ -71,7 +71,7 @@ const removedStep = 8
 func (t *txn) noteRemoved(id run.ID, now time.Time) error {
 	own := []byte(keyRemoved + id)
 	var old [][]byte
-	c := t.cursor(bMeta)
+	c := t.tx.Cursor(bMeta)
 	seen := 0
 	for k, v := c.Seek(own); bytes.HasPrefix(k, []byte(keyRemoved)) && seen < removedStep; k, v = c.Next() {
 		seen++
@@ -114,7 +114,7 @@ func (t *txn) leave(a run.Asset) error {
 // has been handed in anew is not among them.
 func (q *Queue) Leftovers(ctx context.Context, limit int) (hashes []string, err error) {
 	err = q.view(ctx, func(t *txn) error {
-		c := t.cursor(bMeta)
+		c := t.tx.Cursor(bMeta)
 		for k, v := c.Seek([]byte(keyClear)); bytes.HasPrefix(k, []byte(keyClear)) && len(hashes) < limit; k, v = c.Next() {
 			if t.get(bAssets, v) == nil {
 				hashes = append(hashes, string(k[len(keyClear):]))

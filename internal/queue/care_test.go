@@ -179,7 +179,8 @@ func TestWhatARemovedRunLeavesOnTheVolumeIsNotedUntilItIsCleared(t *testing.T) {
 }
 
 func TestAnAnswerThatComesAfterTheRemovalIsRemovedToo(t *testing.T) {
-	q := fresh(t)
+	dir := t.TempDir()
+	q := opened(t, dir, Options{})
 	add(t, q, "abcd")
 	if err := q.Remove(t.Context(), "abcd", true); err != nil {
 		t.Fatal(err)
@@ -190,7 +191,7 @@ func TestAnAnswerThatComesAfterTheRemovalIsRemovedToo(t *testing.T) {
 	if _, err := q.Answered(t.Context(), "abcd", run.Verdict{Answer: answerOf("abcd", 1)}); !errors.Is(err, run.ErrUnknown) {
 		t.Errorf("error %v", err)
 	}
-	if left, err := filepath.Glob(filepath.Join(q.dir, "answers", "*")); err != nil || len(left) > 0 {
+	if left, err := filepath.Glob(filepath.Join(dir, "answers", "*")); err != nil || len(left) > 0 {
 		t.Errorf("left: %v, %v", left, err)
 	}
 }

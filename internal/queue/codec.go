@@ -22,10 +22,7 @@ const (
 	wireBytes    = 1
 )
 
-var (
-	errCodec    = errors.New("record cannot be read")
-	errChecksum = errors.New("its checksum does not fit: some of its bits have changed on the disk or in memory")
-)
+var errCodec = errors.New("record cannot be read")
 
 type encoder struct{ b []byte }
 

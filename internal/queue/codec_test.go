@@ -9,6 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 
+	"github.com/assetd/assetd/internal/queue/kv"
 	"github.com/assetd/assetd/internal/run"
 )
 
@@ -146,7 +147,7 @@ func FuzzRecords(f *testing.F) {
 			if again, err := decodeRun([]byte("abcd"), encodeRun(&r)); err != nil || !cmp.Equal(r, again, cmp.AllowUnexported(record{})) {
 				t.Fatalf("%+v read again: %+v, %v", r, again, err)
 			}
-		} else if damage := (*DamageError)(nil); !errors.As(err, &damage) {
+		} else if damage := (*kv.DamageError)(nil); !errors.As(err, &damage) {
 			t.Fatal(err)
 		}
 		if a, err := decodeAsset([]byte("abcd/images/x"), value); err == nil {

@@ -1,10 +1,8 @@
 package queue
 
 import (
-	"errors"
+	"context"
 	"testing"
-
-	bolt "go.etcd.io/bbolt"
 
 	"github.com/assetd/assetd/internal/run"
 	"github.com/assetd/assetd/internal/signedurl"
@@ -94,7 +92,7 @@ func TestCase_A3_ProvisionalAssetsOutliveARestart(t *testing.T) {
 		t.Errorf("ready: %v", ready)
 	}
 	is(run.AssetStored, false, true)
-	if err := inconsistency(q); err != nil {
+	if err := q.Audit(context.Background()); err != nil {
 		t.Error(err)
 	}
 	if err := q.Close(); err != nil {
@@ -133,27 +131,5 @@ func TestCase_A5_TheEndOfARunClearsWhatWasHeldAgainstItsAssets(t *testing.T) {
 		if err := q.Close(); err != nil {
 			t.Fatal(err)
 		}
-	}
-}
-
-// A file of the last version, which counted fewer states, is read as it is.
-func TestQueue_AFileThatCountsFewerStatesIsRead(t *testing.T) {
-	dir, want := full(t)
-	db, err := bolt.Open(dbPath(dir), 0, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	err = db.Update(func(tx *bolt.Tx) error {
-		meta, key := tx.Bucket(bMeta.name()), []byte(keyCounts)
-		value, _ := unseal(bMeta, key, meta.Get(key))
-		return meta.Put(key, seal(bMeta, key, value[:len(value)-8]))
-	})
-	if err := errors.Join(err, db.Close()); err != nil {
-		t.Fatal(err)
-	}
-	q := opened(t, dir, Options{Now: noon})
-	defer q.Close()
-	if got := must(contents(q))(t); got != want {
-		t.Errorf("%s\nwant %s", got, want)
 	}
 }

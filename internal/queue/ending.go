@@ -13,7 +13,7 @@ import (
 // no asset open, not settled.
 func (q *Queue) Ready(ctx context.Context, limit int) (ids []run.ID, err error) {
 	err = q.view(ctx, func(t *txn) error {
-		c := t.cursor(bReady)
+		c := t.tx.Cursor(bReady)
 		for k, _ := c.First(); k != nil && len(ids) < limit; k, _ = c.Next() {
 			ids = append(ids, run.ID(k))
 		}

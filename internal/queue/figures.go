@@ -48,11 +48,15 @@ const nearestLook = 100
 // Figures returns the figures of this moment: the counts, the heads of three indexes,
 // and up to oldestKept records of runs that were open lately.
 func (q *Queue) Figures(ctx context.Context) (f Figures, err error) {
+	stats, err := q.store.Stats(ctx)
+	if err != nil {
+		return f, err
+	}
+	f.Size, f.Free = stats.Size, stats.Free
 	err = q.view(ctx, func(t *txn) error {
 		if f.Counts, err = t.tallied(); err != nil {
 			return err
 		}
-		f.Size, f.Free = t.tx.Size(), free(q.db)
 		if f.Due, err = t.firstDue(); err != nil {
 			return err
 		}
@@ -71,7 +75,7 @@ func (q *Queue) Figures(ctx context.Context) (f Figures, err error) {
 
 // damaged counts the damaged files, and the runs that have some.
 func (t *txn) damaged() (files, runs int, err error) {
-	c := t.cursor(bMeta)
+	c := t.tx.Cursor(bMeta)
 	for k, v := c.Seek([]byte(keyDamaged)); bytes.HasPrefix(k, []byte(keyDamaged)) && runs < damagedLook; k, v = c.Next() {
 		n, err := decodeService(v)
 		if err != nil {
@@ -85,10 +89,7 @@ func (t *txn) damaged() (files, runs int, err error) {
 
 // outbox counts the notices, and says when the first one happened.
 func (t *txn) outbox() (n int, first time.Time, err error) {
-	if t.bucket(bOutbox) == nil { // an earlier version's file, open for reading only
-		return 0, first, nil
-	}
-	c := t.cursor(bOutbox)
+	c := t.tx.Cursor(bOutbox)
 	for k, v := c.First(); k != nil && n < outboxLook; k, v = c.Next() {
 		if n++; n > 1 {
 			continue
@@ -104,7 +105,7 @@ func (t *txn) outbox() (n int, first time.Time, err error) {
 
 // nearest is the waiting asset whose known death comes first.
 func (t *txn) nearest() (run.Asset, error) {
-	c := t.cursor(bDeadline)
+	c := t.tx.Cursor(bDeadline)
 	k, _ := c.First()
 	for n := 0; k != nil && n < nearestLook; n++ {
 		_, key, ok := untimed(k)
@@ -168,7 +169,7 @@ func (o *oldest) rests() bool {
 }
 
 func (o *oldest) step(t *txn) error {
-	c := t.cursor(bRuns)
+	c := t.tx.Cursor(bRuns)
 	k, v := c.First()
 	if o.after != nil {
 		if k, v = c.Seek(o.after); bytes.Equal(k, o.after) {

@@ -5,11 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/assetd/assetd/internal/queue/kv"
 	"github.com/assetd/assetd/internal/run"
 )
 
@@ -69,7 +69,6 @@ func TestFiguresTellOfWhatOthersHaveNotTaken(t *testing.T) {
 func TestTheOldestOpenRunIsFoundAmongManyAndFollowedAsTheySettle(t *testing.T) {
 	now := noon()
 	q := opened(t, quick(t), Options{Now: func() time.Time { return now }})
-	q.db.StrictMode = false
 	const old = 3 * oldestKept
 	for i := range old { // the later ones have the smaller IDs
 		now = noon().Add(time.Duration(i) * time.Second)
@@ -127,24 +126,6 @@ func TestWhatIsSoughtRestsOnceItIsKnown(t *testing.T) {
 	})
 }
 
-func TestEveryCommitTellsWhatItTook(t *testing.T) {
-	var mu sync.Mutex
-	var commits, disk []time.Duration
-	q := opened(t, t.TempDir(), Options{Timed: func(c, d time.Duration) {
-		mu.Lock()
-		defer mu.Unlock()
-		commits, disk = append(commits, c), append(disk, d)
-	}})
-	add(t, q, "aaaa")
-	add(t, q, "aaaa") // nothing new is no commit
-	add(t, q, "bbbb")
-	mu.Lock()
-	defer mu.Unlock()
-	if len(commits) != 2 || disk[0] <= 0 || disk[0] > commits[0] || disk[1] > commits[1] {
-		t.Errorf("commits took %v, of it on disk %v", commits, disk)
-	}
-}
-
 // asked is what Alive says after so long.
 func asked(q *Queue) error {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
@@ -178,7 +159,10 @@ func TestAWriterThatIsSlowIsAliveAndOneThatHangsIsNot(t *testing.T) {
 func TestAWriterThatHasEndedIsNotAlive(t *testing.T) {
 	q := fresh(t)
 	dead := errors.New("the disk is gone")
-	_ = q.die(dead)
+	broken := q.store.View(t.Context(), func(kv.Tx) error { return kv.Damaged("the disk is gone", dead) })
+	if !errors.Is(broken, dead) {
+		t.Fatalf("%v", broken)
+	}
 	<-q.stopped
 	if err := asked(q); !errors.Is(err, dead) {
 		t.Errorf("%v", err)

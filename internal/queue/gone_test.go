@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/assetd/assetd/internal/queue/boltkv"
 	"github.com/assetd/assetd/internal/run"
 )
 
@@ -65,7 +66,7 @@ func removeMillion(b *testing.B, dir string) {
 // roomOf is what the queue's file takes on the disk, in MiB.
 func roomOf(b *testing.B, dir string) float64 {
 	b.Helper()
-	info, err := os.Stat(dbPath(dir))
+	info, err := os.Stat(boltkv.Path(dir))
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -7,38 +7,35 @@ import (
 	"strings"
 	"time"
 
+	"github.com/assetd/assetd/internal/queue/kv"
 	"github.com/assetd/assetd/internal/run"
 )
 
-// bucket is one ordered map of the file.
-type bucket int
-
-// What stands in the file. Times in keys are unix milliseconds, 8 bytes big
+// The buckets. Times in keys are unix milliseconds, 8 bytes big
 // endian, so that the next one due is always the first key.
 const (
-	bMeta     bucket = iota // schema, id, counts, service, copied, volume/<dir>, proof/<fingerprint>, app/<name>, cuts/<host>, removed/<run>, clear/<hash>, stands/<trouble>, damaged/<run>
-	bRuns                   // <run> → record
-	bAssets                 // <run>/<kind>/<id> → asset
-	bDue                    // runs to poll: <time><run>, and by submission where they had no answer yet (turns.go)
-	bReady                  // <run>: ended, nothing open, not settled
-	bDeadline               // <time><asset>: waiting assets
-	bVerified               // <asset>: verified, not yet stored
-	bNames                  // <run>/<file in one case> → asset key
-	bDirs                   // <directory in one case> → run
-	bHistory                // <time><run>: settled runs
-	bOutbox                 // <seq, 8 bytes big endian> → notice that others are still to be told
+	bMeta     kv.Bucket = iota // id, counts, service, copied, volume/<dir>, proof/<fingerprint>, app/<name>, cuts/<host>, removed/<run>, clear/<hash>, stands/<trouble>, damaged/<run>
+	bRuns                      // <run> → record
+	bAssets                    // <run>/<kind>/<id> → asset
+	bDue                       // runs to poll: <time><run>, and by submission where they had no answer yet (turns.go)
+	bReady                     // <run>: ended, nothing open, not settled
+	bDeadline                  // <time><asset>: waiting assets
+	bVerified                  // <asset>: verified, not yet stored
+	bNames                     // <run>/<file in one case> → asset key
+	bDirs                      // <directory in one case> → run
+	bHistory                   // <time><run>: settled runs
+	bOutbox                    // <seq, 8 bytes big endian> → notice that others are still to be told
 	buckets
 )
 
-func (b bucket) name() []byte {
-	return []byte([buckets]string{
+func bucketName(b kv.Bucket) string {
+	return [buckets]string{
 		"meta", "run", "asset", "due", "ready", "deadline", "verified", "name", "dir", "history", "outbox",
-	}[b])
+	}[b]
 }
 
 // Keys of bMeta.
 const (
-	keySchema  = "schema"
 	keyID      = "id"
 	keyCounts  = "counts"
 	keyService = "service"

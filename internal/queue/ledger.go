@@ -39,7 +39,7 @@ func (q *Queue) note(ctx context.Context, key string) error {
 func (q *Queue) Cutters(ctx context.Context) (seen map[string]time.Time, err error) {
 	seen = map[string]time.Time{}
 	err = q.view(ctx, func(t *txn) error {
-		c := t.cursor(bMeta)
+		c := t.tx.Cursor(bMeta)
 		for k, v := c.Seek([]byte(keyCuts)); bytes.HasPrefix(k, []byte(keyCuts)); k, v = c.Next() {
 			at, err := decodeService(v)
 			if err != nil {

@@ -62,7 +62,7 @@ func (q *Queue) Post(ctx context.Context, n run.Notice) error {
 // end.
 func (q *Queue) Standing(ctx context.Context) (kinds []run.NoticeKind, err error) {
 	err = q.view(ctx, func(t *txn) error {
-		c := t.cursor(bMeta)
+		c := t.tx.Cursor(bMeta)
 		for k, _ := c.Seek([]byte(keyStands)); bytes.HasPrefix(k, []byte(keyStands)); k, _ = c.Next() {
 			kinds = append(kinds, run.NoticeKind(k[len(keyStands):]))
 		}
@@ -141,10 +141,7 @@ func (q *Queue) Outbox(ctx context.Context, hook run.Hooks, after uint64, limit 
 	for more := true; more && len(found) < limit; {
 		err := q.view(ctx, func(t *txn) error {
 			more = false
-			if t.bucket(bOutbox) == nil { // an earlier version's file, open for reading only
-				return nil
-			}
-			c := t.cursor(bOutbox)
+			c := t.tx.Cursor(bOutbox)
 			k, v := c.Seek(seqKey(after + 1))
 			for seen := 0; k != nil && len(found) < limit; k, v = c.Next() {
 				if seen++; seen > outboxStep {

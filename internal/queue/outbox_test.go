@@ -12,42 +12,6 @@ import (
 	"github.com/assetd/assetd/internal/run"
 )
 
-func TestAFileOfAnEarlierVersionGetsItsOutbox(t *testing.T) {
-	dir := filled(t)
-	unsealed(t, dir, false)
-	ro := opened(t, dir, Options{ReadOnly: true})
-	if found, err := ro.Outbox(t.Context(), run.URLHook, 0, 9); err != nil || len(found) != 0 {
-		t.Errorf("read only: %v, %v", found, err)
-	}
-	if runs, err := ro.List(t.Context(), run.Downloading, "", 9); err != nil || len(runs) != 2 {
-		t.Errorf("read only: %v, %v", runs, err)
-	}
-	if err := ro.Close(); err != nil {
-		t.Fatal(err)
-	}
-	q := opened(t, dir, Options{})
-	q.SetHooks(run.URLHook)
-	if err := q.Post(t.Context(), run.Notice{Kind: run.VolumeGone, At: noon()}); err != nil {
-		t.Fatal(err)
-	}
-	if found := must(q.Outbox(t.Context(), run.URLHook, 0, 9))(t); len(found) != 1 {
-		t.Errorf("%v", found)
-	}
-}
-
-func TestAFileOfAnEarlierVersionIsMadeAnew(t *testing.T) {
-	dir := t.TempDir()
-	q := opened(t, dir, Options{})
-	if err := errors.Join(roomy(t.Context(), q, "kept"), q.Close()); err != nil {
-		t.Fatal(err)
-	}
-	unsealed(t, dir, false)
-	q = opened(t, dir, Options{CompactFrom: fewFree})
-	if free := must(q.Stats(t.Context()))(t).Free; free > fewFree {
-		t.Errorf("%d bytes are free", free)
-	}
-}
-
 func TestNothingIsWrittenWhileNobodyIsToBeTold(t *testing.T) {
 	q := fresh(t)
 	before := commits(t, q)
@@ -68,35 +32,6 @@ func settle(t *testing.T, q *Queue, id run.ID) {
 	t.Helper()
 	if err := live(t.Context(), q, id, func(string, run.ID) {}); err != nil {
 		t.Fatal(err)
-	}
-}
-
-// Places are never given twice: not after the last notice is gone, not after a
-// restart, not in a file that was made anew.
-func TestNoPlaceInTheOutboxIsGivenTwice(t *testing.T) {
-	dir := t.TempDir()
-	seen := map[uint64]bool{}
-	for round := range 3 {
-		q := opened(t, dir, Options{CompactFrom: fewFree})
-		q.SetHooks(run.CommandHook)
-		for i := range 2 {
-			settle(t, q, run.ID(fmt.Sprintf("run-%d-%d", round, i)))
-			for _, n := range must(q.Outbox(t.Context(), run.CommandHook, 0, 9))(t) {
-				if seen[n.Seq] {
-					t.Errorf("place %d was given twice", n.Seq)
-				}
-				seen[n.Seq] = true
-				if err := q.Told(t.Context(), run.CommandHook, []uint64{n.Seq}); err != nil {
-					t.Fatal(err)
-				}
-			}
-		}
-		if err := errors.Join(roomy(t.Context(), q), q.Close()); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if len(seen) != 6 {
-		t.Errorf("%d places", len(seen))
 	}
 }
 
@@ -122,7 +57,6 @@ func TestANoticeIsSmallAndHoldsNoSecret(t *testing.T) {
 
 func TestAHundredThousandNoticesThatAnotherHookTookCostOneLook(t *testing.T) {
 	q := opened(t, quick(t), Options{})
-	q.db.StrictMode = false
 	const many = 100_000
 	err := q.update(t.Context(), many, func(t *txn) error {
 		for i := range many {

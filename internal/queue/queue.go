@@ -7,13 +7,13 @@
 // commit. What is due next costs the same with ten runs and with a million.
 // No query of a URL, and so no token, reaches the file.
 //
-// One file holds it, <state.dir>/queue.db, kept by bbolt. One goroutine writes:
-// it takes all operations that wait and commits them together, so that a commit's
-// two syncs are shared; each operation succeeds or fails by itself. Where the
-// disk is full nothing is lost: the methods fail with ErrFull and work again once
-// there is room. Where the outcome of a commit is not known, or the file turns
-// out to be damaged, the queue is dead: every method says so from then on, and
-// the process has to end; what is true is found at the next Open.
+// The rules are in this package; how records are kept is an engine's business (packages
+// kv and boltkv). One goroutine writes: it takes all operations that wait and commits
+// them together, so that they share a commit's syncs; each operation succeeds or fails by
+// itself. Where the disk is full nothing is lost: the methods fail with kv.ErrFull and
+// work again once there is room. Where the outcome of a commit is not known, or the
+// records turn out to be damaged, the queue is dead: every method says so from then on,
+// and the process has to end; what is true is found at the next Open.
 //
 // # Outbox
 //
@@ -22,8 +22,8 @@
 //
 // # Answers
 //
-// The last answers of the API, which hold signed URLs, are kept outside of that file
-// (package answers) and removed when their run settles.
+// The last answers of the API, which hold signed URLs, are no records: they are files of
+// their own (package answers), removed when their run settles.
 //
 // It leaves to others what an answer means (poller), when an asset is lost
 // (download), and every effect outside of the state directory. All methods are
@@ -34,64 +34,36 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"runtime/debug"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
-	bolt "go.etcd.io/bbolt"
-	bolterrors "go.etcd.io/bbolt/errors"
-	"golang.org/x/sys/unix"
-
 	"github.com/assetd/assetd/internal/queue/answers"
+	"github.com/assetd/assetd/internal/queue/kv"
 	"github.com/assetd/assetd/internal/run"
-)
-
-// Errors of the queue itself; those about one run or asset are run's.
-var (
-	ErrLocked   = errors.New("another assetd runs on this state directory")
-	ErrFull     = errors.New("no room for the queue") // nothing was changed; try again later
-	ErrClosed   = errors.New("the queue is closed")
-	ErrReadOnly = errors.New("the queue is open for reading only")
 )
 
 // Options say how to open a queue. The zero value is good.
 type Options struct {
 	Tell     run.Tell         // takes events; nil: nobody does
 	Now      func() time.Time // the local clock; nil: time.Now
-	ReadOnly bool             // for commands beside no daemon: nothing is created or changed
-	LockWait time.Duration    // how long to wait for another's lock; 0: 5 s
-	Timed    Timed            // takes what commits take; nil: nobody does
-	MaxSize  int64            // bytes of queue.db beyond which ErrFull; 0: no limit
-	// CompactFrom is how many bytes of free pages, being more than half of the file,
-	// have it made anew without them; 0: 64 MiB.
-	CompactFrom int64
-}
+	ReadOnly bool             // for commands without a daemon: nothing is created or changed
 
-// Timed takes how long a commit took, and that part of it in which its pages were
-// written and synced. It must return quickly.
-type Timed func(commit, disk time.Duration)
+	// For Open alone; see boltkv.Options.
+	LockWait    time.Duration
+	MaxSize     int64
+	CompactFrom int64
+	Timed       func(commit, disk time.Duration)
+}
 
 // Queue is an open queue.
 type Queue struct {
-	dir      string
-	path     string
-	id       string
-	fresh    bool
-	warnings []string
-	service  time.Duration
-	options  Options
-
-	copying    sync.Mutex   // held while a copy is made; the file is not made anew then
-	swap       sync.RWMutex // guards db and file, which the writer alone replaces
-	db         *bolt.DB
-	sealed     bool      // its values have checksums
-	file       *os.File  // bbolt's own, to let go of a file that bbolt cannot close any more
-	shrinkFrom time.Time // the writer's: not before
-
-	lock    *os.File
+	store   kv.Store
 	answers *answers.Store
+	options Options
+	id      string
+	service time.Duration
 	hooks   atomic.Uint32 // run.Hooks: who is told of what happens
 
 	ops     chan *operation
@@ -101,64 +73,75 @@ type Queue struct {
 	once    sync.Once
 	closed  error // of Close
 
-	dead       chan struct{}
-	cause      atomic.Pointer[error] // why it is dead
-	commits    atomic.Int64
-	lastCommit atomic.Int64 // unix ms
-	full       bool         // the writer's: told that there is no room
-	hangs      deadline     // of what the writer is at
-	oldest     oldest
+	hangs  deadline // of what the writer is at
+	oldest oldest
+}
+
+// New returns the queue in a store, which it closes when it is closed, and removes the
+// answers that a crash left behind. A store that holds nothing yet becomes a new queue.
+func New(store kv.Store, answers *answers.Store, options Options) (*Queue, error) {
+	q := &Queue{
+		store: store, answers: answers, options: options,
+		ops: make(chan *operation), pings: make(chan struct{}),
+		closing: make(chan struct{}), stopped: make(chan struct{}),
+	}
+	err := q.begin()
+	if err == nil && !options.ReadOnly {
+		err = q.sweepAnswers()
+	}
+	if err != nil {
+		return nil, err
+	}
+	if options.ReadOnly {
+		close(q.stopped)
+	} else {
+		go q.write()
+	}
+	return q, nil
+}
+
+// begin reads what the queue is, and makes it where the store is empty.
+func (q *Queue) begin() error {
+	ctx, empty := context.Background(), false
+	read := func(t *txn) (err error) {
+		key, _ := t.tx.Cursor(bMeta).First()
+		if empty = key == nil; empty {
+			return nil
+		}
+		q.id, q.service, err = t.identity()
+		return err
+	}
+	err := q.view(ctx, read)
+	if err != nil || !empty {
+		return err
+	}
+	return errors.Join(q.store.Update(ctx, create), q.view(ctx, read))
 }
 
 // ID is the queue's own identifier, random, made once: 32 hex digits.
 func (q *Queue) ID() string { return q.id }
 
-// Fresh reports whether this Open made the queue.
-func (q *Queue) Fresh() bool { return q.fresh }
-
 // Warnings are what Open found that a person should know, for the log.
-func (q *Queue) Warnings() []string { return q.warnings }
-
-// Path is the queue's file.
-func (q *Queue) Path() string { return q.path }
+func (q *Queue) Warnings() []string { return q.store.Warnings() }
 
 // Service is the service clock as it was last saved before Open (SaveService).
 func (q *Queue) Service() time.Duration { return q.service }
 
-// Close ends the writer after the commit at hand, lets readers finish and
-// closes the file. Operations that still wait fail with ErrClosed. Further calls
-// return what the first returned.
+// Close ends the writer after the commit at hand, lets readers finish and closes the
+// store. Operations that still wait fail with kv.ErrClosed. Further calls return what the
+// first returned.
 func (q *Queue) Close() error {
 	q.once.Do(func() {
 		close(q.closing)
 		<-q.stopped
-		q.closed = q.release()
+		q.closed = q.store.Close()
 	})
 	return q.closed
 }
 
-// release lets go of file and lock. A queue that died in the middle of a
-// transaction may hold bbolt's locks for ever: then its file is closed without
-// asking it, which is what the end of the process would do.
-func (q *Queue) release() error {
-	var err error
-	if damage := (*DamageError)(nil); errors.As(q.Err(), &damage) {
-		// Its mapping stays, and would keep the lock.
-		err = errors.Join(unix.Flock(int(q.file.Fd()), unix.LOCK_UN), q.file.Close())
-	} else {
-		err = q.db.Close()
-	}
-	return errors.Join(err, q.lock.Close())
-}
-
-// Err is why the queue is dead: an unknown outcome of a commit, or a
-// *DamageError; nil while it is not.
-func (q *Queue) Err() error {
-	if cause := q.cause.Load(); cause != nil {
-		return *cause
-	}
-	return nil
-}
+// Err is why the queue is dead: an unknown outcome of a commit, or a *kv.DamageError;
+// nil while it is not.
+func (q *Queue) Err() error { return q.store.Err() }
 
 // Answer returns all answers of the API about a run, united; false where there is
 // none: not yet asked, lost, damaged or settled. The value is shared and must not be
@@ -172,11 +155,11 @@ func (q *Queue) Listed(key run.Key) (run.Listed, bool, error) { return q.answers
 // before the Answered that uses the answer. It may not outlive power loss.
 func (q *Queue) SaveAnswer(id run.ID, fresh run.Answer) error {
 	if q.options.ReadOnly {
-		return ErrReadOnly
+		return kv.ErrReadOnly
 	}
 	err := q.answers.Save(id, fresh)
-	if err != nil && noRoom(err) {
-		return fmt.Errorf("%w: answer of run %q: %w", ErrFull, id, err)
+	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+		return fmt.Errorf("%w: answer of run %q: %w", kv.ErrFull, id, err)
 	}
 	return err
 }
@@ -195,7 +178,7 @@ func (q *Queue) sweepAnswers() error {
 // returns why: then the process must end, since no method will work again.
 func (q *Queue) Watch(ctx context.Context) error {
 	select {
-	case <-q.dead:
+	case <-q.store.Failed():
 		return q.Err()
 	case <-ctx.Done():
 		return nil
@@ -217,19 +200,10 @@ func (q *Queue) Alive(ctx context.Context) error {
 		return q.gone()
 	case <-ctx.Done():
 		if since := q.hangs.passed(); since > 0 {
-			return fmt.Errorf("the queue's writer has been at one commit for %v: is the disk of %s alive?", since.Round(time.Second), q.dir)
+			return fmt.Errorf("the queue's writer has been at one commit for %v: is the disk of %s alive?", since.Round(time.Second), q.store.Name())
 		}
 		return nil
 	}
-}
-
-// die makes the queue dead for the first cause that is given, and returns that.
-func (q *Queue) die(cause error) error {
-	if q.cause.CompareAndSwap(nil, &cause) {
-		q.suspect(cause)
-		close(q.dead)
-	}
-	return q.Err()
 }
 
 // gone is why nothing is written or read any more.
@@ -237,70 +211,12 @@ func (q *Queue) gone() error {
 	if err := q.Err(); err != nil {
 		return err
 	}
-	return ErrClosed
+	return kv.ErrClosed
 }
 
-// view reads in one transaction, which must be short: it pins what it sees, and
-// the file grows. A fault of the mapped file (a disk error, a file cut short) is
-// an error here and not the end of the process.
-func (q *Queue) view(ctx context.Context, read func(*txn) error) (err error) {
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	if err := q.Err(); err != nil {
-		return err
-	}
-	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
-	defer func() {
-		if fault := recover(); fault != nil {
-			err = q.die(damaged(q.Path(), fault))
-		}
-	}()
-	q.swap.RLock()
-	defer q.swap.RUnlock()
-	err = q.db.View(func(tx *bolt.Tx) error {
-		t := q.txn(tx)
-		return t.sound(read(t))
-	})
-	return q.judge(err)
-}
-
-func (q *Queue) txn(tx *bolt.Tx) *txn { return &txn{tx: tx, sealed: q.sealed} }
-
-// judge makes a record that cannot be read the end of the queue, and a closed
-// file ErrClosed.
-func (q *Queue) judge(err error) error {
-	var damage *DamageError
-	switch {
-	case errors.As(err, &damage):
-		damage.File = q.Path()
-		return q.die(err)
-	case errors.Is(err, bolterrors.ErrDatabaseNotOpen):
-		return q.gone()
-	}
-	return err
-}
-
-// Stats are figures about the queue's file.
-type Stats struct {
-	Size       int64     // bytes of the file in use, free pages among them
-	Free       int64     // bytes of free pages
-	Commits    int64     // since Open
-	LastCommit time.Time // local clock; zero: none since Open
-}
-
-// Stats returns the figures of this moment.
-func (q *Queue) Stats(ctx context.Context) (Stats, error) {
-	s := Stats{Commits: q.commits.Load()}
-	if ms := q.lastCommit.Load(); ms != 0 {
-		s.LastCommit = at(ms)
-	}
-	err := q.view(ctx, func(t *txn) error {
-		s.Size = t.tx.Size()
-		s.Free = free(q.db)
-		return nil
-	})
-	return s, err
+// view reads in one transaction, which must be short.
+func (q *Queue) view(ctx context.Context, read func(*txn) error) error {
+	return q.store.View(ctx, func(tx kv.Tx) error { return read(&txn{tx: tx}) })
 }
 
 // Counts are the runs and assets by state.
@@ -319,7 +235,7 @@ func (q *Queue) Counts(ctx context.Context) (Counts, error) {
 	return c, err
 }
 
-// tallied is the counts as they stand in the file.
+// tallied is the counts as they are stored.
 func (t *txn) tallied() (Counts, error) {
 	c := Counts{Runs: make(map[run.State]int), Assets: make(map[run.AssetState]int)}
 	if err := t.readCounts(); err != nil {

@@ -6,10 +6,11 @@ import (
 	"slices"
 	"time"
 
+	"github.com/assetd/assetd/internal/queue/kv"
 	"github.com/assetd/assetd/internal/run"
 )
 
-// record is a run as it stands in the file.
+// record is a run as it is stored.
 type record struct {
 	run.Run
 	due   int64    // when to poll it, unix ms; 0: not
@@ -210,10 +211,9 @@ func open(value []byte, states int) (*decoder, int, error) {
 	return &decoder{b: value[2:]}, int(value[1]), nil
 }
 
-// broken is a record that the file's pages carried whole and that is garbage all
-// the same.
+// broken is a record that the engine read whole and that is garbage all the same.
 func broken(what string, key []byte, err error) error {
-	return &DamageError{Finding: fmt.Sprintf("%s %.100q: %v", what, key, err), Mend: mend, Err: err}
+	return kv.Damaged(fmt.Sprintf("%s %.100q: %v", what, key, err), err)
 }
 
 // at is a time from a key.

@@ -22,7 +22,7 @@ const (
 func (q *Queue) Expired(ctx context.Context, before time.Time) (ids []run.ID, err error) {
 	err = q.view(ctx, func(t *txn) error {
 		assets, seen := 0, 0
-		c := t.cursor(bHistory)
+		c := t.tx.Cursor(bHistory)
 		for k, _ := c.First(); k != nil && len(ids) < expireRuns && assets < expireAssets && seen < expireLook; k, _ = c.Next() {
 			ms, id, ok := untimed(k)
 			if !ok {

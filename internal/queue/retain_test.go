@@ -69,7 +69,6 @@ func TestOnlyRunsSettledLongAgoLeaveTheHistory(t *testing.T) {
 
 func TestALongHistoryLeavesInSmallSteps(t *testing.T) {
 	q := opened(t, quick(t), Options{})
-	q.db.StrictMode = false // each check walks all of it
 	for i := range 250 {
 		settled(t, q, run.ID(fmt.Sprintf("run-%03d", i)), noon(), noon())
 	}

@@ -179,7 +179,7 @@ func (q *Queue) List(ctx context.Context, state run.State, after run.ID, limit i
 	for more := true; more; {
 		err := q.view(ctx, func(t *txn) error {
 			more = false
-			c := t.cursor(bRuns)
+			c := t.tx.Cursor(bRuns)
 			k, v := c.Seek([]byte(after))
 			if string(k) == string(after) {
 				k, v = c.Next()

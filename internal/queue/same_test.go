@@ -16,7 +16,7 @@ import (
 // same compares everything that can be asked.
 func (s *machine) same(t *rapid.T) {
 	ctx := context.Background()
-	if err := inconsistency(s.q); err != nil {
+	if err := s.q.Audit(ctx); err != nil {
 		t.Fatal(err)
 	}
 	var ids, ready, due []run.ID

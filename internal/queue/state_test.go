@@ -58,7 +58,6 @@ func (s *machine) open(t *rapid.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	q.db.StrictMode = true
 	q.SetHooks(s.m.hooks)
 	s.q = q
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"time"
 
+	"github.com/assetd/assetd/internal/queue/kv"
 	"github.com/assetd/assetd/internal/run"
 )
 
@@ -90,7 +91,7 @@ func (s *submissions) number(t *txn, nth int) (int64, error) {
 // after those in turns take turns. next is when the first of the rest is due; zero: none is.
 func (q *Queue) Due(ctx context.Context, now time.Time, turns run.Turns, limit int) (due []run.Due, next time.Time, err error) {
 	err = q.view(ctx, func(t *txn) error {
-		f := finder{t: t, c: t.cursor(bDue), now: now.UnixMilli(), next: -1, limit: limit}
+		f := finder{t: t, c: t.tx.Cursor(bDue), now: now.UnixMilli(), next: -1, limit: limit}
 		f.heard()
 		f.limit = min(limit, mostEach)
 		f.unasked(turns[run.Unasked])
@@ -109,7 +110,7 @@ func (q *Queue) Due(ctx context.Context, now time.Time, turns run.Turns, limit i
 // finder collects what is due.
 type finder struct {
 	t     *txn
-	c     *cursor
+	c     kv.Cursor
 	now   int64
 	limit int // for each part
 	found []run.Due
@@ -262,7 +263,7 @@ func (f *finder) rounds(lanes []lane, take func(k []byte) bool) {
 // firstDue is when the first run was due of those that had an answer, or were never
 // asked for; where there are none, of any other.
 func (t *txn) firstDue() (first time.Time, err error) {
-	c := t.cursor(bDue)
+	c := t.tx.Cursor(bDue)
 	k, _ := c.First()
 	if k == nil {
 		return first, nil

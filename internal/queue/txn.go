@@ -6,34 +6,23 @@ import (
 	"fmt"
 	"slices"
 
-	bolt "go.etcd.io/bbolt"
-
+	"github.com/assetd/assetd/internal/queue/kv"
 	"github.com/assetd/assetd/internal/run"
 )
 
-// txn is one bbolt transaction in the words of the file. In a writing one many
-// operations run after another; each is undone alone where it fails, so that a
-// refused operation disturbs none of its neighbours.
+// txn is one transaction of the store in the words of the queue. In a writing one many
+// operations run after another; each that fails is taken back alone, so that it disturbs
+// none of its neighbours.
 type txn struct {
-	tx      *bolt.Tx
-	buckets [buckets]*bolt.Bucket
-	undo    []change // what the operation at hand has changed, for taking it back
+	tx      kv.Tx
 	counts  counts
-	dirty   bool  // some operation changed something
-	sealed  bool  // values have checksums
-	damage  error // a value that its checksum does not fit
-}
-
-type change struct {
-	in  bucket
-	key []byte
-	was []byte // as it is stored; nil: it was not there
+	counted bool // the counts that were read have the entries of the buckets
 }
 
 // counts are what the queue holds, kept incrementally.
 type counts struct {
 	states  [10]int64      // the runs by state, then the assets by state
-	entries [buckets]int64 // of each bucket, without the schema
+	entries [buckets]int64 // of each bucket
 	notices int64          // the place of the last notice; none comes twice
 }
 
@@ -43,7 +32,7 @@ func (c *counts) asset(s run.AssetState) *int64 {
 	return &c.states[len(runStates())+slices.Index(assetStates(), s)]
 }
 
-// firstStates is how many states an earlier version counted: the others come last.
+// firstStates is how many states the first version counted: the others come last.
 const firstStates = 9
 
 // all are the numbers in the order in which they are stored.
@@ -62,45 +51,28 @@ func (c *counts) all() []*int64 {
 	return all
 }
 
-func (t *txn) bucket(b bucket) *bolt.Bucket {
-	if t.buckets[b] == nil {
-		t.buckets[b] = t.tx.Bucket(b.name())
-		if b == bDue || b == bHistory || b == bOutbox && t.tx.Writable() {
-			t.buckets[b].FillPercent = 0.9 // mostly appended to
-		}
-	}
-	return t.buckets[b]
-}
-
-// get is the value, valid while the transaction is; nil: none.
-func (t *txn) get(b bucket, key []byte) []byte { return t.open(b, key, t.bucket(b).Get(key)) }
+// get returns a value, which is valid while the transaction is; nil: none.
+func (t *txn) get(b kv.Bucket, key []byte) []byte { return t.tx.Get(b, key) }
 
 // put writes a value, which must not be changed afterwards.
-func (t *txn) put(b bucket, key, value []byte) error {
-	was := t.bucket(b).Get(key)
-	sealed := seal(b, key, value)
-	if bytes.Equal(was, sealed) {
-		return nil
-	}
-	t.undo = append(t.undo, change{b, key, was})
-	if was == nil {
+func (t *txn) put(b kv.Bucket, key, value []byte) error {
+	added, err := t.tx.Put(b, key, value)
+	if added {
 		t.counts.entries[b]++
 	}
-	return t.bucket(b).Put(key, sealed)
+	return err
 }
 
-func (t *txn) del(b bucket, key []byte) error {
-	was := t.bucket(b).Get(key)
-	if was == nil {
-		return nil
+func (t *txn) del(b kv.Bucket, key []byte) error {
+	deleted, err := t.tx.Delete(b, key)
+	if deleted {
+		t.counts.entries[b]--
 	}
-	t.undo = append(t.undo, change{b, key, was})
-	t.counts.entries[b]--
-	return t.bucket(b).Delete(key)
+	return err
 }
 
 // move takes an entry of an index from one key to another; nil: no entry.
-func (t *txn) move(b bucket, from, to, value []byte) error {
+func (t *txn) move(b kv.Bucket, from, to, value []byte) error {
 	if bytes.Equal(from, to) {
 		return nil
 	}
@@ -120,55 +92,40 @@ func present() []byte { return []byte{codecVersion} }
 
 // do runs one operation, all or nothing.
 func (t *txn) do(operation func(*txn) error) error {
-	t.undo = t.undo[:0]
 	counts := t.counts
-	err := operation(t)
-	if err == nil {
-		t.dirty = t.dirty || len(t.undo) > 0
-		return nil
-	}
-	t.counts = counts
-	for _, c := range slices.Backward(t.undo) {
-		b := t.bucket(c.in)
-		undone := b.Delete(c.key)
-		if c.was != nil {
-			undone = b.Put(c.key, c.was)
-		}
-		if undone != nil {
-			panic(fmt.Sprintf("cannot take back a change of %s: %v", c.in.name(), undone))
-		}
+	err := t.tx.Try(func() error { return operation(t) })
+	if err != nil {
+		t.counts = counts
 	}
 	return err
 }
 
-// readCounts reads the counts; writeCounts writes them, once a transaction.
+// readCounts reads the counts; writeCounts writes them, once a transaction. The schema
+// before this one had the first states alone, and its successor at first all but the last.
 func (t *txn) readCounts() error {
 	value, all := t.get(bMeta, []byte(keyCounts)), t.counts.all()
-	if !t.sealed {
-		all = all[:firstStates]
-	}
-	if later := len(t.counts.states) - firstStates; t.sealed && len(value) == 1+8*(len(all)-later) {
-		all = all[:len(all)-later] // none is in such a state
-	}
-	if len(value) != 1+8*len(all) {
+	n := (len(value) - 1) / 8
+	if n != firstStates && n != len(all)-1 && n != len(all) || len(value) != 1+8*n {
 		return broken("entry", []byte(keyCounts), errCodec)
 	}
-	for i, n := range all {
-		*n = int64(binary.BigEndian.Uint64(value[1+8*i:]))
+	for i, number := range all[:n] {
+		*number = int64(binary.BigEndian.Uint64(value[1+8*i:]))
 	}
+	t.counted = n > firstStates
 	return nil
 }
 
 func (t *txn) writeCounts() error {
 	key := []byte(keyCounts)
-	if t.bucket(bMeta).Get(key) == nil {
+	if t.get(bMeta, key) == nil {
 		t.counts.entries[bMeta]++ // itself
 	}
 	value := []byte{codecVersion}
 	for _, n := range t.counts.all() {
 		value = binary.BigEndian.AppendUint64(value, uint64(*n))
 	}
-	return t.bucket(bMeta).Put(key, seal(bMeta, key, value))
+	_, err := t.tx.Put(bMeta, key, value)
+	return err
 }
 
 // run reads a run; run.ErrUnknown where there is none.
@@ -194,7 +151,7 @@ func (t *txn) asset(key run.Key) (run.Asset, error) {
 func (t *txn) assets(id run.ID) ([]run.Asset, error) {
 	var all []run.Asset
 	prefix := assetsOf(id)
-	c := t.cursor(bAssets)
+	c := t.tx.Cursor(bAssets)
 	for k, v := c.Seek(prefix); bytes.HasPrefix(k, prefix); k, v = c.Next() {
 		a, err := decodeAsset(k, v)
 		if err != nil {

@@ -4,32 +4,19 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
-	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
 
-	bolterrors "go.etcd.io/bbolt/errors"
-
-	bolt "go.etcd.io/bbolt"
-
+	"github.com/assetd/assetd/internal/queue/kv"
 	"github.com/assetd/assetd/internal/run"
 )
 
-// commits is the number of the file's last commit.
-func commits(t *testing.T, q *Queue) (n int) {
+// commits is how many there were since the queue was opened.
+func commits(t *testing.T, q *Queue) int64 {
 	t.Helper()
-	err := q.view(t.Context(), func(t *txn) error {
-		n = t.tx.ID()
-		return nil
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return n
+	return must(q.store.Stats(t.Context()))(t).Commits
 }
 
 // hold keeps the writer in an operation until the returned function is called.
@@ -178,17 +165,17 @@ func TestCloseEndsWhatWaits(t *testing.T) {
 		release()
 		for range 2 {
 			// Which of the two the writer hears first is its choice.
-			if err := <-results; err != nil && !errors.Is(err, ErrClosed) {
+			if err := <-results; err != nil && !errors.Is(err, kv.ErrClosed) {
 				t.Error(err)
 			}
 		}
-		if _, err := q.Get(t.Context(), "late"); !errors.Is(err, ErrClosed) {
+		if _, err := q.Get(t.Context(), "late"); !errors.Is(err, kv.ErrClosed) {
 			t.Errorf("read: %v", err)
 		}
-		if err := q.Reschedule(t.Context(), "late", noon()); !errors.Is(err, ErrClosed) {
+		if err := q.Reschedule(t.Context(), "late", noon()); !errors.Is(err, kv.ErrClosed) {
 			t.Errorf("write: %v", err)
 		}
-		if err := q.Alive(t.Context()); !errors.Is(err, ErrClosed) {
+		if err := q.Alive(t.Context()); !errors.Is(err, kv.ErrClosed) {
 			t.Errorf("alive: %v", err)
 		}
 		if err := q.Close(); err != nil {
@@ -199,7 +186,6 @@ func TestCloseEndsWhatWaits(t *testing.T) {
 
 func TestManyUseTheQueueAtOnce(t *testing.T) {
 	q := opened(t, quick(t), Options{})
-	q.db.StrictMode = false // eight goroutines are slow enough
 	ctx := t.Context()
 	var wg sync.WaitGroup
 	for w := range 8 {
@@ -242,7 +228,7 @@ func TestManyUseTheQueueAtOnce(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	if err := inconsistency(q); err != nil {
+	if err := q.Audit(context.Background()); err != nil {
 		t.Error(err)
 	}
 }
@@ -258,119 +244,4 @@ func answerOf(id run.ID, images int) *run.Answer {
 
 func named(k run.Key) run.Named {
 	return run.Named{Whole: run.Whole{Key: k, Size: 7, SHA256: "abc", At: noon()}, File: string(k.Kind) + "/" + k.ID + ".png"}
-}
-
-func TestACommitThatFailsIsJudged(t *testing.T) {
-	full := &fs.PathError{Op: "write", Path: "queue.db", Err: syscall.ENOSPC}
-	for name, c := range map[string]struct {
-		err  error
-		full bool
-	}{
-		"disk":            {full, true},
-		"quota":           {&fs.PathError{Op: "write", Path: "queue.db", Err: syscall.EDQUOT}, true},
-		"size":            {bolterrors.ErrMaxSizeReached, true},
-		"growing, text":   {fmt.Errorf("file resize error: %s", full), true},
-		"disk error":      {&fs.PathError{Op: "write", Path: "queue.db", Err: syscall.EIO}, false},
-		"sync disk error": {syscall.EIO, false},
-	} {
-		t.Run(name, func(t *testing.T) {
-			q := fresh(t)
-			next := commits(t, q) + 1
-			if err := q.failed(c.err, next); errors.Is(err, ErrFull) != c.full || (q.Err() == nil) != c.full {
-				t.Errorf("not committed: %v, dead: %v", err, q.Err())
-			}
-			q = fresh(t)
-			// The same error from the sync after the commit's last write: it stands.
-			if err := q.failed(c.err, next-1); errors.Is(err, ErrFull) || q.Err() == nil {
-				t.Errorf("committed: %v, dead: %v", err, q.Err())
-			}
-		})
-	}
-}
-
-func TestACommitOfUnknownOutcomeEndsTheQueue(t *testing.T) {
-	q := fresh(t)
-	add(t, q, "before")
-	watched := make(chan error)
-	go func() { watched <- q.Watch(context.Background()) }()
-	q.file.Close() // every write from now on fails, and not for want of room
-	_, err := q.Add(t.Context(), []run.HandIn{{ID: "unknown"}})
-	if err == nil || errors.Is(err, ErrFull) || !strings.Contains(err.Error(), "unknown") {
-		t.Fatalf("%v", err)
-	}
-	if got := <-watched; got == nil || got.Error() != err.Error() {
-		t.Errorf("watch: %v", got)
-	}
-	if _, got := q.Get(t.Context(), "before"); got == nil || got.Error() != err.Error() {
-		t.Errorf("read: %v", got)
-	}
-	if got := q.Reschedule(t.Context(), "before", noon()); got == nil || got.Error() != err.Error() {
-		t.Errorf("write: %v", got)
-	}
-	if got := q.Alive(t.Context()); got == nil {
-		t.Error("alive")
-	}
-}
-
-func TestAQueueThatReachedItsSizeGoesOn(t *testing.T) {
-	told := 0
-	q := opened(t, t.TempDir(), Options{MaxSize: 256 << 10, Tell: func(e run.Event) {
-		if e.Kind == run.QueueTrouble && errors.Is(e.Err, ErrFull) {
-			told++
-		}
-	}})
-	taken, refused, began := 0, 0, 0 // began: a refusal after a success
-	for i, was := 0, error(nil); i < 100; i++ {
-		// A large one is refused where a small one may still do.
-		label := labels(12_000 * (i % 2))
-		_, err := q.Add(t.Context(), []run.HandIn{{ID: run.ID(fmt.Sprintf("run-%08d", i)), Labels: label}})
-		switch {
-		case err == nil:
-			taken++
-		case !errors.Is(err, ErrFull):
-			t.Fatal(err)
-		case was == nil:
-			began++
-			fallthrough
-		default:
-			refused++
-		}
-		was = err
-	}
-	if taken < 10 || refused < 10 || q.Err() != nil {
-		t.Fatalf("%d taken, %d refused, dead: %v", taken, refused, q.Err())
-	}
-	if told != began {
-		t.Errorf("told %d times, it began %d times", told, began)
-	}
-	if c := must(q.Counts(t.Context()))(t); c.Runs[run.Waiting] != taken {
-		t.Errorf("%v, want %d", c, taken)
-	}
-}
-
-func TestAPanicInATransactionEndsTheQueue(t *testing.T) {
-	q := fresh(t)
-	err := q.update(t.Context(), 1, func(t *txn) error {
-		if err := t.put(bMeta, []byte("never"), present()); err != nil {
-			return err
-		}
-		panic("page 7 already freed")
-	})
-	damage := (*DamageError)(nil)
-	if !errors.As(err, &damage) || damage.File != q.Path() || !strings.Contains(err.Error(), "page 7 already freed") {
-		t.Fatalf("%v", err)
-	}
-	if q.Err() == nil {
-		t.Error("not dead")
-	}
-	if err := q.Close(); err != nil {
-		t.Fatal(err)
-	}
-	again := opened(t, q.dir, Options{})
-	_ = again.db.View(func(tx *bolt.Tx) error {
-		if again.txn(tx).get(bMeta, []byte("never")) != nil {
-			t.Error("half an operation stands")
-		}
-		return nil
-	})
 }

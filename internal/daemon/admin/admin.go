@@ -15,6 +15,7 @@ import (
 	"github.com/assetd/assetd/internal/config"
 	"github.com/assetd/assetd/internal/pipeline"
 	"github.com/assetd/assetd/internal/queue"
+	"github.com/assetd/assetd/internal/queue/boltkv"
 	"github.com/assetd/assetd/internal/run"
 	"github.com/assetd/assetd/internal/server"
 	"github.com/assetd/assetd/internal/storage"
@@ -60,10 +61,10 @@ func New(d Deps) *Admin {
 }
 
 // Open opens the queue of a configuration for a command. The error is fs.ErrNotExist where
-// nothing was ever added, and queue.ErrLocked where a daemon has the queue. The caller
+// nothing was ever added, and boltkv.ErrLocked where a daemon has the queue. The caller
 // closes the Admin.
 func Open(c *config.Config) (*Admin, error) {
-	if err := refuseRoot(queue.Path(c.State.Dir)); err != nil {
+	if err := refuseRoot(boltkv.Path(c.State.Dir)); err != nil {
 		return nil, err
 	}
 	q, err := queue.Open(c.State.Dir, queue.Options{})

@@ -9,6 +9,7 @@ import (
 	"github.com/assetd/assetd/internal/config"
 	"github.com/assetd/assetd/internal/pipeline"
 	"github.com/assetd/assetd/internal/queue"
+	"github.com/assetd/assetd/internal/queue/boltkv"
 	"github.com/assetd/assetd/internal/run"
 	"github.com/assetd/assetd/internal/storage"
 )
@@ -20,7 +21,7 @@ func AdoptVolume(ctx context.Context, c *config.Config, tell run.Tell) error {
 		return err
 	}
 	q, err := queue.Open(c.State.Dir, queue.Options{LockWait: time.Second})
-	if errors.Is(err, queue.ErrLocked) {
+	if errors.Is(err, boltkv.ErrLocked) {
 		return fmt.Errorf("%w: stop the daemon first, it takes the volume at its next start", err)
 	}
 	if err != nil {

@@ -22,6 +22,7 @@ import (
 
 	"github.com/assetd/assetd/internal/config"
 	"github.com/assetd/assetd/internal/queue"
+	"github.com/assetd/assetd/internal/queue/boltkv"
 	"github.com/assetd/assetd/internal/server"
 )
 
@@ -156,21 +157,21 @@ func (d *doctor) listen(ctx context.Context) {
 func (d *doctor) openQueue(dir string) {
 	q, err := queue.Open(dir, queue.Options{ReadOnly: true, LockWait: time.Second})
 	d.made = !absent(err)
-	var unfit *queue.FilesystemError
+	var unfit *boltkv.FilesystemError
 	switch {
 	case err == nil:
 		d.queue = q
 		for _, w := range q.Warnings() {
 			d.add("queue", Note, "", "%s", w)
 		}
-		if d.allowed("queue", q.Path(), unix.R_OK|unix.W_OK) && d.allowed("state.dir", dir, unix.R_OK|unix.W_OK|unix.X_OK) {
-			d.add("queue", Good, "", "%s", q.Path())
+		if d.allowed("queue", boltkv.Path(dir), unix.R_OK|unix.W_OK) && d.allowed("state.dir", dir, unix.R_OK|unix.W_OK|unix.X_OK) {
+			d.add("queue", Good, "", "%s", boltkv.Path(dir))
 		}
 	case !d.made:
 		d.futureState(dir)
 	case errors.As(err, &unfit):
 		d.add("state.dir", Bad, "set state.dir to a directory on a local disk", "%v", err)
-	case errors.Is(err, queue.ErrLocked):
+	case errors.Is(err, boltkv.ErrLocked):
 		d.add("queue", Bad, "wait until the command that has it has ended, and check again", "%v", err)
 	default:
 		d.add("queue", Bad, "assetd run will not start either: fix this first", "%v", err)
@@ -183,7 +184,7 @@ func (d *doctor) futureState(dir string) {
 	if !ok {
 		return
 	}
-	switch warning, err := queue.Suitable(at); {
+	switch warning, err := boltkv.Suitable(at); {
 	case err != nil:
 		d.add("state.dir", Bad, "set state.dir to a directory on a local disk", "%v", err)
 	case warning != "":

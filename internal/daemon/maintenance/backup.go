@@ -20,6 +20,7 @@ import (
 	"github.com/assetd/assetd/internal/config"
 	"github.com/assetd/assetd/internal/durable"
 	"github.com/assetd/assetd/internal/queue"
+	"github.com/assetd/assetd/internal/queue/boltkv"
 	"github.com/assetd/assetd/internal/run"
 )
 
@@ -48,7 +49,7 @@ type Backups struct {
 // NewBackups returns the Backups of a configuration's queue. keep returns drop.keep as it
 // is at the moment.
 func NewBackups(c *config.Config, q *queue.Queue, keep func() time.Duration, emit run.Tell) *Backups {
-	return &Backups{queue: q, dir: queue.BackupDir(c.State.Dir), cfg: c.Backup, keep: keep, emit: emit}
+	return &Backups{queue: q, dir: boltkv.BackupDir(c.State.Dir), cfg: c.Backup, keep: keep, emit: emit}
 }
 
 // interval returns how often a copy is made.
@@ -107,7 +108,7 @@ func (b *Backups) copyIfDue(ctx context.Context) {
 
 func backupTrouble(dir string, err error) run.Event {
 	e := run.Event{Kind: run.BackupTrouble, File: dir, Err: err, Note: "the older copies stay; it is tried again"}
-	if errors.Is(err, queue.ErrNoRoomForCopy) {
+	if errors.Is(err, boltkv.ErrNoRoomForCopy) {
 		e.Kind, e.Hint = run.BackupSkipped, "free space there"
 	}
 	return e
@@ -119,7 +120,7 @@ func (b *Backups) copyAndPrune(ctx context.Context, now time.Time) (made queue.C
 	if _, err := durable.MkdirAll(b.dir, 0o700); err != nil {
 		return made, err
 	}
-	copies, err := queue.Copies(b.dir, now)
+	copies, err := boltkv.Copies(b.dir, now)
 	if err != nil {
 		return made, err
 	}
@@ -129,10 +130,10 @@ func (b *Backups) copyAndPrune(ctx context.Context, now time.Time) (made queue.C
 			return made, nil
 		}
 	}
-	if made, err = b.queue.Backup(ctx, queue.CopyPath(b.dir, now)); err != nil {
+	if made, err = b.queue.Backup(ctx, boltkv.CopyPath(b.dir, now)); err != nil {
 		return made, err
 	}
-	return made, queue.Prune(b.dir, now, b.cfg.Keep)
+	return made, boltkv.Prune(b.dir, now, b.cfg.Keep)
 }
 
 // Covered returns when the newest good copy was begun: it has everything that was durable
@@ -170,10 +171,10 @@ func (b *Backups) tidy() error {
 	defer b.copying.Unlock()
 	path := filepath.Join(b.dir, onRequest)
 	var failed []error
-	for _, name := range []string{path, queue.HalfCopy(path)} {
+	for _, name := range []string{path, boltkv.HalfCopy(path)} {
 		if err := os.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			failed = append(failed, err)
 		}
 	}
-	return errors.Join(append(failed, queue.Prune(b.dir, time.Now(), b.cfg.Keep))...)
+	return errors.Join(append(failed, boltkv.Prune(b.dir, time.Now(), b.cfg.Keep))...)
 }

@@ -14,6 +14,8 @@ import (
 
 	"github.com/assetd/assetd/internal/config"
 	"github.com/assetd/assetd/internal/queue"
+	"github.com/assetd/assetd/internal/queue/boltkv"
+	"github.com/assetd/assetd/internal/queue/kv"
 	"github.com/assetd/assetd/internal/run"
 )
 
@@ -33,7 +35,7 @@ func copying(t *testing.T, keep int, files time.Duration) (b *Backups, emitted *
 
 func (b *Backups) names(t *testing.T) (names []string) {
 	t.Helper()
-	copies, err := queue.Copies(b.dir, time.Now())
+	copies, err := boltkv.Copies(b.dir, time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -110,8 +112,8 @@ func TestBackups_RemoveWhatACrashLeft(t *testing.T) {
 	if err := os.Mkdir(b.dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	whole := queue.CopyPath(b.dir, time.Now())
-	for _, path := range []string{whole, queue.HalfCopy(whole), filepath.Join(b.dir, onRequest), queue.HalfCopy(filepath.Join(b.dir, onRequest))} {
+	whole := boltkv.CopyPath(b.dir, time.Now())
+	for _, path := range []string{whole, boltkv.HalfCopy(whole), filepath.Join(b.dir, onRequest), boltkv.HalfCopy(filepath.Join(b.dir, onRequest))} {
 		if err := os.WriteFile(path, nil, 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -138,16 +140,16 @@ func TestOpenQueue_RestoresNothingIfDropFilesCannotBePutBack(t *testing.T) {
 	b, _ := copying(t, 2, time.Hour)
 	b.copyIfDue(t.Context())
 	state := filepath.Dir(b.dir)
-	if err := errors.Join(b.queue.Close(), os.Truncate(queue.Path(state), 100)); err != nil {
+	if err := errors.Join(b.queue.Close(), os.Truncate(boltkv.Path(state), 100)); err != nil {
 		t.Fatal(err)
 	}
 	core, logged := observer.New(zap.DebugLevel)
 	c := &config.Config{State: config.State{Dir: state}, Drop: config.Drop{Dir: filepath.Join(state, "gone")}}
 	_, err := OpenQueue(c, queue.Options{}, zap.New(core))
-	if !errors.As(err, new(*queue.DamageError)) || !errors.Is(err, os.ErrNotExist) {
+	if !errors.As(err, new(*kv.DamageError)) || !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("%v", err)
 	}
-	if info, err := os.Stat(queue.Path(state)); err != nil || info.Size() != 100 {
+	if info, err := os.Stat(boltkv.Path(state)); err != nil || info.Size() != 100 {
 		t.Errorf("the damaged file was touched: %v", err)
 	}
 	if err := os.Mkdir(c.Drop.Dir, 0o700); err != nil {

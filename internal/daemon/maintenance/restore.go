@@ -15,6 +15,8 @@ import (
 	"github.com/assetd/assetd/internal/inbox"
 	"github.com/assetd/assetd/internal/pipeline"
 	"github.com/assetd/assetd/internal/queue"
+	"github.com/assetd/assetd/internal/queue/boltkv"
+	"github.com/assetd/assetd/internal/queue/kv"
 	"github.com/assetd/assetd/internal/storage"
 )
 
@@ -45,28 +47,28 @@ func OpenQueue(c *config.Config, o queue.Options, log *zap.Logger) (*queue.Queue
 
 // missingQueue returns a damage if the queue's file does not exist although there are
 // copies of it.
-func missingQueue(stateDir string) (*queue.DamageError, error) {
-	copies, err := queue.Copies(queue.BackupDir(stateDir), time.Now())
+func missingQueue(stateDir string) (*kv.DamageError, error) {
+	copies, err := boltkv.Copies(boltkv.BackupDir(stateDir), time.Now())
 	if err != nil || len(copies) == 0 {
 		return nil, err
 	}
-	return queue.Missing(stateDir)
+	return boltkv.Missing(stateDir)
 }
 
 // restoreNewest replaces a damaged queue by its newest good copy, and puts the drop files
 // that were taken since back into the drop directory.
-func restoreNewest(c *config.Config, damage *queue.DamageError, log *zap.Logger) error {
-	dir := queue.BackupDir(c.State.Dir)
+func restoreNewest(c *config.Config, damage *kv.DamageError, log *zap.Logger) error {
+	dir := boltkv.BackupDir(c.State.Dir)
 	log.Error("the queue is damaged, its newest good copy is put in its place",
 		zap.String(logging.KeyFile, damage.File), zap.String("finding", damage.Finding))
-	copies, err := queue.Copies(dir, time.Now())
+	copies, err := boltkv.Copies(dir, time.Now())
 	if err != nil {
 		return errors.Join(damage, err)
 	}
 	for _, stored := range copies {
 		var back inbox.PutBack
 		var failed error
-		restored, aside, err := queue.Restore(c.State.Dir, stored.Path, queue.AsideDamaged, func(q queue.Copy) error {
+		restored, aside, err := queue.Restore(c.State.Dir, stored.Path, boltkv.AsideDamaged, func(q queue.Copy) error {
 			back, failed = inbox.Back(c.Drop.Dir, q.At)
 			return failed
 		})
@@ -81,7 +83,7 @@ func restoreNewest(c *config.Config, damage *queue.DamageError, log *zap.Logger)
 			return nil
 		case failed != nil: // a restored queue would lose their runs
 			return fmt.Errorf("%w: nothing was restored, since drop files that came after the copy cannot be taken once more: %w", damage, failed)
-		case errors.As(err, new(*queue.DamageError)) || errors.Is(err, fs.ErrNotExist):
+		case errors.As(err, new(*kv.DamageError)) || errors.Is(err, fs.ErrNotExist):
 			log.Error("this copy of the queue is damaged, too", zap.String(logging.KeyFile, stored.Path), zap.Error(err))
 		default:
 			return errors.Join(damage, fmt.Errorf("restoring %s: %w", stored.Path, err))
@@ -125,11 +127,11 @@ func RestoreQueue(c *config.Config, file string, force bool) (r Restored, err er
 		return r, err
 	}
 	present := presentID(c)
-	r.Copy, r.Aside, err = queue.Restore(c.State.Dir, file, queue.AsideReplaced, func(q queue.Copy) error {
+	r.Copy, r.Aside, err = queue.Restore(c.State.Dir, file, boltkv.AsideReplaced, func(q queue.Copy) error {
 		r.Back, err = inbox.Back(c.Drop.Dir, q.At)
 		return err
 	})
-	if errors.Is(err, queue.ErrLocked) {
+	if errors.Is(err, boltkv.ErrLocked) {
 		return r, fmt.Errorf("%w: stop the daemon first, and start it afterwards", err)
 	}
 	if err != nil {
@@ -144,8 +146,8 @@ func RestoreQueue(c *config.Config, file string, force bool) (r Restored, err er
 // otherCopy gives the error of a damaged copy a hint about the copy: its own hint is about
 // the queue in use, which may be intact.
 func otherCopy(c *config.Config, file string, err error) error {
-	if damage := (*queue.DamageError)(nil); errors.As(err, &damage) && damage.File == file {
-		damage.Mend = "name another copy: those of the daemon are in " + queue.BackupDir(c.State.Dir)
+	if damage := (*kv.DamageError)(nil); errors.As(err, &damage) && damage.File == file {
+		damage.Hint = "name another copy: those of the daemon are in " + boltkv.BackupDir(c.State.Dir)
 	}
 	return err
 }

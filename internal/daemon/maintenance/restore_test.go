@@ -9,6 +9,7 @@ import (
 
 	"github.com/assetd/assetd/internal/config"
 	"github.com/assetd/assetd/internal/queue"
+	"github.com/assetd/assetd/internal/queue/boltkv"
 	"github.com/assetd/assetd/internal/run"
 )
 
@@ -28,7 +29,7 @@ func TestCase_E11_ADamagedCopyIsNotTakenForTheQueue(t *testing.T) {
 				t.Fatalf("%s was restored", name)
 			}
 			text := err.Error()
-			if !strings.Contains(text, file) || !strings.HasSuffix(text, "name another copy: those of the daemon are in "+queue.BackupDir(c.State.Dir)) ||
+			if !strings.Contains(text, file) || !strings.HasSuffix(text, "name another copy: those of the daemon are in "+boltkv.BackupDir(c.State.Dir)) ||
 				strings.Contains(text, "move it aside") {
 				t.Errorf("%s, force %v: %v", name, force, err)
 			}

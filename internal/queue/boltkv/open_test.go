@@ -1,4 +1,4 @@
-package queue
+package boltkv_test
 
 import (
 	"errors"
@@ -14,6 +14,9 @@ import (
 	bolt "go.etcd.io/bbolt"
 	"golang.org/x/sys/unix"
 
+	"github.com/assetd/assetd/internal/queue"
+	"github.com/assetd/assetd/internal/queue/boltkv"
+	"github.com/assetd/assetd/internal/queue/kv"
 	"github.com/assetd/assetd/internal/run"
 	"github.com/assetd/assetd/internal/testenv"
 )
@@ -24,30 +27,30 @@ import (
 // of it, they return.
 func TestTheStateDirectoryHasOneOwner(t *testing.T) {
 	dir := t.TempDir()
-	q := opened(t, dir, Options{})
+	q := opened(t, dir, queue.Options{})
 	for _, readOnly := range []bool{false, true} {
-		_, err := Open(dir, Options{ReadOnly: readOnly, LockWait: time.Millisecond})
-		if !errors.Is(err, ErrLocked) || !strings.Contains(err.Error(), "another assetd runs on this state directory") || !strings.Contains(err.Error(), dir) {
+		_, err := queue.Open(dir, queue.Options{ReadOnly: readOnly, LockWait: time.Millisecond})
+		if !errors.Is(err, boltkv.ErrLocked) || !strings.Contains(err.Error(), "another assetd runs on this state directory") || !strings.Contains(err.Error(), dir) {
 			t.Errorf("%v", err)
 		}
 	}
 	if err := q.Close(); err != nil {
 		t.Fatal(err)
 	}
-	one := opened(t, dir, Options{ReadOnly: true})
-	two := opened(t, dir, Options{ReadOnly: true})
-	if _, err := Open(dir, Options{LockWait: time.Millisecond}); !errors.Is(err, ErrLocked) {
+	one := opened(t, dir, queue.Options{ReadOnly: true})
+	two := opened(t, dir, queue.Options{ReadOnly: true})
+	if _, err := queue.Open(dir, queue.Options{LockWait: time.Millisecond}); !errors.Is(err, boltkv.ErrLocked) {
 		t.Errorf("written while read: %v", err)
 	}
 	if err := errors.Join(one.Close(), two.Close()); err != nil {
 		t.Fatal(err)
 	}
-	db, err := bolt.Open(dbPath(dir), 0, nil)
+	db, err := bolt.Open(boltkv.Path(dir), 0, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer db.Close()
-	if _, err := Open(dir, Options{LockWait: 60 * time.Millisecond}); !errors.Is(err, ErrLocked) {
+	if _, err := queue.Open(dir, queue.Options{LockWait: 60 * time.Millisecond}); !errors.Is(err, boltkv.ErrLocked) {
 		t.Errorf("beside one that locks the file alone: %v", err)
 	}
 }
@@ -59,7 +62,7 @@ func TestManyWhoMakeTheQueueMakeOne(t *testing.T) {
 	var wg sync.WaitGroup
 	for range 8 {
 		wg.Go(func() {
-			q, err := Open(dir, Options{LockWait: time.Minute})
+			q, err := queue.Open(dir, queue.Options{LockWait: time.Minute})
 			if err != nil {
 				t.Error(err)
 				return
@@ -80,63 +83,60 @@ func TestManyWhoMakeTheQueueMakeOne(t *testing.T) {
 
 func TestReadingOnlyCreatesAndChangesNothing(t *testing.T) {
 	none := filepath.Join(t.TempDir(), "none")
-	if _, err := Open(none, Options{ReadOnly: true}); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := queue.Open(none, queue.Options{ReadOnly: true}); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("%v", err)
 	}
 	if _, err := os.Stat(none); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("made: %v", err)
 	}
-	if _, err := Open(t.TempDir(), Options{ReadOnly: true}); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := queue.Open(t.TempDir(), queue.Options{ReadOnly: true}); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("%v", err)
 	}
 	dir := filled(t)
-	before, _ := os.ReadFile(dbPath(dir))
-	q := opened(t, dir, Options{ReadOnly: true})
+	before, _ := os.ReadFile(boltkv.Path(dir))
+	q := opened(t, dir, queue.Options{ReadOnly: true})
 	if runs, err := q.List(t.Context(), run.Downloading, "", 9); err != nil || len(runs) != 2 {
 		t.Errorf("%v, %v", runs, err)
 	}
-	if err := q.Reschedule(t.Context(), "run-001", noon()); !errors.Is(err, ErrReadOnly) {
+	if err := q.Reschedule(t.Context(), "run-001", noon()); !errors.Is(err, kv.ErrReadOnly) {
 		t.Errorf("%v", err)
 	}
-	if err := q.SaveAnswer("run-001", run.Answer{}); !errors.Is(err, ErrReadOnly) {
+	if err := q.SaveAnswer("run-001", run.Answer{}); !errors.Is(err, kv.ErrReadOnly) {
 		t.Errorf("%v", err)
 	}
 	if err := errors.Join(q.Alive(t.Context()), q.Close()); err != nil {
 		t.Error(err)
 	}
-	if after, _ := os.ReadFile(dbPath(dir)); string(before) != string(after) {
+	if after, _ := os.ReadFile(boltkv.Path(dir)); string(before) != string(after) {
 		t.Error("the file changed")
 	}
 }
 
 func TestWhatIsLeftOfACreationIsNoQueue(t *testing.T) {
 	dir := t.TempDir()
-	if err := os.WriteFile(dbPath(dir)+".new", []byte("half"), 0o600); err != nil {
+	if err := os.WriteFile(boltkv.Path(dir)+".new", []byte("half"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	q := opened(t, dir, Options{})
-	if !q.Fresh() {
-		t.Error("not fresh")
-	}
-	if _, err := os.Stat(dbPath(dir) + ".new"); !errors.Is(err, fs.ErrNotExist) {
+	opened(t, dir, queue.Options{})
+	if _, err := os.Stat(boltkv.Path(dir) + ".new"); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("%v", err)
 	}
 }
 
 func TestANewerSchemaIsLeftAlone(t *testing.T) {
 	dir := filled(t)
-	db, err := bolt.Open(dbPath(dir), 0, nil)
+	db, err := bolt.Open(boltkv.Path(dir), 0, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	err = db.Update(func(tx *bolt.Tx) error {
-		return tx.Bucket(bMeta.name()).Put([]byte(keySchema), []byte("assetd/queue/3"))
+		return tx.Bucket(name(bMeta)).Put([]byte(keySchema), []byte("assetd/queue/3"))
 	})
 	if err = errors.Join(err, db.Close()); err != nil {
 		t.Fatal(err)
 	}
-	_, err = Open(dir, Options{})
-	if damage := (*DamageError)(nil); err == nil || errors.As(err, &damage) || !strings.Contains(err.Error(), "assetd/queue/3") {
+	_, err = queue.Open(dir, queue.Options{})
+	if damage := (*kv.DamageError)(nil); err == nil || errors.As(err, &damage) || !strings.Contains(err.Error(), "assetd/queue/3") {
 		t.Errorf("%v", err)
 	}
 }
@@ -149,14 +149,14 @@ func TestFileSystemsThatCannotBeTrustedAreRefused(t *testing.T) {
 		unix.NFS_SUPER_MAGIC: "NFS", unix.FUSE_SUPER_MAGIC: "FUSE", unix.V9FS_MAGIC: "9p",
 		unix.CIFS_SUPER_MAGIC: "SMB", unix.SMB2_SUPER_MAGIC: "SMB", unix.SMB_SUPER_MAGIC: "SMB",
 	} {
-		if warning, err := judgeType("/state", magic); err == nil || !strings.Contains(err.Error(), want) || !errors.As(err, new(*FilesystemError)) || warning != "" {
+		if warning, err := boltkv.JudgeType("/state", magic); err == nil || !strings.Contains(err.Error(), want) || !errors.As(err, new(*boltkv.FilesystemError)) || warning != "" {
 			t.Errorf("%#x: %q, %v", magic, warning, err)
 		}
 	}
-	if warning, err := judgeType("/state", unix.OVERLAYFS_SUPER_MAGIC); err != nil || !strings.Contains(warning, "overlayfs") {
+	if warning, err := boltkv.JudgeType("/state", unix.OVERLAYFS_SUPER_MAGIC); err != nil || !strings.Contains(warning, "overlayfs") {
 		t.Errorf("%q, %v", warning, err)
 	}
-	if warning, err := judgeType("/state", unix.EXT4_SUPER_MAGIC); err != nil || warning != "" {
+	if warning, err := boltkv.JudgeType("/state", unix.EXT4_SUPER_MAGIC); err != nil || warning != "" {
 		t.Errorf("%q, %v", warning, err)
 	}
 }
@@ -176,7 +176,7 @@ func TestWhoMayNotWriteIsTold(t *testing.T) {
 			runtime.UnlockOSThread()
 		}()
 	}
-	_, err := Open(dir, Options{LockWait: time.Millisecond})
+	_, err := queue.Open(dir, queue.Options{LockWait: time.Millisecond})
 	if !errors.Is(err, fs.ErrPermission) || !strings.Contains(err.Error(), dir) || !strings.Contains(err.Error(), "uid") {
 		t.Errorf("%v", err)
 	}
@@ -184,7 +184,7 @@ func TestWhoMayNotWriteIsTold(t *testing.T) {
 
 func TestEraseLeavesNothingOfTheQueueAndAllElse(t *testing.T) {
 	dir := filled(t)
-	q := opened(t, dir, Options{})
+	q := opened(t, dir, queue.Options{})
 	if err := errors.Join(q.SaveAnswer("run-001", *answerOf("run-001", 1)), q.Close()); err != nil {
 		t.Fatal(err)
 	}
@@ -192,14 +192,14 @@ func TestEraseLeavesNothingOfTheQueueAndAllElse(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 2 { // also where there is nothing
-		if err := Erase(dir); err != nil {
+		if err := queue.Erase(dir); err != nil {
 			t.Fatal(err)
 		}
 		if names, _ := filepath.Glob(filepath.Join(dir, "*")); len(names) != 1 || filepath.Base(names[0]) != "other" {
 			t.Errorf("%q", names)
 		}
 	}
-	if q := opened(t, dir, Options{}); !q.Fresh() {
+	if again := opened(t, dir, queue.Options{}); again.ID() == q.ID() {
 		t.Error("not a new one")
 	}
 }

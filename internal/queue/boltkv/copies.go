@@ -1,4 +1,4 @@
-package queue
+package boltkv
 
 import (
 	"errors"
@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// The copies that are made by themselves stand in one directory, under names that
-// sort by the time at which they were made.
+// The copies that the daemon makes are in one directory, under names that sort by the
+// time at which they were made.
 const (
 	copyStem = "queue-"
 	copyExt  = ".db"
@@ -22,7 +22,7 @@ const (
 // wrong, and says nothing of how new the copy is.
 const ahead = time.Minute
 
-// BackupDir is where the copies of a state directory's queue stand.
+// BackupDir is where the copies of a state directory's file are.
 func BackupDir(stateDir string) string { return filepath.Join(stateDir, "backups") }
 
 // StoredCopy is a copy in such a directory, by its name alone.

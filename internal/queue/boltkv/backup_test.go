@@ -1,4 +1,4 @@
-package queue
+package boltkv_test
 
 import (
 	"context"
@@ -16,16 +16,16 @@ import (
 	bolt "go.etcd.io/bbolt"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/assetd/assetd/internal/queue"
+	"github.com/assetd/assetd/internal/queue/boltkv"
+	"github.com/assetd/assetd/internal/queue/kv"
 	"github.com/assetd/assetd/internal/run"
 	"github.com/assetd/assetd/internal/testenv"
 )
 
 func TestACopyMadeWhileMuchIsWrittenIsWholeAndHasAllThatWasDurable(t *testing.T) {
-	q, err := Open(quick(t), Options{Now: noon})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer q.Close()
+	q, store := stored(t, quick(t), queue.Options{})
+	store.Lax()
 	ctx, stop := context.WithCancel(t.Context())
 	var writers errgroup.Group
 	for w := range 4 {
@@ -40,9 +40,9 @@ func TestACopyMadeWhileMuchIsWrittenIsWholeAndHasAllThatWasDurable(t *testing.T)
 		})
 	}
 	dir := t.TempDir()
-	commits := q.commits.Load()
+	commits := must(store.Stats(t.Context()))(t).Commits
 	for round := range 5 {
-		path := CopyPath(dir, noon())
+		path := boltkv.CopyPath(dir, noon())
 		before := must(q.Counts(t.Context()))(t).Runs[run.StoredRun]
 		c, err := q.Backup(t.Context(), path)
 		if err != nil {
@@ -51,14 +51,14 @@ func TestACopyMadeWhileMuchIsWrittenIsWholeAndHasAllThatWasDurable(t *testing.T)
 		if c.ID != q.ID() || !c.At.Equal(noon()) || c.Path != path || c.Runs < before {
 			t.Errorf("round %d: %+v, %d runs were settled before it", round, c, before)
 		}
-		if again, err := Verify(path); err != nil || again != c {
+		if again, err := queue.Verify(path); err != nil || again != c {
 			t.Errorf("round %d: %+v, then %+v, %v", round, c, again, err)
 		}
 		other := t.TempDir()
-		if err := os.Rename(path, dbPath(other)); err != nil {
+		if err := os.Rename(path, boltkv.Path(other)); err != nil {
 			t.Fatal(err)
 		}
-		copied := opened(t, other, Options{})
+		copied := opened(t, other, queue.Options{})
 		if n := must(copied.Counts(t.Context()))(t).Runs[run.StoredRun]; n < before || copied.ID() != q.ID() {
 			t.Errorf("round %d: %d settled runs of %d in the copy", round, n, before)
 		}
@@ -67,7 +67,7 @@ func TestACopyMadeWhileMuchIsWrittenIsWholeAndHasAllThatWasDurable(t *testing.T)
 	if err := writers.Wait(); err != nil {
 		t.Error(err)
 	}
-	if q.commits.Load() == commits {
+	if must(store.Stats(t.Context()))(t).Commits == commits {
 		t.Error("nothing was written meanwhile")
 	}
 	if left, _ := os.ReadDir(dir); len(left) > 0 {
@@ -79,8 +79,8 @@ func TestACopyMadeWhileMuchIsWrittenIsWholeAndHasAllThatWasDurable(t *testing.T)
 func TestKilledInTheMiddleOfACopyTheOlderOnesAreGood(t *testing.T) {
 	testenv.Long(t)
 	dir := t.TempDir()
-	older := CopyPath(BackupDir(dir), noon().Add(-time.Hour))
-	q, err := Open(dir, Options{Now: noon})
+	older := boltkv.CopyPath(boltkv.BackupDir(dir), noon().Add(-time.Hour))
+	q, err := queue.Open(dir, queue.Options{Now: noon})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -94,7 +94,7 @@ func TestKilledInTheMiddleOfACopyTheOlderOnesAreGood(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := os.Mkdir(BackupDir(dir), 0o750); err != nil {
+	if err := os.Mkdir(boltkv.BackupDir(dir), 0o750); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := q.Backup(t.Context(), older); err != nil {
@@ -121,21 +121,21 @@ func TestKilledInTheMiddleOfACopyTheOlderOnesAreGood(t *testing.T) {
 		if err := cmd.Wait(); err == nil {
 			t.Fatal("it was not killed")
 		}
-		half, _ := filepath.Glob(HalfCopy(filepath.Join(BackupDir(dir), "*")))
+		half, _ := filepath.Glob(boltkv.HalfCopy(filepath.Join(boltkv.BackupDir(dir), "*")))
 		halves += len(half)
-		copies := must(Copies(BackupDir(dir), noon()))(t)
+		copies := must(boltkv.Copies(boltkv.BackupDir(dir), noon()))(t)
 		for _, c := range copies {
-			if _, err := Verify(c.Path); err != nil {
+			if _, err := queue.Verify(c.Path); err != nil {
 				t.Error(err)
 			}
 		}
 		if len(copies) == 0 || copies[len(copies)-1].Path != older {
 			t.Errorf("copies %v", copies)
 		}
-		if err := Prune(BackupDir(dir), noon(), 2); err != nil {
+		if err := boltkv.Prune(boltkv.BackupDir(dir), noon(), 2); err != nil {
 			t.Error(err)
 		}
-		if left, _ := os.ReadDir(BackupDir(dir)); len(left) > 2 {
+		if left, _ := os.ReadDir(boltkv.BackupDir(dir)); len(left) > 2 {
 			t.Errorf("left: %v", left)
 		}
 		if halves >= 2 {
@@ -147,13 +147,13 @@ func TestKilledInTheMiddleOfACopyTheOlderOnesAreGood(t *testing.T) {
 
 // copyForEver makes copies until somebody kills it.
 func copyForEver(dir string) error {
-	q, err := Open(dir, Options{Now: noon, LockWait: time.Minute})
+	q, err := queue.Open(dir, queue.Options{Now: noon, LockWait: time.Minute})
 	if err != nil {
 		return err
 	}
 	fmt.Println("copying")
 	for {
-		if _, err := q.Backup(context.Background(), CopyPath(BackupDir(dir), noon())); err != nil {
+		if _, err := q.Backup(context.Background(), boltkv.CopyPath(boltkv.BackupDir(dir), noon())); err != nil {
 			return err
 		}
 		fmt.Println("copied")
@@ -184,12 +184,12 @@ func copyToALowDisk(mount string) error {
 		return err
 	}
 	dir := filepath.Join(mount, "state")
-	q, err := Open(dir, Options{})
+	q, err := queue.Open(dir, queue.Options{})
 	if err != nil {
 		return err
 	}
 	_, err = q.Backup(context.Background(), filepath.Join(mount, "copy"))
-	if !errors.Is(err, ErrNoRoomForCopy) || q.Err() != nil {
+	if !errors.Is(err, boltkv.ErrNoRoomForCopy) || q.Err() != nil {
 		return fmt.Errorf("copied to a low disk: %w, dead: %w", err, q.Err())
 	}
 	if left, _ := filepath.Glob(filepath.Join(mount, ".copy*")); len(left) > 0 {
@@ -203,7 +203,7 @@ func TestCopiesAreFoundNewestFirstAndThoseOfAWrongClockLast(t *testing.T) {
 	dir := t.TempDir()
 	now := noon()
 	for _, at := range []time.Time{now.Add(-2 * time.Hour), now.AddDate(9, 0, 0), now, now.Add(-time.Hour)} {
-		if err := os.WriteFile(CopyPath(dir, at), nil, 0o600); err != nil {
+		if err := os.WriteFile(boltkv.CopyPath(dir, at), nil, 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -212,11 +212,11 @@ func TestCopiesAreFoundNewestFirstAndThoseOfAWrongClockLast(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := os.WriteFile(HalfCopy(CopyPath(dir, now)), nil, 0o600); err != nil {
+	if err := os.WriteFile(boltkv.HalfCopy(boltkv.CopyPath(dir, now)), nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	names := func() (names []string) {
-		for _, c := range must(Copies(dir, now))(t) {
+		for _, c := range must(boltkv.Copies(dir, now))(t) {
 			names = append(names, filepath.Base(c.Path))
 		}
 		return names
@@ -225,7 +225,7 @@ func TestCopiesAreFoundNewestFirstAndThoseOfAWrongClockLast(t *testing.T) {
 	if got := names(); !slices.Equal(got, want) {
 		t.Errorf("%v", got)
 	}
-	if err := Prune(dir, now, 2); err != nil {
+	if err := boltkv.Prune(dir, now, 2); err != nil {
 		t.Error(err)
 	}
 	if got := names(); !slices.Equal(got, want[:2]) {
@@ -234,25 +234,25 @@ func TestCopiesAreFoundNewestFirstAndThoseOfAWrongClockLast(t *testing.T) {
 	if left, _ := os.ReadDir(dir); len(left) != 5 {
 		t.Errorf("what is not ours was removed, or a half copy was not: %v", left)
 	}
-	if c, err := Copies(filepath.Join(dir, "gone"), now); err != nil || len(c) != 0 {
+	if c, err := boltkv.Copies(filepath.Join(dir, "gone"), now); err != nil || len(c) != 0 {
 		t.Errorf("%v, %v", c, err)
 	}
 }
 
 func TestACopyWithARecordThatCannotBeReadIsNone(t *testing.T) {
 	dir := filled(t)
-	db, err := bolt.Open(dbPath(dir), 0, nil)
+	db, err := bolt.Open(boltkv.Path(dir), 0, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	err = errors.Join(db.Update(func(tx *bolt.Tx) error {
 		key := []byte("run-001/images/0")
-		return tx.Bucket(bAssets.name()).Put(key, seal(bAssets, key, []byte("garbage")))
+		return tx.Bucket(name(bAssets)).Put(key, boltkv.Seal(bAssets, key, []byte("garbage")))
 	}), db.Close())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Verify(dbPath(dir)); !errors.As(err, new(*DamageError)) || !strings.Contains(err.Error(), dbPath(dir)) {
+	if _, err := queue.Verify(boltkv.Path(dir)); !errors.As(err, new(*kv.DamageError)) || !strings.Contains(err.Error(), boltkv.Path(dir)) {
 		t.Errorf("%v", err)
 	}
 }

@@ -1,4 +1,4 @@
-package queue
+package boltkv_test
 
 import (
 	"bytes"
@@ -12,15 +12,18 @@ import (
 
 	bolt "go.etcd.io/bbolt"
 
+	"github.com/assetd/assetd/internal/queue"
+	"github.com/assetd/assetd/internal/queue/boltkv"
+	"github.com/assetd/assetd/internal/queue/kv"
 	"github.com/assetd/assetd/internal/run"
 )
 
 // copied is a state directory and a copy of its queue, which has two runs; the
 // queue has one more.
-func copied(t *testing.T) (dir, copy string, made Copy) {
+func copied(t *testing.T) (dir, copy string, made queue.Copy) {
 	t.Helper()
 	dir, copy = t.TempDir(), filepath.Join(t.TempDir(), "copy")
-	q := opened(t, dir, Options{})
+	q := opened(t, dir, queue.Options{})
 	add(t, q, "run-1", "run-2")
 	made, err := q.Backup(t.Context(), copy)
 	if err != nil {
@@ -33,7 +36,7 @@ func copied(t *testing.T) (dir, copy string, made Copy) {
 	return dir, copy, made
 }
 
-func content(Copy) error { return nil }
+func content(queue.Copy) error { return nil }
 
 func TestACopyTakesTheQueuesPlaceWhateverHappenedToThat(t *testing.T) {
 	page := os.Getpagesize()
@@ -48,18 +51,18 @@ func TestACopyTakesTheQueuesPlaceWhateverHappenedToThat(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir, copy, made := copied(t)
-			was, err := os.ReadFile(dbPath(dir))
+			was, err := os.ReadFile(boltkv.Path(dir))
 			if err != nil {
 				t.Fatal(err)
 			}
 			was = spoil(was)
-			if err := os.WriteFile(dbPath(dir), was, 0o600); err != nil {
+			if err := os.WriteFile(boltkv.Path(dir), was, 0o600); err != nil {
 				t.Fatal(err)
 			}
 			asked := 0
-			c, aside, err := Restore(dir, copy, AsideDamaged, func(c Copy) error {
+			c, aside, err := queue.Restore(dir, copy, boltkv.AsideDamaged, func(c queue.Copy) error {
 				asked++
-				if b, err := os.ReadFile(dbPath(dir)); err != nil || !bytes.Equal(b, was) {
+				if b, err := os.ReadFile(boltkv.Path(dir)); err != nil || !bytes.Equal(b, was) {
 					t.Errorf("replaced before anybody was asked: %v", err)
 				}
 				return nil
@@ -67,11 +70,11 @@ func TestACopyTakesTheQueuesPlaceWhateverHappenedToThat(t *testing.T) {
 			if err != nil || asked != 1 || c.ID != made.ID || c.Runs != 2 || !c.At.Equal(noon()) || c.Path != copy {
 				t.Fatalf("%+v, asked %d times, %v", c, asked, err)
 			}
-			if b, err := os.ReadFile(aside); err != nil || !bytes.Equal(b, was) || !strings.HasPrefix(aside, dbPath(dir)+".damaged-") {
+			if b, err := os.ReadFile(aside); err != nil || !bytes.Equal(b, was) || !strings.HasPrefix(aside, boltkv.Path(dir)+".damaged-") {
 				t.Errorf("%s: %v", aside, err)
 			}
 			noHalf(t, dir)
-			q := opened(t, dir, Options{})
+			q := opened(t, dir, queue.Options{})
 			if c := must(q.Counts(t.Context()))(t); c.Runs[run.Waiting] != 2 || q.ID() != made.ID {
 				t.Errorf("%v of queue %s", c, q.ID())
 			}
@@ -83,17 +86,17 @@ func TestACopyTakesTheQueuesPlaceWhateverHappenedToThat(t *testing.T) {
 func TestWhereThereIsNoQueueACopyBecomesOne(t *testing.T) {
 	_, copy, made := copied(t)
 	dir := filepath.Join(t.TempDir(), "new", "state")
-	if c, aside, err := Restore(dir, copy, AsideReplaced, content); err != nil || aside != "" || c.ID != made.ID {
+	if c, aside, err := queue.Restore(dir, copy, boltkv.AsideReplaced, content); err != nil || aside != "" || c.ID != made.ID {
 		t.Errorf("%+v, %q, %v", c, aside, err)
 	}
-	if q := opened(t, dir, Options{}); q.ID() != made.ID {
+	if q := opened(t, dir, queue.Options{}); q.ID() != made.ID {
 		t.Error("another queue")
 	}
 }
 
 func TestARestorationThatFailsLeavesTheQueueAsItIs(t *testing.T) {
 	dir, copy, _ := copied(t)
-	was, err := os.ReadFile(dbPath(dir))
+	was, err := os.ReadFile(boltkv.Path(dir))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -104,25 +107,25 @@ func TestARestorationThatFailsLeavesTheQueueAsItIs(t *testing.T) {
 	no := errors.New("no")
 	for name, c := range map[string]struct {
 		from   string
-		before func(Copy) error
+		before func(queue.Copy) error
 		want   func(error) bool
 	}{
-		"bad copy":    {bad, content, func(err error) bool { d := (*DamageError)(nil); return errors.As(err, &d) && d.File == bad }},
+		"bad copy":    {bad, content, func(err error) bool { d := (*kv.DamageError)(nil); return errors.As(err, &d) && d.File == bad }},
 		"no file":     {bad + "x", content, func(err error) bool { return errors.Is(err, fs.ErrNotExist) }},
-		"a directory": {dir, content, func(err error) bool { return errors.As(err, new(*DamageError)) }},
-		"itself":      {dbPath(dir), content, func(err error) bool { return strings.Contains(err.Error(), "is the queue itself") }},
-		"refused":     {copy, func(Copy) error { return no }, func(err error) bool { return errors.Is(err, no) }},
+		"a directory": {dir, content, func(err error) bool { return errors.As(err, new(*kv.DamageError)) }},
+		"itself":      {boltkv.Path(dir), content, func(err error) bool { return strings.Contains(err.Error(), "is the queue itself") }},
+		"refused":     {copy, func(queue.Copy) error { return no }, func(err error) bool { return errors.Is(err, no) }},
 	} {
-		if _, aside, err := Restore(dir, c.from, AsideReplaced, c.before); err == nil || !c.want(err) || aside != "" {
+		if _, aside, err := queue.Restore(dir, c.from, boltkv.AsideReplaced, c.before); err == nil || !c.want(err) || aside != "" {
 			t.Errorf("%s: aside %q, %v", name, aside, err)
 		}
-		if b, err := os.ReadFile(dbPath(dir)); err != nil || !bytes.Equal(b, was) {
+		if b, err := os.ReadFile(boltkv.Path(dir)); err != nil || !bytes.Equal(b, was) {
 			t.Errorf("%s: the queue was changed: %v", name, err)
 		}
 		noHalf(t, dir)
 	}
-	q := opened(t, dir, Options{})
-	if _, _, err := Restore(dir, copy, AsideReplaced, content); !errors.Is(err, ErrLocked) {
+	q := opened(t, dir, queue.Options{})
+	if _, _, err := queue.Restore(dir, copy, boltkv.AsideReplaced, content); !errors.Is(err, boltkv.ErrLocked) {
 		t.Errorf("restored under one who has it open: %v", err)
 	}
 	add(t, q, "run-4")
@@ -132,54 +135,51 @@ func TestARestorationThatFailsLeavesTheQueueAsItIs(t *testing.T) {
 // ends, and the next one must not meet it again and again.
 func TestAQueueThatDiedOfARecordIsDamagedAtTheNextOpen(t *testing.T) {
 	dir := filled(t)
-	db, err := bolt.Open(dbPath(dir), 0, nil)
+	db, err := bolt.Open(boltkv.Path(dir), 0, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	err = errors.Join(db.Update(func(tx *bolt.Tx) error {
 		key := []byte("run-001") // what a defect wrote, not the disk: its checksum fits
-		return tx.Bucket(bRuns.name()).Put(key, seal(bRuns, key, []byte("garbage")))
+		return tx.Bucket(name(bRuns)).Put(key, boltkv.Seal(bRuns, key, []byte("garbage")))
 	}), db.Close())
 	if err != nil {
 		t.Fatal(err)
 	}
-	q, err := Open(dir, Options{})
+	q, err := queue.Open(dir, queue.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := q.Get(t.Context(), "run-001"); !errors.As(err, new(*DamageError)) || q.Err() == nil {
+	if _, err := q.Get(t.Context(), "run-001"); !errors.As(err, new(*kv.DamageError)) || q.Err() == nil {
 		t.Fatalf("%v", err)
 	}
 	_ = q.Close()
 	for range 2 {
-		if _, err := Open(dir, Options{}); !errors.As(err, new(*DamageError)) {
+		if _, err := queue.Open(dir, queue.Options{}); !errors.As(err, new(*kv.DamageError)) {
 			t.Errorf("%v", err)
 		}
 	}
 	_, copy, made := copied(t)
-	if _, _, err := Restore(dir, copy, AsideDamaged, content); err != nil {
+	if _, _, err := queue.Restore(dir, copy, boltkv.AsideDamaged, content); err != nil {
 		t.Fatal(err)
 	}
-	if q := opened(t, dir, Options{}); q.ID() != made.ID || len(q.Warnings()) > 0 {
+	if q := opened(t, dir, queue.Options{}); q.ID() != made.ID || len(q.Warnings()) > 0 {
 		t.Errorf("warnings %q", q.Warnings())
 	}
 }
 
 func TestAQueueThatDiedOfWhatIsGoneIsOpenedWithAWarning(t *testing.T) {
 	dir := filled(t)
-	q, err := Open(dir, Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	_ = q.die(damaged(q.Path(), "a page that could not be read for once"))
+	q, store := stored(t, dir, queue.Options{})
+	store.Fail("a page that could not be read for once")
 	_ = q.Close()
-	if q = opened(t, dir, Options{}); !strings.Contains(strings.Join(q.Warnings(), "\n"), "every record was read, and it is not") {
+	if q = opened(t, dir, queue.Options{}); !strings.Contains(strings.Join(q.Warnings(), "\n"), "every record was read, and it is not") {
 		t.Errorf("warnings %q", q.Warnings())
 	}
 	if err := q.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if q = opened(t, dir, Options{LockWait: time.Minute}); len(q.Warnings()) > 0 {
+	if q = opened(t, dir, queue.Options{LockWait: time.Minute}); len(q.Warnings()) > 0 {
 		t.Errorf("warned again: %q", q.Warnings())
 	}
 }

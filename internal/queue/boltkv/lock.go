@@ -1,4 +1,4 @@
-package queue
+package boltkv
 
 import (
 	"errors"
@@ -12,9 +12,12 @@ import (
 	"github.com/assetd/assetd/internal/durable"
 )
 
+// ErrLocked means that another process has the file open.
+var ErrLocked = errors.New("another assetd runs on this state directory")
+
 // lockDir locks the state directory itself, for one writer or several readers.
-// bbolt locks its file, but that file is replaced when it is made anew, and
-// whoever waits for its lock then gets the lock of a file that is no longer there.
+// bbolt locks its file, but that file is replaced when it is compacted, and whoever
+// waits for its lock then gets the lock of a file that is no longer there.
 func lockDir(dir string, shared bool, wait time.Duration) (*os.File, error) {
 	f, err := os.Open(dir)
 	if err != nil {
@@ -42,11 +45,11 @@ func lockDir(dir string, shared bool, wait time.Duration) (*os.File, error) {
 }
 
 // Locked reports whether a process holds the state directory: a daemon, from the first
-// moments of its start on, or a command that has the queue open.
+// moments of its start on, or a command that has the file open.
 func Locked(dir string) bool {
 	f, err := lockDir(dir, true, 0)
 	if f != nil {
-		_ = f.Close() // which lets go of it
+		_ = f.Close() // which releases it
 	}
 	return errors.Is(err, ErrLocked)
 }

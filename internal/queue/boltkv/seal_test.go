@@ -1,8 +1,9 @@
-package queue
+package boltkv_test
 
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -16,6 +17,9 @@ import (
 
 	bolt "go.etcd.io/bbolt"
 
+	"github.com/assetd/assetd/internal/queue"
+	"github.com/assetd/assetd/internal/queue/boltkv"
+	"github.com/assetd/assetd/internal/queue/kv"
 	"github.com/assetd/assetd/internal/run"
 )
 
@@ -23,39 +27,41 @@ import (
 // these had no outbox either.
 func unsealed(t *testing.T, dir string, outbox bool) {
 	t.Helper()
-	db, err := bolt.Open(dbPath(dir), 0, nil)
+	db, err := bolt.Open(boltkv.Path(dir), 0, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	err = db.Update(func(tx *bolt.Tx) error {
-		old := &txn{tx: tx, sealed: true}
-		if err := old.readCounts(); err != nil {
-			return err
-		}
-		values := map[bucket]map[string][]byte{}
+		notices := uint64(0)
 		for b := range buckets {
-			values[b] = map[string][]byte{}
-			err := old.each(b, func(k, v []byte) error {
-				values[b][string(k)] = bytes.Clone(v)
+			sealed := map[string][]byte{}
+			err := tx.Bucket(name(b)).ForEach(func(k, v []byte) error {
+				sealed[string(k)] = bytes.Clone(v)
 				return nil
 			})
 			if err != nil {
 				return err
 			}
-		}
-		values[bMeta][keySchema] = []byte(schemaUnsealed)
-		values[bMeta][keyCounts] = values[bMeta][keyCounts][:1+8*firstStates]
-		for b, entries := range values {
-			for _, k := range slices.Sorted(maps.Keys(entries)) {
-				if err := tx.Bucket(b.name()).Put([]byte(k), entries[k]); err != nil {
+			for _, k := range slices.Sorted(maps.Keys(sealed)) {
+				value, ok := boltkv.Unseal(b, []byte(k), sealed[k])
+				switch {
+				case b == bMeta && k == keySchema:
+					value = []byte(queue.Format().Unsealed)
+				case !ok:
+					return fmt.Errorf("%s %q has no checksum", name(b), k)
+				case b == bMeta && k == keyCounts:
+					notices = binary.BigEndian.Uint64(value[1+8*beforeNotices:])
+					value = value[:1+8*firstStates]
+				}
+				if err := tx.Bucket(name(b)).Put([]byte(k), value); err != nil {
 					return err
 				}
 			}
 		}
 		if !outbox {
-			return tx.DeleteBucket(bOutbox.name())
+			return tx.DeleteBucket(name(bOutbox))
 		}
-		return tx.Bucket(bOutbox.name()).SetSequence(uint64(old.counts.notices))
+		return tx.Bucket(name(bOutbox)).SetSequence(notices)
 	})
 	if err := errors.Join(err, db.Close()); err != nil {
 		t.Fatal(err)
@@ -63,7 +69,7 @@ func unsealed(t *testing.T, dir string, outbox bool) {
 }
 
 // contents is all that a person or a stage can see of a queue, as text.
-func contents(q *Queue) (string, error) {
+func contents(q *queue.Queue) (string, error) {
 	var b strings.Builder
 	add := func(v any, err error) error {
 		if err != nil {
@@ -113,7 +119,7 @@ func contents(q *Queue) (string, error) {
 func full(t *testing.T) (dir, content string) {
 	t.Helper()
 	dir = filled(t)
-	q := opened(t, dir, Options{Now: noon})
+	q := opened(t, dir, queue.Options{Now: noon})
 	q.SetHooks(run.URLHook | run.CommandHook)
 	ctx := t.Context()
 	for i := range 20 {
@@ -137,18 +143,11 @@ func full(t *testing.T) (dir, content string) {
 func TestCase_G10_NoBitChangesWhatTheQueueSaysInSilence(t *testing.T) {
 	dir, want := full(t)
 	sound := inUse(t, dir)
-	meta, _ := readMetas(bytes.NewReader(sound))
-	pages := inspection{r: bytes.NewReader(sound), meta: meta, seen: make([]uint64, meta.pages/64+1)}
-	if err := errors.Join(pages.freelist(), pages.tree(meta.root)); err != nil {
+	used, size, err := boltkv.UsedPages(bytes.NewReader(sound))
+	if err != nil {
 		t.Fatal(err)
 	}
-	var used []int
-	for id := range int(meta.pages) {
-		if pages.seen[id/64]&(1<<(id%64)) != 0 {
-			used = append(used, id)
-		}
-	}
-	detected, size := 0, int(meta.pageSize)
+	detected := 0
 	for seed := range uint64(900) {
 		r := rand.New(rand.NewPCG(seed, 10))
 		at, bit := used[r.IntN(len(used))]*size+r.IntN(size), r.IntN(8)
@@ -157,18 +156,18 @@ func TestCase_G10_NoBitChangesWhatTheQueueSaysInSilence(t *testing.T) {
 		}
 		b := bytes.Clone(sound)
 		b[at] ^= 1 << bit
-		if err := os.WriteFile(dbPath(dir), b, 0o600); err != nil {
+		if err := os.WriteFile(boltkv.Path(dir), b, 0o600); err != nil {
 			t.Fatal(err)
 		}
 		got, err := "", error(nil)
-		q, err := Open(dir, Options{Now: noon, ReadOnly: seed%2 == 0})
+		q, err := queue.Open(dir, queue.Options{Now: noon, ReadOnly: seed%2 == 0})
 		if err == nil {
 			got, err = contents(q)
 			_ = q.Close()
 		}
-		_ = os.Remove(suspectPath(dir))
+		_ = os.Remove(boltkv.SuspectPath(dir))
 		switch {
-		case err != nil && !errors.As(err, new(*DamageError)):
+		case err != nil && !errors.As(err, new(*kv.DamageError)):
 			t.Errorf("bit %d of byte %#x: %v", bit, at, err)
 		case err != nil:
 			detected++
@@ -183,7 +182,7 @@ func TestCase_G10_NoBitChangesWhatTheQueueSaysInSilence(t *testing.T) {
 
 func TestCase_G10_TheDamagedRecordIsNamed(t *testing.T) {
 	for _, c := range []struct {
-		b    bucket
+		b    kv.Bucket
 		key  string
 		want string // in the message
 	}{
@@ -193,16 +192,16 @@ func TestCase_G10_TheDamagedRecordIsNamed(t *testing.T) {
 		{bMeta, keyID, `meta entry "id"`},
 		{bMeta, keyService, `meta entry "service"`},
 		{bMeta, keyVolume + "/volume", `meta entry "volume//volume"`},
-		{bOutbox, string(seqKey(3)), "outbox entry"},
+		{bOutbox, string(binary.BigEndian.AppendUint64(nil, 3)), "outbox entry"},
 	} {
-		t.Run(string(c.b.name())+" "+c.key, func(t *testing.T) {
+		t.Run(string(name(c.b))+" "+c.key, func(t *testing.T) {
 			dir, _ := full(t)
 			damage(t, dir, c.b, c.key)
-			_, err := Open(dir, Options{})
-			if !errors.As(err, new(*DamageError)) {
+			_, err := queue.Open(dir, queue.Options{})
+			if !errors.As(err, new(*kv.DamageError)) {
 				t.Fatalf("%v", err)
 			}
-			for _, want := range []string{c.want, "checksum", dbPath(dir), "assetd restore"} {
+			for _, want := range []string{c.want, "checksum", boltkv.Path(dir), "assetd restore"} {
 				if !strings.Contains(err.Error(), want) {
 					t.Errorf("%v: no %s", err, want)
 				}
@@ -212,17 +211,17 @@ func TestCase_G10_TheDamagedRecordIsNamed(t *testing.T) {
 }
 
 // damage changes one bit of a value; of the first one where there is no such key.
-func damage(t *testing.T, dir string, b bucket, key string) {
+func damage(t *testing.T, dir string, b kv.Bucket, key string) {
 	t.Helper()
-	db, err := bolt.Open(dbPath(dir), 0, nil)
+	db, err := bolt.Open(boltkv.Path(dir), 0, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	err = db.Update(func(tx *bolt.Tx) error {
-		k, v := tx.Bucket(b.name()).Cursor().Seek([]byte(key))
+		k, v := tx.Bucket(name(b)).Cursor().Seek([]byte(key))
 		v = bytes.Clone(v)
 		v[len(v)/2] ^= 4
-		return tx.Bucket(b.name()).Put(bytes.Clone(k), v)
+		return tx.Bucket(name(b)).Put(bytes.Clone(k), v)
 	})
 	if err := errors.Join(err, db.Close()); err != nil {
 		t.Fatal(err)
@@ -232,8 +231,8 @@ func damage(t *testing.T, dir string, b bucket, key string) {
 // Damage that comes while the queue is open is found by whoever reads the record.
 func TestCase_G10_DamageWhileTheQueueIsOpenIsFoundByReading(t *testing.T) {
 	dir, _ := full(t)
-	q := opened(t, dir, Options{})
-	db, err := os.OpenFile(dbPath(dir), os.O_RDWR, 0)
+	q := opened(t, dir, queue.Options{})
+	db, err := os.OpenFile(boltkv.Path(dir), os.O_RDWR, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -252,7 +251,7 @@ func TestCase_G10_DamageWhileTheQueueIsOpenIsFoundByReading(t *testing.T) {
 		}
 		at += len(label)
 	}
-	if _, err := q.Get(t.Context(), "run-007"); !errors.As(err, new(*DamageError)) || !strings.Contains(err.Error(), `"run-007"`) {
+	if _, err := q.Get(t.Context(), "run-007"); !errors.As(err, new(*kv.DamageError)) || !strings.Contains(err.Error(), `"run-007"`) {
 		t.Errorf("%v", err)
 	}
 	if _, err := q.Add(t.Context(), []run.HandIn{{ID: "another"}}); err == nil {
@@ -264,18 +263,18 @@ func TestCase_G10_DamageWhileTheQueueIsOpenIsFoundByReading(t *testing.T) {
 func TestCase_G10_EntriesThatAreGoneAreMissed(t *testing.T) {
 	for b := range buckets {
 		dir, _ := full(t)
-		db, err := bolt.Open(dbPath(dir), 0, nil)
+		db, err := bolt.Open(boltkv.Path(dir), 0, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
 		gone := false
 		err = db.Update(func(tx *bolt.Tx) error {
-			k, _ := tx.Bucket(b.name()).Cursor().Last()
+			k, _ := tx.Bucket(name(b)).Cursor().Last()
 			if b == bMeta {
 				k = []byte(keyProof + "proof")
 			}
 			if gone = k != nil; gone {
-				return tx.Bucket(b.name()).Delete(bytes.Clone(k))
+				return tx.Bucket(name(b)).Delete(bytes.Clone(k))
 			}
 			return nil
 		})
@@ -285,8 +284,8 @@ func TestCase_G10_EntriesThatAreGoneAreMissed(t *testing.T) {
 		if !gone {
 			continue
 		}
-		if _, err := Open(dir, Options{}); !errors.As(err, new(*DamageError)) || !strings.Contains(err.Error(), "entries") {
-			t.Errorf("%s: %v", b.name(), err)
+		if _, err := queue.Open(dir, queue.Options{}); !errors.As(err, new(*kv.DamageError)) || !strings.Contains(err.Error(), "entries") {
+			t.Errorf("%s: %v", name(b), err)
 		}
 	}
 }
@@ -294,21 +293,21 @@ func TestCase_G10_EntriesThatAreGoneAreMissed(t *testing.T) {
 func TestQueue_AFileWithoutChecksumsIsMigrated(t *testing.T) {
 	dir, want := full(t)
 	unsealed(t, dir, true)
-	ro := opened(t, dir, Options{ReadOnly: true, Now: noon})
+	ro := opened(t, dir, queue.Options{ReadOnly: true, Now: noon})
 	if got := must(contents(ro))(t); got != want {
 		t.Errorf("read only: %s\nwant %s", got, want)
 	}
 	if err := ro.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Verify(dbPath(dir)); err != nil {
+	if _, err := queue.Verify(boltkv.Path(dir)); err != nil {
 		t.Errorf("a copy of it: %v", err)
 	}
-	q := opened(t, dir, Options{Now: noon})
+	q := opened(t, dir, queue.Options{Now: noon})
 	if got := must(contents(q))(t); got != want {
 		t.Errorf("migrated: %s\nwant %s", got, want)
 	}
-	if err := inconsistency(q); err != nil {
+	if err := q.Audit(context.Background()); err != nil {
 		t.Error(err)
 	}
 	q.SetHooks(run.URLHook)
@@ -323,10 +322,57 @@ func TestQueue_AFileWithoutChecksumsIsMigrated(t *testing.T) {
 		t.Fatal(err)
 	}
 	damage(t, dir, bRuns, "run-001")
-	if _, err := Open(dir, Options{}); !errors.As(err, new(*DamageError)) {
+	if _, err := queue.Open(dir, queue.Options{}); !errors.As(err, new(*kv.DamageError)) {
 		t.Errorf("migrated without checksums: %v", err)
 	}
 	if left, _ := filepath.Glob(filepath.Join(dir, "*.new")); len(left) > 0 {
 		t.Errorf("left: %v", left)
+	}
+}
+
+// A file of the last version, which counted fewer states, is read as it is.
+func TestQueue_AFileThatCountsFewerStatesIsRead(t *testing.T) {
+	dir, want := full(t)
+	db, err := bolt.Open(boltkv.Path(dir), 0, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = db.Update(func(tx *bolt.Tx) error {
+		meta, key := tx.Bucket(name(bMeta)), []byte(keyCounts)
+		value, _ := boltkv.Unseal(bMeta, key, meta.Get(key))
+		return meta.Put(key, boltkv.Seal(bMeta, key, value[:len(value)-8]))
+	})
+	if err := errors.Join(err, db.Close()); err != nil {
+		t.Fatal(err)
+	}
+	q := opened(t, dir, queue.Options{Now: noon})
+	defer q.Close()
+	if got := must(contents(q))(t); got != want {
+		t.Errorf("%s\nwant %s", got, want)
+	}
+}
+
+func TestCase_E7_DamageThatAnEarlierVersionMarkedIsCounted(t *testing.T) {
+	dir := t.TempDir()
+	q := opened(t, dir, queue.Options{})
+	keys := settledRun(t, q, "aaaa")
+	if err := q.Mark(t.Context(), "aaaa", 1, []run.Finding{{Key: keys[0], Damage: "missing"}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := q.Close(); err != nil {
+		t.Fatal(err)
+	}
+	db, err := bolt.Open(boltkv.Path(dir), 0, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = db.Update(func(tx *bolt.Tx) error { return tx.Bucket(name(bMeta)).Delete([]byte(keyDamaged + "aaaa")) })
+	if err := errors.Join(err, db.Close()); err != nil {
+		t.Fatal(err)
+	}
+	unsealed(t, dir, true)
+	q = opened(t, dir, queue.Options{})
+	if f := must(q.Figures(t.Context()))(t); f.DamagedFiles != 1 || f.DamagedRuns != 1 {
+		t.Errorf("%d files of %d runs, want one of one", f.DamagedFiles, f.DamagedRuns)
 	}
 }

@@ -1,18 +1,23 @@
-package queue
+package boltkv_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
 	bolt "go.etcd.io/bbolt"
 
+	"github.com/assetd/assetd/internal/queue"
+	"github.com/assetd/assetd/internal/queue/boltkv"
+	"github.com/assetd/assetd/internal/queue/kv"
 	"github.com/assetd/assetd/internal/run"
 	"github.com/assetd/assetd/internal/testenv"
 )
@@ -20,7 +25,7 @@ import (
 func filled(t testing.TB) string {
 	t.Helper()
 	dir := quick(t)
-	q, err := Open(dir, Options{Now: noon})
+	q, err := queue.Open(dir, queue.Options{Now: noon})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -45,7 +50,7 @@ func filled(t testing.TB) string {
 
 func inUse(t *testing.T, dir string) []byte {
 	t.Helper()
-	b, err := os.ReadFile(dbPath(dir))
+	b, err := os.ReadFile(boltkv.Path(dir))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -93,23 +98,23 @@ func TestDamageIsNamedAndNeverAnEmptyQueue(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
-			if err := os.WriteFile(dbPath(dir), c.make(), 0o600); err != nil {
+			if err := os.WriteFile(boltkv.Path(dir), c.make(), 0o600); err != nil {
 				t.Fatal(err)
 			}
 			for _, readOnly := range []bool{false, true} {
-				q, err := Open(dir, Options{ReadOnly: readOnly})
-				damage := (*DamageError)(nil)
+				q, err := queue.Open(dir, queue.Options{ReadOnly: readOnly})
+				damage := (*kv.DamageError)(nil)
 				if !errors.As(err, &damage) {
 					if err == nil {
 						_ = q.Close()
 					}
 					t.Fatalf("%v", err)
 				}
-				if damage.File != dbPath(dir) || !strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), "assetd check --adopt-volume") {
+				if damage.File != boltkv.Path(dir) || !strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), "assetd check --adopt-volume") {
 					t.Errorf("%v", err)
 				}
 			}
-			if b, err := os.ReadFile(dbPath(dir)); err != nil || string(b) != string(c.make()) {
+			if b, err := os.ReadFile(boltkv.Path(dir)); err != nil || string(b) != string(c.make()) {
 				t.Errorf("the file was touched: %v", err)
 			}
 		})
@@ -119,7 +124,7 @@ func TestDamageIsNamedAndNeverAnEmptyQueue(t *testing.T) {
 func TestOneBadHeadIsPassedOverWithAWarning(t *testing.T) {
 	for head := range 2 {
 		dir := filled(t)
-		f, err := os.OpenFile(dbPath(dir), os.O_RDWR, 0)
+		f, err := os.OpenFile(boltkv.Path(dir), os.O_RDWR, 0)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -128,7 +133,7 @@ func TestOneBadHeadIsPassedOverWithAWarning(t *testing.T) {
 			t.Fatal(err)
 		}
 		f.Close()
-		q := opened(t, dir, Options{})
+		q := opened(t, dir, queue.Options{})
 		if w := strings.Join(q.Warnings(), "\n"); !strings.Contains(w, "one of its two heads is bad") {
 			t.Errorf("head %d: warnings %q", head, w)
 		}
@@ -141,7 +146,7 @@ func TestOneBadHeadIsPassedOverWithAWarning(t *testing.T) {
 		if err := q.Close(); err != nil {
 			t.Fatal(err)
 		}
-		if q = opened(t, dir, Options{}); len(q.Warnings()) != 0 {
+		if q = opened(t, dir, queue.Options{}); len(q.Warnings()) != 0 {
 			t.Errorf("head %d is not mended: %q", head, q.Warnings())
 		}
 	}
@@ -161,15 +166,15 @@ func TestNoDamageEndsTheProcess(t *testing.T) {
 				b[i] = byte(r.Uint32())
 			}
 		}
-		if err := os.WriteFile(dbPath(dir), b, 0o600); err != nil {
+		if err := os.WriteFile(boltkv.Path(dir), b, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		q, err := Open(dir, Options{})
+		q, err := queue.Open(dir, queue.Options{})
 		if err != nil {
 			bad++
 			continue
 		}
-		if inconsistency(q) != nil {
+		if q.Audit(context.Background()) != nil {
 			bad++
 		}
 		_, _ = q.Add(t.Context(), []run.HandIn{{ID: "run-001"}, {ID: "another"}})
@@ -181,25 +186,26 @@ func TestNoDamageEndsTheProcess(t *testing.T) {
 }
 
 func TestAFileCutShortUnderTheQueueIsAnError(t *testing.T) {
-	for name, use := range map[string]func(*Queue) error{
-		"read": func(q *Queue) error {
+	for name, use := range map[string]func(*queue.Queue) error{
+		"read": func(q *queue.Queue) error {
 			_, err := q.List(t.Context(), "", "", 1000)
 			return err
 		},
-		"write": func(q *Queue) error {
+		"write": func(q *queue.Queue) error {
 			_, err := q.Add(t.Context(), []run.HandIn{{ID: "another"}})
 			return err
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			q, err := Open(filled(t), Options{})
+			dir := filled(t)
+			q, err := queue.Open(dir, queue.Options{})
 			if err != nil {
 				t.Fatal(err)
 			}
-			if err := os.Truncate(q.Path(), int64(3*os.Getpagesize())); err != nil {
+			if err := os.Truncate(boltkv.Path(dir), int64(3*os.Getpagesize())); err != nil {
 				t.Fatal(err)
 			}
-			damage := (*DamageError)(nil)
+			damage := (*kv.DamageError)(nil)
 			if err := use(q); !errors.As(err, &damage) || !strings.Contains(err.Error(), "its pages do not fit together") {
 				t.Errorf("%v", err)
 			}
@@ -215,16 +221,13 @@ func TestAPageThatLeadsAstrayIsDamage(t *testing.T) {
 	dir := filled(t)
 	sound := inUse(t, dir)
 	page := os.Getpagesize()
-	meta, _ := readMetas(bytes.NewReader(sound))
-	live := inspection{r: bytes.NewReader(sound), meta: meta, seen: make([]uint64, meta.pages/64+1)}
-	if err := errors.Join(live.freelist(), live.tree(meta.root)); err != nil {
+	inUse, _, err := boltkv.UsedPages(bytes.NewReader(sound))
+	if err != nil {
 		t.Fatal(err)
 	}
 	first := func(flag uint16) int { // the first page of a kind that is in use
 		for at := 2 * page; at < len(sound); at += page {
-			id := at / page
-			used := live.seen[id/64]&(1<<(id%64)) != 0
-			if used && binary.NativeEndian.Uint16(sound[at+8:]) == flag && binary.NativeEndian.Uint16(sound[at+10:]) > 1 {
+			if slices.Contains(inUse, at/page) && binary.NativeEndian.Uint16(sound[at+8:]) == flag && binary.NativeEndian.Uint16(sound[at+10:]) > 1 {
 				return at
 			}
 		}
@@ -236,26 +239,26 @@ func TestAPageThatLeadsAstrayIsDamage(t *testing.T) {
 		value uint64
 		want  string
 	}{
-		"round in circles":       {first(flagBranch) + pageHeader + 8, uint64(first(flagBranch) / page), "used twice"},
-		"out of the file":        {first(flagBranch) + pageHeader + 8, 1 << 50, "outside of the file"},
-		"to the heads":           {first(flagBranch) + pageHeader + 8, 1, "outside of the file"},
-		"key beyond the page":    {first(flagBranch) + pageHeader, 1<<31 | 1<<63, "out of the page"},
-		"value beyond the page":  {first(flagLeaf) + pageHeader + 8, 1<<31 | 1<<63, "out of the page"},
-		"free page beyond it":    {first(flagFreelist) + pageHeader, 1 << 50, "outside of the file"},
-		"page of many more":      {first(flagLeaf) + 8, flagLeaf | 1<<16 | 1<<40, "more"},
-		"more elements than fit": {first(flagLeaf) + 8, flagLeaf | 0xFFFE<<16, "elements"},
+		"round in circles":       {first(boltkv.FlagBranch) + boltkv.PageHeader + 8, uint64(first(boltkv.FlagBranch) / page), "used twice"},
+		"out of the file":        {first(boltkv.FlagBranch) + boltkv.PageHeader + 8, 1 << 50, "outside of the file"},
+		"to the heads":           {first(boltkv.FlagBranch) + boltkv.PageHeader + 8, 1, "outside of the file"},
+		"key beyond the page":    {first(boltkv.FlagBranch) + boltkv.PageHeader, 1<<31 | 1<<63, "out of the page"},
+		"value beyond the page":  {first(boltkv.FlagLeaf) + boltkv.PageHeader + 8, 1<<31 | 1<<63, "out of the page"},
+		"free page beyond it":    {first(boltkv.FlagFreelist) + boltkv.PageHeader, 1 << 50, "outside of the file"},
+		"page of many more":      {first(boltkv.FlagLeaf) + 8, boltkv.FlagLeaf | 1<<16 | 1<<40, "more"},
+		"more elements than fit": {first(boltkv.FlagLeaf) + 8, boltkv.FlagLeaf | 0xFFFE<<16, "elements"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := bytes.Clone(sound)
 			binary.NativeEndian.PutUint64(b[c.at:], c.value)
-			if err := os.WriteFile(dbPath(dir), b, 0o600); err != nil {
+			if err := os.WriteFile(boltkv.Path(dir), b, 0o600); err != nil {
 				t.Fatal(err)
 			}
-			q, err := Open(dir, Options{})
+			q, err := queue.Open(dir, queue.Options{})
 			if err == nil {
 				_ = q.Close()
 			}
-			if !errors.As(err, new(*DamageError)) || !strings.Contains(err.Error(), c.want) {
+			if !errors.As(err, new(*kv.DamageError)) || !strings.Contains(err.Error(), c.want) {
 				t.Errorf("%v", err)
 			}
 		})

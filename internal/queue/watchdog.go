@@ -6,11 +6,11 @@ import (
 )
 
 // How long the writer may be at one thing before it counts as hung. A commit is a
-// few pages and two syncs, and seconds of it are a disk under load; making the file
-// anew copies up to compactLive.
+// few pages and two syncs, and seconds of it are a disk under load; compaction
+// copies up to 64 MiB.
 const (
-	commitHangs = 15 * time.Second
-	shrinkHangs = 2 * time.Minute
+	commitHangs   = 15 * time.Second
+	maintainHangs = 2 * time.Minute
 )
 
 // deadline is when what is being done counts as hung. The zero value is nothing

@@ -10,14 +10,15 @@ import (
 	"strings"
 	"time"
 
+	"github.com/assetd/assetd/internal/queue/kv"
 	"github.com/assetd/assetd/internal/run"
 )
 
-// inconsistency is what is wrong with a queue: an index entry or a count that does
-// not follow from the records, or that is missing. It builds every index anew from
-// the records and compares.
-func inconsistency(q *Queue) error {
-	return q.view(context.Background(), func(t *txn) error {
+// Audit returns an error where an index entry or a count does not follow from the records,
+// or is missing. It builds every index from the records and compares, all in memory: it
+// is for tests and for who looks for a fault.
+func (q *Queue) Audit(ctx context.Context) error {
+	return q.view(ctx, func(t *txn) error {
 		a := &audit{open: map[run.ID]*record{}, damaged: map[run.ID]int{}}
 		for b := range a.want {
 			a.want[b] = map[string]string{}
@@ -28,7 +29,7 @@ func inconsistency(q *Queue) error {
 			t.each(bAssets, a.asset),
 			outboxed(t),
 			a.balance(t),
-			t.sums(),
+			t.checkEntries(),
 		)
 	})
 }
@@ -45,17 +46,17 @@ func outboxed(t *txn) error {
 	})
 }
 
-func (t *txn) each(b bucket, do func(k, v []byte) error) error {
-	c := t.cursor(b)
+func (t *txn) each(b kv.Bucket, do func(k, v []byte) error) error {
+	c := t.tx.Cursor(b)
 	for k, v := c.First(); k != nil; k, v = c.Next() {
 		if err := do(k, v); err != nil {
 			return err
 		}
 	}
-	return t.sound(nil)
+	return nil
 }
 
-// audit is what the records say the rest of the file must be.
+// audit is what the records say the rest must be.
 type audit struct {
 	want   [buckets]map[string]string
 	counts counts
@@ -64,12 +65,12 @@ type audit struct {
 	damaged map[run.ID]int // files of a run
 }
 
-func (a *audit) claim(b bucket, key []byte, value string) error {
+func (a *audit) claim(b kv.Bucket, key []byte, value string) error {
 	if key == nil {
 		return nil
 	}
 	if other, taken := a.want[b][string(key)]; taken {
-		return fmt.Errorf("%s %q: claimed by %q and %q", b.name(), key, other, value)
+		return fmt.Errorf("%s %q: claimed by %q and %q", bucketName(b), key, other, value)
 	}
 	a.want[b][string(key)] = value
 	return nil
@@ -156,14 +157,14 @@ func (a *audit) balance(t *txn) error {
 	if !maps.Equal(got, want) {
 		return fmt.Errorf("damaged runs: %q, want %q", got, want)
 	}
-	for _, b := range []bucket{bDue, bReady, bDeadline, bVerified, bNames, bDirs, bHistory} {
+	for _, b := range []kv.Bucket{bDue, bReady, bDeadline, bVerified, bNames, bDirs, bHistory} {
 		got := map[string]string{}
 		_ = t.each(b, func(k, v []byte) error {
 			got[string(k)] = string(v)
 			return nil
 		})
 		if !maps.Equal(got, a.want[b]) {
-			return fmt.Errorf("index %s: %q, want %q", b.name(), slices.Sorted(maps.Keys(got)), slices.Sorted(maps.Keys(a.want[b])))
+			return fmt.Errorf("index %s: %q, want %q", bucketName(b), slices.Sorted(maps.Keys(got)), slices.Sorted(maps.Keys(a.want[b])))
 		}
 	}
 	return nil

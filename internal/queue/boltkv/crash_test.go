@@ -1,4 +1,4 @@
-package queue
+package boltkv_test
 
 import (
 	"bufio"
@@ -16,6 +16,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/assetd/assetd/internal/queue"
+	"github.com/assetd/assetd/internal/queue/kv"
 	"github.com/assetd/assetd/internal/run"
 	"github.com/assetd/assetd/internal/testenv"
 )
@@ -67,7 +69,7 @@ func start(t *testing.T, role, dir string, attr *syscall.SysProcAttr) (*exec.Cmd
 // writeForEver brings runs from hand-in to their end, and says of each step
 // that it is done, until somebody kills it.
 func writeForEver(dir string) error {
-	q, err := Open(dir, Options{})
+	q, err := queue.Open(dir, queue.Options{})
 	if err != nil {
 		return err
 	}
@@ -93,7 +95,7 @@ func writeForEver(dir string) error {
 	return <-fail
 }
 
-func live(ctx context.Context, q *Queue, id run.ID, say func(string, run.ID)) error {
+func live(ctx context.Context, q *queue.Queue, id run.ID, say func(string, run.ID)) error {
 	if _, err := q.Add(ctx, []run.HandIn{{ID: id}}); err != nil {
 		return err
 	}
@@ -147,7 +149,7 @@ func TestWhatWasReportedAsDoneOutlivesSIGKILL(t *testing.T) {
 		if err := cmd.Wait(); err == nil {
 			t.Fatal("it was not killed")
 		}
-		q := opened(t, dir, Options{LockWait: time.Minute})
+		q := opened(t, dir, queue.Options{LockWait: time.Minute})
 		if len(said["settled"]) == 0 {
 			t.Errorf("round %d: nothing got that far", round)
 		}
@@ -159,7 +161,7 @@ func TestWhatWasReportedAsDoneOutlivesSIGKILL(t *testing.T) {
 				}
 			}
 		}
-		if err := errors.Join(inconsistency(q), untold(q)); err != nil {
+		if err := errors.Join(q.Audit(context.Background()), untold(q)); err != nil {
 			t.Errorf("round %d: %v", round, err)
 		}
 		if err := q.Close(); err != nil {
@@ -170,7 +172,7 @@ func TestWhatWasReportedAsDoneOutlivesSIGKILL(t *testing.T) {
 
 // untold is what is wrong with an outbox that nobody has read: each settled run
 // has its notice, once, and no other run has one.
-func untold(q *Queue) error {
+func untold(q *queue.Queue) error {
 	ctx := context.Background()
 	runs, err := q.List(ctx, run.StoredRun, "", 1<<20)
 	notices, err2 := q.Outbox(ctx, run.URLHook, 0, 1<<20)
@@ -242,7 +244,7 @@ func fillTheDisk(mount string) error {
 	}
 	told := 0
 	dir := filepath.Join(mount, "state")
-	q, err := Open(dir, Options{Tell: func(e run.Event) {
+	q, err := queue.Open(dir, queue.Options{Tell: func(e run.Event) {
 		if e.Kind == run.QueueTrouble {
 			told++
 		}
@@ -257,10 +259,10 @@ func fillTheDisk(mount string) error {
 		_, err = q.Add(ctx, []run.HandIn{{ID: run.ID(fmt.Sprintf("run-%d", taken)), Labels: label}})
 	}
 	taken--
-	if !errors.Is(err, ErrFull) || !errors.Is(err, syscall.ENOSPC) || q.Err() != nil {
+	if !errors.Is(err, kv.ErrFull) || !errors.Is(err, syscall.ENOSPC) || q.Err() != nil {
 		return fmt.Errorf("full: %w, dead: %w", err, q.Err())
 	}
-	if err := q.SaveAnswer("run-0", *answerOf("run-0", 300)); !errors.Is(err, ErrFull) {
+	if err := q.SaveAnswer("run-0", *answerOf("run-0", 300)); !errors.Is(err, kv.ErrFull) {
 		return fmt.Errorf("answer: %w", err)
 	}
 	if c, err := q.Counts(ctx); err != nil || c.Runs[run.Waiting] != taken || taken < 10 {
@@ -275,10 +277,10 @@ func fillTheDisk(mount string) error {
 	if told != 1 {
 		return fmt.Errorf("told %d times", told)
 	}
-	if err := errors.Join(inconsistency(q), q.Close()); err != nil {
+	if err := errors.Join(q.Audit(context.Background()), q.Close()); err != nil {
 		return err
 	}
-	if q, err = Open(dir, Options{}); err != nil {
+	if q, err = queue.Open(dir, queue.Options{}); err != nil {
 		return err
 	}
 	if c, err := q.Counts(ctx); err != nil || c.Runs[run.Waiting] != taken+1 {

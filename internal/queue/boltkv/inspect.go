@@ -1,4 +1,4 @@
-package queue
+package boltkv
 
 import (
 	"encoding/binary"
@@ -7,10 +7,12 @@ import (
 	"hash/fnv"
 	"io"
 	"os"
+
+	"github.com/assetd/assetd/internal/queue/kv"
 )
 
 // The format of a bbolt file (version 2), as far as it takes to see that nothing
-// in it leads out of it or round in circles. bbolt's own check trusts the numbers
+// in it leads out of it or in circles. bbolt's own check trusts the numbers
 // it follows: on a damaged file it can go on for ever, or fault in a goroutine of
 // its own, which ends the process.
 const (
@@ -42,14 +44,12 @@ type inspection struct {
 	seen []uint64 // one bit a page
 }
 
-// inspect reads the queue's file as bytes. It gives a *DamageError where bbolt
+// inspect reads the queue's file as bytes. It gives a *kv.DamageError where bbolt
 // would fail, panic or read beyond the file, and for a file that bbolt would
-// quietly make anew (0 bytes); and a warning where one of two meta pages is bad,
+// silently replace (0 bytes); and a warning where one of two meta pages is bad,
 // which bbolt passes over. The pages are walked where they are at most so many bytes.
 func inspect(path string, most uint64) (warning string, err error) {
-	finding := func(err error) error {
-		return &DamageError{File: path, Finding: err.Error(), Mend: mend, Err: err}
-	}
+	finding := func(err error) error { return inFile(path, kv.Damaged(err.Error(), err)) }
 	info, err := os.Lstat(path)
 	if err != nil {
 		return "", err

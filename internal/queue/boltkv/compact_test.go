@@ -1,4 +1,4 @@
-package queue
+package boltkv_test
 
 import (
 	"bufio"
@@ -19,12 +19,14 @@ import (
 	bolt "go.etcd.io/bbolt"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/assetd/assetd/internal/queue"
+	"github.com/assetd/assetd/internal/queue/boltkv"
 	"github.com/assetd/assetd/internal/run"
 	"github.com/assetd/assetd/internal/testenv"
 )
 
 // roomy leaves so many runs in a queue, and some MiB of free pages.
-func roomy(ctx context.Context, q *Queue, keep ...run.ID) error {
+func roomy(ctx context.Context, q *queue.Queue, keep ...run.ID) error {
 	label := labels(8 << 10)
 	var in []run.HandIn
 	for i := range 200 {
@@ -47,36 +49,36 @@ const fewFree = 1 << 20 // where no test can wait for 64 MiB
 
 func noHalf(t *testing.T, dir string) {
 	t.Helper()
-	if _, err := os.Stat(halfPath(dir)); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := os.Stat(boltkv.HalfPath(dir)); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("a half made file is left: %v", err)
 	}
 }
 
 func TestAFileMostlyFreeIsMadeAnewAtOpen(t *testing.T) {
 	dir := filled(t)
-	db, err := bolt.Open(dbPath(dir), 0, nil)
+	db, err := bolt.Open(boltkv.Path(dir), 0, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	ballast := []byte("ballast")
 	err = errors.Join(
 		db.Update(func(tx *bolt.Tx) error {
-			return tx.Bucket(bMeta.name()).Put(ballast, make([]byte, compactFrom+compactFrom/4))
+			return tx.Bucket(name(bMeta)).Put(ballast, make([]byte, boltkv.CompactFrom+boltkv.CompactFrom/4))
 		}),
-		db.Update(func(tx *bolt.Tx) error { return tx.Bucket(bMeta.name()).Delete(ballast) }),
+		db.Update(func(tx *bolt.Tx) error { return tx.Bucket(name(bMeta)).Delete(ballast) }),
 		db.Close(),
 	)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if ro := opened(t, dir, Options{ReadOnly: true}); must(ro.Stats(t.Context()))(t).Free < compactFrom {
+	if ro := opened(t, dir, queue.Options{ReadOnly: true}); must(ro.Figures(t.Context()))(t).Free < boltkv.CompactFrom {
 		t.Error("made anew by one who only reads, or nothing was free")
 	} else if err := ro.Close(); err != nil {
 		t.Fatal(err)
 	}
 	var told []run.Event
-	q := opened(t, dir, Options{Tell: func(e run.Event) { told = append(told, e) }})
-	s := must(q.Stats(t.Context()))(t)
+	q := opened(t, dir, queue.Options{Tell: func(e run.Event) { told = append(told, e) }})
+	s := must(q.Figures(t.Context()))(t)
 	if s.Size > 1<<20 || s.Free > s.Size/2 {
 		t.Errorf("%+v", s)
 	}
@@ -86,7 +88,7 @@ func TestAFileMostlyFreeIsMadeAnewAtOpen(t *testing.T) {
 	if c := must(q.Counts(t.Context()))(t); c.Runs[run.Waiting] != 298 || c.Assets[run.AssetWaiting] != 200 {
 		t.Errorf("%v", c)
 	}
-	if _, err := Open(dir, Options{LockWait: time.Millisecond}); !errors.Is(err, ErrLocked) {
+	if _, err := queue.Open(dir, queue.Options{LockWait: time.Millisecond}); !errors.Is(err, boltkv.ErrLocked) {
 		t.Errorf("the new file is not locked: %v", err)
 	}
 	add(t, q, "another")
@@ -94,12 +96,12 @@ func TestAFileMostlyFreeIsMadeAnewAtOpen(t *testing.T) {
 
 func TestAFileWithFewFreePagesIsLeftAsItIs(t *testing.T) {
 	dir := t.TempDir()
-	q := opened(t, dir, Options{})
+	q := opened(t, dir, queue.Options{})
 	if err := errors.Join(roomy(t.Context(), q, "kept"), q.Close()); err != nil {
 		t.Fatal(err)
 	}
-	q = opened(t, dir, Options{Tell: func(e run.Event) { t.Errorf("%+v", e) }})
-	if s := must(q.Stats(t.Context()))(t); s.Free < fewFree {
+	q = opened(t, dir, queue.Options{Tell: func(e run.Event) { t.Errorf("%+v", e) }})
+	if s := must(q.Figures(t.Context()))(t); s.Free < fewFree {
 		t.Errorf("%+v", s)
 	}
 }
@@ -109,7 +111,7 @@ func TestAFileMostlyFreeIsMadeAnewBetweenTwoCommits(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
 		var told []run.Event
-		q := opened(t, dir, Options{CompactFrom: fewFree, Tell: func(e run.Event) {
+		q := opened(t, dir, queue.Options{CompactFrom: fewFree, Tell: func(e run.Event) {
 			if e.Kind != run.RunAccepted {
 				told = append(told, e)
 			}
@@ -135,7 +137,7 @@ func TestAFileMostlyFreeIsMadeAnewBetweenTwoCommits(t *testing.T) {
 		}
 		time.Sleep(compactEvery + 500*time.Millisecond)
 		synctest.Wait()
-		s := must(q.Stats(t.Context()))(t)
+		s := must(q.Figures(t.Context()))(t)
 		if len(told) != 1 || told[0].Kind != run.QueueCompacted || s.Size > fewFree {
 			t.Errorf("%+v, told %+v", s, told)
 		}
@@ -151,7 +153,7 @@ func TestAFileMostlyFreeIsMadeAnewBetweenTwoCommits(t *testing.T) {
 		}
 	})
 	noHalf(t, dir)
-	q := opened(t, dir, Options{})
+	q := opened(t, dir, queue.Options{})
 	if c := must(q.Counts(t.Context()))(t); c.Runs[run.Waiting] != 2 {
 		t.Errorf("%v", c)
 	}
@@ -161,19 +163,19 @@ func TestAFileMostlyFreeIsMadeAnewBetweenTwoCommits(t *testing.T) {
 // makes it one.
 func TestWhatACrashLeftOfTheNewFileIsRemoved(t *testing.T) {
 	dir := t.TempDir()
-	q := opened(t, dir, Options{})
+	q := opened(t, dir, queue.Options{})
 	if err := errors.Join(roomy(t.Context(), q, "kept"), q.Close()); err != nil {
 		t.Fatal(err)
 	}
-	before, err := os.ReadFile(dbPath(dir))
+	before, err := os.ReadFile(boltkv.Path(dir))
 	if err != nil {
 		t.Fatal(err)
 	}
-	q = opened(t, dir, Options{CompactFrom: fewFree})
+	q = opened(t, dir, queue.Options{CompactFrom: fewFree})
 	if err := q.Close(); err != nil {
 		t.Fatal(err)
 	}
-	anew, err := os.ReadFile(dbPath(dir))
+	anew, err := os.ReadFile(boltkv.Path(dir))
 	if err != nil || len(anew) >= len(before) {
 		t.Fatalf("%d of %d bytes: %v", len(anew), len(before), err)
 	}
@@ -192,14 +194,14 @@ func TestWhatACrashLeftOfTheNewFileIsRemoved(t *testing.T) {
 	} {
 		for _, from := range []int64{fewFree, 0} { // made anew once more, or not
 			dir := t.TempDir()
-			err := os.WriteFile(dbPath(dir), c.there, 0o600)
+			err := os.WriteFile(boltkv.Path(dir), c.there, 0o600)
 			if err == nil && c.new != nil {
-				err = os.WriteFile(halfPath(dir), c.new, 0o600)
+				err = os.WriteFile(boltkv.HalfPath(dir), c.new, 0o600)
 			}
 			if err != nil {
 				t.Fatal(err)
 			}
-			q := opened(t, dir, Options{CompactFrom: from})
+			q := opened(t, dir, queue.Options{CompactFrom: from})
 			noHalf(t, dir)
 			r, err := q.Get(t.Context(), "kept")
 			if counts := must(q.Counts(t.Context()))(t); err != nil || r.Labels["shot"] != "kept" || counts.Runs[run.Waiting] != 1 {
@@ -215,7 +217,7 @@ func TestAFileThatCannotBeMadeAnewIsUsedAsItIs(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
 		var told []run.Event
-		q := opened(t, dir, Options{CompactFrom: fewFree, Tell: func(e run.Event) {
+		q := opened(t, dir, queue.Options{CompactFrom: fewFree, Tell: func(e run.Event) {
 			if e.Kind != run.RunAccepted {
 				told = append(told, e)
 			}
@@ -223,7 +225,7 @@ func TestAFileThatCannotBeMadeAnewIsUsedAsItIs(t *testing.T) {
 		if err := roomy(t.Context(), q, "kept"); err != nil {
 			t.Fatal(err)
 		}
-		if err := os.MkdirAll(filepath.Join(halfPath(dir), "in the way"), 0o700); err != nil {
+		if err := os.MkdirAll(filepath.Join(boltkv.HalfPath(dir), "in the way"), 0o700); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(10 * compactEvery)
@@ -232,10 +234,10 @@ func TestAFileThatCannotBeMadeAnewIsUsedAsItIs(t *testing.T) {
 			t.Errorf("told %+v", told)
 		}
 		add(t, q, "another")
-		if err := os.RemoveAll(halfPath(dir)); err != nil {
+		if err := os.RemoveAll(boltkv.HalfPath(dir)); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(compactAgain)
+		time.Sleep(boltkv.CompactAgain)
 		synctest.Wait()
 		if len(told) != 2 || told[1].Kind != run.QueueCompacted {
 			t.Errorf("told %+v", told)
@@ -286,14 +288,14 @@ func TestMakingTheFileAnewOutlivesSIGKILL(t *testing.T) {
 		if err := cmd.Wait(); err == nil {
 			t.Fatal("it was not killed")
 		}
-		q := opened(t, dir, Options{LockWait: time.Minute})
+		q := opened(t, dir, queue.Options{LockWait: time.Minute})
 		noHalf(t, dir)
 		for id := range added {
 			if _, err := q.Get(t.Context(), id); err != nil {
 				t.Errorf("round %d: %v", round, err)
 			}
 		}
-		if err := errors.Join(inconsistency(q), q.Close()); err != nil {
+		if err := errors.Join(q.Audit(context.Background()), q.Close()); err != nil {
 			t.Errorf("round %d: %v", round, err)
 		}
 	}
@@ -305,7 +307,7 @@ func TestMakingTheFileAnewOutlivesSIGKILL(t *testing.T) {
 // shrinkForEver has the file made anew again and again, and says what stands.
 func shrinkForEver(dir string) error {
 	for {
-		q, err := Open(dir, Options{CompactFrom: fewFree, Tell: func(e run.Event) {
+		q, err := queue.Open(dir, queue.Options{CompactFrom: fewFree, Tell: func(e run.Event) {
 			if e.Kind == run.QueueCompacted {
 				fmt.Println("compacted")
 			}
@@ -333,7 +335,7 @@ func shrinkOnAFullDisk(mount string) error {
 	}
 	ctx := context.Background()
 	dir := filepath.Join(mount, "state")
-	q, err := Open(dir, Options{})
+	q, err := queue.Open(dir, queue.Options{})
 	if err != nil {
 		return err
 	}
@@ -349,13 +351,13 @@ func shrinkOnAFullDisk(mount string) error {
 		fill = os.WriteFile(filepath.Join(mount, fmt.Sprint("ballast", i)), make([]byte, 4<<10), 0o600)
 	}
 	var told []run.Event
-	if q, err = Open(dir, Options{CompactFrom: fewFree, Tell: func(e run.Event) { told = append(told, e) }}); err != nil {
+	if q, err = queue.Open(dir, queue.Options{CompactFrom: fewFree, Tell: func(e run.Event) { told = append(told, e) }}); err != nil {
 		return err
 	}
 	if len(told) != 1 || told[0].Kind != run.QueueLarge || !strings.Contains(told[0].Err.Error(), "no space left") {
 		return fmt.Errorf("told %+v", told)
 	}
-	if _, err := os.Stat(halfPath(dir)); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := os.Stat(boltkv.HalfPath(dir)); !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("a half made file is left: %w", err)
 	}
 	// There is room in the file itself.
@@ -366,9 +368,74 @@ func shrinkOnAFullDisk(mount string) error {
 	if err != nil || c.Runs[run.Waiting] != 101 {
 		return fmt.Errorf("%v, %w", c, err)
 	}
-	if err := errors.Join(inconsistency(q), q.Close()); err != nil {
+	if err := errors.Join(q.Audit(context.Background()), q.Close()); err != nil {
 		return err
 	}
 	fmt.Println("as it was")
 	return nil
+}
+
+func TestAFileOfAnEarlierVersionGetsItsOutbox(t *testing.T) {
+	dir := filled(t)
+	unsealed(t, dir, false)
+	ro := opened(t, dir, queue.Options{ReadOnly: true})
+	if found, err := ro.Outbox(t.Context(), run.URLHook, 0, 9); err != nil || len(found) != 0 {
+		t.Errorf("read only: %v, %v", found, err)
+	}
+	if runs, err := ro.List(t.Context(), run.Downloading, "", 9); err != nil || len(runs) != 2 {
+		t.Errorf("read only: %v, %v", runs, err)
+	}
+	if err := ro.Close(); err != nil {
+		t.Fatal(err)
+	}
+	q := opened(t, dir, queue.Options{})
+	q.SetHooks(run.URLHook)
+	if err := q.Post(t.Context(), run.Notice{Kind: run.VolumeGone, At: noon()}); err != nil {
+		t.Fatal(err)
+	}
+	if found := must(q.Outbox(t.Context(), run.URLHook, 0, 9))(t); len(found) != 1 {
+		t.Errorf("%v", found)
+	}
+}
+
+func TestAFileOfAnEarlierVersionIsMadeAnew(t *testing.T) {
+	dir := t.TempDir()
+	q := opened(t, dir, queue.Options{})
+	if err := errors.Join(roomy(t.Context(), q, "kept"), q.Close()); err != nil {
+		t.Fatal(err)
+	}
+	unsealed(t, dir, false)
+	q = opened(t, dir, queue.Options{CompactFrom: fewFree})
+	if free := must(q.Figures(t.Context()))(t).Free; free > fewFree {
+		t.Errorf("%d bytes are free", free)
+	}
+}
+
+// Places are never given twice: not after the last notice is gone, not after a
+// restart, not in a file that was made anew.
+func TestNoPlaceInTheOutboxIsGivenTwice(t *testing.T) {
+	dir := t.TempDir()
+	seen := map[uint64]bool{}
+	for round := range 3 {
+		q := opened(t, dir, queue.Options{CompactFrom: fewFree})
+		q.SetHooks(run.CommandHook)
+		for i := range 2 {
+			settle(t, q, run.ID(fmt.Sprintf("run-%d-%d", round, i)))
+			for _, n := range must(q.Outbox(t.Context(), run.CommandHook, 0, 9))(t) {
+				if seen[n.Seq] {
+					t.Errorf("place %d was given twice", n.Seq)
+				}
+				seen[n.Seq] = true
+				if err := q.Told(t.Context(), run.CommandHook, []uint64{n.Seq}); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		if err := errors.Join(roomy(t.Context(), q), q.Close()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(seen) != 6 {
+		t.Errorf("%d places", len(seen))
+	}
 }
