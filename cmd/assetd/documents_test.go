@@ -17,6 +17,7 @@ import (
 
 	"github.com/assetd/assetd/internal/run"
 	"github.com/assetd/assetd/internal/simulator"
+	"github.com/assetd/assetd/internal/testenv"
 )
 
 // documents returns the text of the project's pages, by path.
@@ -192,6 +193,9 @@ func TestDocuments_NameOnlyFilesAndUnitsThatExist(t *testing.T) {
 }
 
 func TestDocuments_ShellBlocksParse(t *testing.T) {
+	if _, err := exec.LookPath("bash"); err != nil {
+		testenv.Missing(t, "bash")
+	}
 	for _, b := range shellBlocks(t) {
 		cmd := exec.Command("bash", "-n")
 		cmd.Stdin = strings.NewReader(b.text)

@@ -12,6 +12,7 @@ import (
 
 	"github.com/assetd/assetd/internal/run"
 	"github.com/assetd/assetd/internal/simulator"
+	"github.com/assetd/assetd/internal/testenv"
 )
 
 // elsewhere are programs that this test cannot run: they change the machine, build, or run
@@ -63,6 +64,11 @@ func (r *rig) substituted(b block, addr string, id run.ID) string {
 // the simulator, and with a stand-in for systemctl.
 func TestDocuments_CommandsDoWhatThePagesSay(t *testing.T) {
 	t.Parallel()
+	for _, program := range []string{"bash", "curl", "openssl"} {
+		if _, err := exec.LookPath(program); err != nil {
+			testenv.Missing(t, program)
+		}
+	}
 	addr := freeAddr(t)
 	r := newRig(t, []string{"server.listen=" + addr})
 	const id = "good000001"
