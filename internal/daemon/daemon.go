@@ -1,10 +1,9 @@
-// Package daemon joins the stages: it builds them from the configuration, owns
-// the scheduler, and starts and stops everything in an order.
+// Package daemon starts the stages, keeps them running and stops them.
 //
-// It guarantees that one budget bounds a stop, that nothing is handed to a stage
-// that has ended, that the queue closes last, and that log lines and health come
-// from the one stream of events the stages tell. What happens to runs and assets
-// is the stages' work.
+// It guarantees that shutdown_grace bounds a stop, that a stage ends only after those that
+// hand work to it have ended, that the queue closes last, and that log lines, health,
+// metrics and notifications all come from the one stream of events of the stages. What
+// happens to runs and assets is the stages' work (see package pipeline).
 package daemon
 
 import (
@@ -36,34 +35,34 @@ import (
 // Options are what a daemon is started with.
 type Options struct {
 	Config  *config.Config
-	Key     string // the API key; empty: the API refuses, told loudly, and nothing else happens
+	Key     string // the API key; without one the API refuses every poll, which is reported
 	Secrets Secrets
 	Log     *zap.Logger
 	Version string
-	Built   time.Time        // when this program was; zero: nobody knows
-	Reload  <-chan os.Signal // each value: read configuration and key again
-	// Load reads configuration and key anew; an error leaves everything as it is.
+	Built   time.Time        // when this program was built; zero: unknown
+	Reload  <-chan os.Signal // at each value Load is called
+	// Load reads configuration and key again; after an error nothing is changed.
 	Load func() (*config.Config, string, error)
-	// Relog takes the log's new level and format.
+	// Relog applies a new level and format to the log.
 	Relog func(c config.Log)
 }
 
-// Secrets are those of the HTTP side; empty ones are not set.
+// Secrets are those of the HTTP side; an empty one is not set.
 type Secrets struct {
 	Token, AddToken string
 	Webhook         [][]byte // keys, any of which may have signed
 }
 
-// overtime is what a stop may take beyond shutdown_grace: for whole assets to get
-// their names and runs their manifests. The unit's TimeoutStopSec is longer.
-const overtime = 2 * time.Second
+// closeTime is how much longer than shutdown_grace a stop may take: to name complete assets,
+// write manifests and close the queue. The unit's TimeoutStopSec is longer than both.
+const closeTime = 2 * time.Second
 
-// ErrStuck means that a stop took longer than its budget; what was not done goes
-// on at the next start.
+// ErrStuck means that a stop took longer than it may. What was not done is done after the
+// next start.
 var ErrStuck = errors.New("not stopped within shutdown_grace: a file system or a commit hangs")
 
-// Run runs the daemon until ctx ends and everything has stopped. It returns an
-// error when it could not start, when the queue cannot go on, or ErrStuck.
+// Run runs the daemon until ctx ends and everything has stopped. It returns an error if it
+// cannot start, if the queue cannot go on, or ErrStuck.
 func Run(ctx context.Context, o Options) error {
 	d, err := open(o)
 	if err != nil {
@@ -76,15 +75,15 @@ func Run(ctx context.Context, o Options) error {
 		return errors.Join(err, d.close())
 	case <-ctx.Done():
 	}
-	d.notify.stopping("finishing transfers")
+	d.systemd.stopping("finishing transfers")
 	d.log.Info("stopping", zap.Duration("grace", d.cfg.ShutdownGrace))
-	late := time.NewTimer(d.cfg.ShutdownGrace + overtime)
+	late := time.NewTimer(d.cfg.ShutdownGrace + closeTime)
 	defer late.Stop()
 	select {
 	case err := <-done:
 		return errors.Join(err, d.close())
 	case <-late.C:
-		return ErrStuck // the process ends; nothing that is not safe on disk counts as done
+		return ErrStuck // the process ends; only what is safely on disk counts as done
 	}
 }
 
@@ -92,12 +91,12 @@ func Run(ctx context.Context, o Options) error {
 type daemon struct {
 	Options
 	cfg       *config.Config // as it was at the start
-	current   *config.Config // as it was last read; reloads alone uses it
-	key       string         // as it was last read; the same
+	current   *config.Config // as it was read last; used by reloads alone
+	key       string         // likewise
 	log       *zap.Logger
-	told      []run.Tell // who hears of each event, in this order
+	listeners []run.Tell // take each event, in this order
 	health    *health.Monitor
-	notify    notifier
+	systemd   systemd
 	queue     *queue.Queue
 	pipeline  *pipeline.Pipeline
 	inbox     *inbox.Inbox
@@ -105,20 +104,25 @@ type daemon struct {
 	server    *server.Server
 	backups   *maintenance.Backups
 	retention *maintenance.Retention
-	every     atomic.Int64 // drop.rescan, as it was last read
+	rescan    atomic.Int64 // drop.rescan, as it was read last
 	hooks     *hooks
 	gauges    *gauges
-	look      chan struct{} // at the volume
-	swept     bool          // watchVolume's alone
+
+	checkVolume chan struct{} // wakes watchVolume
 }
 
-// open takes the state directory and builds the stages. Nothing runs yet.
+// open makes the directories, opens the queue and builds the stages. Nothing runs yet.
 func open(o Options) (*daemon, error) {
-	d := &daemon{Options: o, cfg: o.Config, current: o.Config, key: o.Key, log: o.Log, told: []run.Tell{logging.NewEvents(o.Log).Log}, look: make(chan struct{}, 1)}
 	c := o.Config
-	// The drop directory first: what it makes above it lets its group pass.
-	slow := time.AfterFunc(passLate, func() {
-		o.Log.Error("the drop directory does not answer, the start waits for it: see its mount", zap.String("file", c.Drop.Dir))
+	d := &daemon{
+		Options: o, cfg: c, current: c, key: o.Key, log: o.Log,
+		listeners: []run.Tell{logging.NewEvents(o.Log).Log}, checkVolume: make(chan struct{}, 1),
+	}
+	d.rescan.Store(int64(c.Drop.Rescan))
+	// The drop directory comes first: it makes the directories above it accessible to its
+	// group.
+	slow := time.AfterFunc(scanDelay, func() {
+		o.Log.Error("the drop directory does not answer, the start waits for it: see its mount", zap.String(logging.KeyFile, c.Drop.Dir))
 	})
 	_, err := inbox.Prepare(c.Drop.Dir)
 	slow.Stop()
@@ -128,10 +132,9 @@ func open(o Options) (*daemon, error) {
 	if err := pipeline.MakeStateDir(c.State.Dir); err != nil {
 		return nil, err
 	}
-	metrics := server.NewMetrics(o.Version)
-	events := server.NewEvents()
-	d.told = append(d.told, counted(metrics), events.Tell)
-	q, err := maintenance.OpenQueue(c, queue.Options{Tell: d.tell, Timed: metrics.Committed}, o.Log)
+	metrics, events := server.NewMetrics(o.Version), server.NewEvents()
+	d.listeners = append(d.listeners, countEvents(metrics), events.Tell)
+	q, err := maintenance.OpenQueue(c, queue.Options{Tell: d.emit, Timed: metrics.Committed}, o.Log)
 	if err != nil {
 		return nil, err
 	}
@@ -139,81 +142,66 @@ func open(o Options) (*daemon, error) {
 	for _, w := range q.Warnings() {
 		d.log.Warn(w)
 	}
-	if d.pipeline, err = pipeline.New(c, o.Key, q, q, pipeline.Observers{Polled: metrics.Polled, Synced: metrics.Synced}, d.tell); err != nil {
+	if d.pipeline, err = pipeline.New(c, o.Key, q, q, pipeline.Observers{Polled: metrics.Polled, Synced: metrics.Synced}, d.emit); err != nil {
 		return nil, errors.Join(err, q.Close())
 	}
-	if d.hooks, err = newHooks(c, q, d.pipeline, d.tell, rand.Float64); err != nil {
+	if d.hooks, err = newHooks(c, q, d.pipeline, d.emit, rand.Float64); err != nil {
 		return nil, errors.Join(err, q.Close())
 	}
-	d.inbox = inbox.New(inboxConfig(c), addWaking{q, d.pipeline.Poller.Wake}, d.tell)
+	d.inbox = inbox.New(inboxConfig(c), wakingQueue{q, d.pipeline.Poller.Wake}, d.emit)
 	d.admin = admin.New(admin.Deps{
-		Queue: q, Volume: d.pipeline.Volume, Emit: d.tell,
+		Queue: q, Volume: d.pipeline.Volume, Emit: d.emit,
 		Retried:  func(id run.ID) { d.pipeline.Poller.Forget(id); d.pipeline.Poller.Wake() },
 		Removed:  func(id run.ID) { d.pipeline.Pool.Forget(id); d.pipeline.Poller.Forget(id) },
-		Leftover: func() { signal(d.look) },
+		Leftover: func() { signal(d.checkVolume) },
 	})
 	d.retention = maintenance.NewRetention(c, maintenance.RetentionDeps{
 		History: q, DropDir: c.Drop.Dir, Clock: d.pipeline.ServerTime, Built: o.Built,
-		Covered: func() time.Time { return d.backups.Covered() }, Leftover: func() { signal(d.look) }, Emit: d.tell,
+		Covered: func() time.Time { return d.backups.Covered() }, Leftover: func() { signal(d.checkVolume) }, Emit: d.emit,
 	})
-	d.backups = maintenance.NewBackups(c, q, d.retention.KeepFiles, d.tell)
+	d.backups = maintenance.NewBackups(c, q, d.retention.KeepFiles, d.emit)
 	d.gauges = &gauges{health: d.health, pipeline: d.pipeline, inbox: d.inbox, state: c.State.Dir}
 	metrics.Watch(d.gauges)
 	d.server = d.newServer(metrics, events)
 	return d, nil
 }
 
-// tell is the one stream of events: health, log and all that is told to others are
-// made from it.
-func (d *daemon) tell(e run.Event) {
-	if d.hooks != nil {
+// emit passes an event to all who listen. Hooks also take events that are no news to this
+// process: an earlier one may have reported trouble whose end this one sees first.
+func (d *daemon) emit(e run.Event) {
+	if d.hooks != nil { // the queue emits events while it opens
 		d.hooks.note(e)
 	}
-	if d.health != nil && !d.health.Note(e) { // the queue tells what it found while it opens
+	if d.health != nil && !d.health.Note(e) {
 		return
 	}
-	for _, tell := range d.told {
-		tell(e)
+	for _, listener := range d.listeners {
+		listener(e)
 	}
 }
 
-// addWaking is the queue as the inbox sees it: what is handed in is polled at once.
-type addWaking struct {
-	*queue.Queue
-	wake func()
-}
-
-func (a addWaking) Add(ctx context.Context, ids []run.HandIn) (run.Taken, error) {
-	taken, err := a.Queue.Add(ctx, ids)
-	if taken.New > 0 {
-		a.wake()
-	}
-	return taken, err
-}
-
-func inboxConfig(c *config.Config) inbox.Config {
-	return inbox.Config{Dir: c.Drop.Dir, Settle: c.Drop.Settle, Rescan: c.Drop.Rescan}
-}
-
-// run starts the stages and stops them when ctx ends: intake and ticks first,
-// then the engine in its own order.
+// run starts the stages, and stops them when ctx ends: intake and periodic jobs first, then
+// the pipeline in its own order, the server last.
 func (d *daemon) run(ctx context.Context) error {
-	if err := d.useVolume(ctx); err != nil {
+	if err := d.useVolume(); err != nil {
 		return err
 	}
 	listener, err := d.server.Listen()
 	if err != nil {
 		return err
 	}
-	ticks, err := schedule.Start(d.jobs(), d.log)
+	jobs, err := schedule.Start(d.jobs(), d.log)
 	if err != nil {
 		return errors.Join(err, listener.Close())
 	}
-	// The socket answers, and the watchdog is fed, until the last stage has ended.
+	// The socket answers, and systemd's watchdog is fed, until the last stage has ended.
 	serving, stopServing := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopServing()
-	hard, cut := context.WithCancel(context.WithoutCancel(ctx))
-	defer cut()
+	// Transfers may go on for drain after ctx has ended. The rest of the grace is for what
+	// they have fetched.
+	drain := d.cfg.ShutdownGrace - min(time.Second, d.cfg.ShutdownGrace/4)
+	hard, cutTransfers := context.WithCancel(context.WithoutCancel(ctx))
+	defer cutTransfers()
 
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return d.inbox.Run(ctx) })
@@ -221,92 +209,48 @@ func (d *daemon) run(ctx context.Context) error {
 	g.Go(func() error { return d.watchVolume(ctx) })
 	g.Go(func() error { return d.backups.Run(ctx) })
 	g.Go(func() error { return d.retention.Run(ctx) })
+	g.Go(func() error { return d.hooks.run(ctx, drain) })
 	g.Go(func() error { return d.server.Run(serving, listener) })
-	g.Go(func() error { return d.notify.watchdog(serving, func() bool { return d.health.Alive().OK }) })
+	g.Go(func() error { return d.systemd.watchdog(serving, func() bool { return d.health.Alive().OK }) })
 	g.Go(func() error { d.announce(ctx); return nil })
-	g.Go(func() error { return d.hooks.run(ctx, d.cfg.ShutdownGrace-grant(d.cfg.ShutdownGrace)) })
-	g.Go(func() error {
-		<-ctx.Done()
-		err := ticks.Close()
-		clock.Sleep(hard, d.cfg.ShutdownGrace-grant(d.cfg.ShutdownGrace), nil)
-		cut()
-		return err
-	})
 	g.Go(func() error {
 		defer stopServing()
-		defer cut()
+		defer cutTransfers()
 		return d.pipeline.Run(ctx, hard)
+	})
+	g.Go(func() error {
+		<-ctx.Done()
+		err := jobs.Close()
+		clock.Sleep(hard, drain, nil)
+		cutTransfers()
+		return err
 	})
 	return g.Wait()
 }
 
-// grant is the end of the grace that transfers do not get: what they brought has
-// to be put away in it.
-func grant(grace time.Duration) time.Duration { return min(time.Second, grace/4) }
-
-// useVolume takes the volume into use. One that is offline is told, and work for
-// it waits. The error is a setting to mend.
-func (d *daemon) useVolume(ctx context.Context) error {
-	err := d.pipeline.Volume.Check() // which goes on with the start, and does not hang
-	if errors.Is(err, run.ErrVolumeOffline) {
-		d.tell(run.Event{Kind: run.VolumeOffline, File: d.cfg.Storage.Dir, Err: err, Hint: "runs are taken and polled; downloads wait until it is back"})
-		return nil
+// jobs are the periodic jobs: those of the pipeline and the daemon's own.
+func (d *daemon) jobs() []schedule.Job {
+	scans := &scanWatch{
+		dir: d.cfg.Drop.Dir, last: d.inbox.LastPass, emit: d.emit,
+		rescan: func() time.Duration { return time.Duration(d.rescan.Load()) },
 	}
-	if err != nil {
-		return err
-	}
-	d.gauges.look()
-	signal(d.look) // what can take long on a large volume waits until the daemon is ready
-	return nil
-}
-
-// sweep clears the volume of what nobody needs, once it is there.
-func (d *daemon) sweep(ctx context.Context) {
-	d.swept = true
-	n, err := d.pipeline.Sweep(ctx)
-	if err != nil && ctx.Err() == nil {
-		d.log.Warn("parts that nobody needs could not be removed", zap.Error(err))
-	}
-	if n > 0 {
-		d.log.Info("parts that nobody needs were removed", zap.Int(logging.KeyCount, n))
-	}
-}
-
-// watchVolume looks at the volume at each tick, so that its state is known also
-// while nothing waits for it. It may hang, which a tick must not.
-func (d *daemon) watchVolume(ctx context.Context) error {
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-d.look:
-		}
-		switch err := d.pipeline.Volume.Check(); {
-		case err == nil:
-			d.tell(run.Event{Kind: run.VolumeBack, File: d.cfg.Storage.Dir})
-			if !d.swept {
-				d.sweep(ctx)
+	scanned := time.Now()
+	return append(d.pipeline.Jobs(d.log), []schedule.Job{
+		{Name: "alive", Every: time.Second, Do: func(context.Context) { d.health.Tick() }},
+		// One step of the search for the oldest open run, which only metrics show. Errors of
+		// the queue are reported elsewhere.
+		{Name: "oldest", Every: time.Second, Do: func(ctx context.Context) { _ = d.queue.SeekOldest(ctx) }},
+		{Name: "rescan", Every: time.Second, Do: func(context.Context) {
+			if time.Since(scanned) >= time.Duration(d.rescan.Load()) {
+				scanned = time.Now()
+				d.inbox.Wake()
 			}
-			d.gauges.look()
-			if err := d.admin.Clear(ctx); err != nil && ctx.Err() == nil {
-				d.log.Warn("what removed runs left on the volume could not be cleared", zap.Error(err))
-			}
-		case errors.Is(err, run.ErrVolumeOffline):
-			d.tell(run.Event{Kind: run.VolumeOffline, File: d.cfg.Storage.Dir, Err: err})
-		}
-	}
+		}},
+		{Name: "intake", Every: time.Second, Do: func(context.Context) { scans.check() }},
+	}...)
 }
 
-// signal wakes who waits for c, if anybody does.
-func signal(c chan<- struct{}) {
-	select {
-	case c <- struct{}{}:
-	default:
-	}
-}
-
-// announce says that the daemon is up, once what lay in the drop directory at the
-// start has been looked at.
+// announce reports that the daemon is ready, once the drop directory has been scanned.
 func (d *daemon) announce(ctx context.Context) {
 	select {
 	case <-ctx.Done():
@@ -316,36 +260,12 @@ func (d *daemon) announce(ctx context.Context) {
 	d.health.Started()
 	d.log.Info("assetd is ready", zap.String("version", d.Version), zap.String("drop_dir", d.cfg.Drop.Dir),
 		zap.String("storage_dir", d.cfg.Storage.Dir), zap.String("state_dir", d.cfg.State.Dir), zap.String("api", d.cfg.API.BaseURL))
-	d.notify.ready("taking runs from " + d.cfg.Drop.Dir)
+	d.systemd.ready("taking runs from " + d.cfg.Drop.Dir)
 }
 
-// jobs are the periodic jobs: those of the pipeline and the daemon's own.
-func (d *daemon) jobs() []schedule.Job {
-	return append(d.pipeline.Jobs(d.log), []schedule.Job{
-		{Name: "alive", Every: time.Second, Do: func(context.Context) { d.health.Tick() }},
-		{Name: "marker", Every: 5 * time.Second, Do: func(context.Context) { signal(d.look) }},
-		{Name: "oldest", Every: time.Second, Do: func(ctx context.Context) { d.seekOldest(ctx) }},
-		{Name: "rescan", Every: time.Second, Do: d.rescan()},
-		{Name: "intake", Every: time.Second, Do: d.watchPasses()},
-	}...)
-}
-
-// watchPasses sees that the inbox gets on.
-func (d *daemon) watchPasses() func(context.Context) {
-	p := &passes{
-		dir: d.cfg.Drop.Dir, last: d.inbox.LastPass, tell: d.tell,
-		rescan: func() time.Duration { return time.Duration(d.every.Load()) },
-	}
-	return func(context.Context) { p.watch() }
-}
-
-// seekOldest is a step of the search for the oldest open run, for the metrics alone:
-// what is wrong with the queue is told where it matters.
-func (d *daemon) seekOldest(ctx context.Context) { _ = d.queue.SeekOldest(ctx) }
-
-// close ends what run left open, the queue last.
+// close closes what open opened, the queue last.
 func (d *daemon) close() error {
-	ctx, cancel := context.WithTimeout(context.Background(), overtime)
+	ctx, cancel := context.WithTimeout(context.Background(), closeTime)
 	defer cancel()
 	if d.queue.Err() == nil {
 		if err := d.pipeline.SaveService(ctx); err != nil {
@@ -353,10 +273,17 @@ func (d *daemon) close() error {
 		}
 	}
 	d.pipeline.Close()
-	err := d.queue.Close()
-	if err != nil {
+	if err := d.queue.Close(); err != nil {
 		return fmt.Errorf("closing the queue: %w", err)
 	}
 	d.log.Info("stopped")
 	return nil
+}
+
+// signal puts a value into c unless there is one already.
+func signal(c chan<- struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
 }

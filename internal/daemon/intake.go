@@ -1,45 +1,71 @@
 package daemon
 
 import (
+	"context"
 	"fmt"
 	"time"
 
+	"github.com/assetd/assetd/internal/config"
+	"github.com/assetd/assetd/internal/inbox"
+	"github.com/assetd/assetd/internal/queue"
 	"github.com/assetd/assetd/internal/run"
 )
 
-// A look at the drop directory ends at least every drop.rescan. One that is late by so
-// much hangs in its file system: the inbox itself cannot report that.
-const passLate = 30 * time.Second
-
-// passes is what watchPasses knows of the inbox.
-type passes struct {
-	dir    string
-	last   func() time.Time     // when a look ended last
-	rescan func() time.Duration // drop.rescan
-	tell   run.Tell
-	late   bool // reported
-	said   time.Time
+func inboxConfig(c *config.Config) inbox.Config {
+	return inbox.Config{Dir: c.Drop.Dir, Settle: c.Drop.Settle, Rescan: c.Drop.Rescan}
 }
 
-// watch reports that no look ends, again every 10 minutes, and once that one did. It is
-// called at each tick and reads no disk.
-func (p *passes) watch() {
-	now, last := time.Now(), p.last()
-	age := now.Sub(last)
-	if late := age > p.rescan()+passLate; !late {
-		if p.late {
-			p.late = false
-			p.tell(run.Event{Kind: run.DropAnswers, File: p.dir})
+// wakingQueue is the queue as the inbox sees it: runs that are added are polled at once.
+type wakingQueue struct {
+	*queue.Queue
+	wake func()
+}
+
+func (w wakingQueue) Add(ctx context.Context, ids []run.HandIn) (run.Taken, error) {
+	taken, err := w.Queue.Add(ctx, ids)
+	if taken.New > 0 {
+		w.wake()
+	}
+	return taken, err
+}
+
+const (
+	// scanDelay is how late a scan of the drop directory may be before it counts as hanging
+	// in its file system. The inbox itself cannot report that.
+	scanDelay = 30 * time.Second
+	// scanReminder is how often a scan that hangs is reported again.
+	scanReminder = 10 * time.Minute
+)
+
+// scanWatch watches that the inbox finishes its scans. It reads no disk.
+type scanWatch struct {
+	dir      string
+	last     func() time.Time     // when a scan ended last
+	rescan   func() time.Duration // drop.rescan: a scan ends at least that often
+	emit     run.Tell
+	hangs    bool // as reported
+	reported time.Time
+}
+
+// check reports a scan that hangs, again every scanReminder, and once that one ended. It is
+// called by a periodic job.
+func (w *scanWatch) check() {
+	now := time.Now()
+	age := now.Sub(w.last())
+	if age <= w.rescan()+scanDelay {
+		if w.hangs {
+			w.hangs = false
+			w.emit(run.Event{Kind: run.DropAnswers, File: w.dir})
 		}
 		return
 	}
-	if p.late && now.Sub(p.said) < 10*time.Minute {
+	if w.hangs && now.Sub(w.reported) < scanReminder {
 		return
 	}
-	p.late, p.said = true, now
-	p.tell(run.Event{
-		Kind: run.DropHangs, File: p.dir,
-		Err:  fmt.Errorf("the last look at %s ended %v ago", p.dir, age.Round(time.Second)),
+	w.hangs, w.reported = true, now
+	w.emit(run.Event{
+		Kind: run.DropHangs, File: w.dir,
+		Err:  fmt.Errorf("the last look at %s ended %v ago", w.dir, age.Round(time.Second)),
 		Hint: "its file system, or that of accepted/ or rejected/, hangs: see the mount and its server; no drop file is taken meanwhile",
 	})
 }

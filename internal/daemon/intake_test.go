@@ -21,11 +21,11 @@ func TestCase_G4_ADropDirectoryThatHangsIsReportedAndMakesUnready(t *testing.T) 
 	synctest.Test(t, func(t *testing.T) {
 		s := health.New(writer{})
 		s.Started()
-		var told []run.Event
+		var emitted []run.Event
 		last, rescan := time.Now(), 10*time.Second
-		p := &passes{
+		p := &scanWatch{
 			dir: "/srv/drop", last: func() time.Time { return last }, rescan: func() time.Duration { return rescan },
-			tell: func(e run.Event) { told = append(told, e); s.Note(e) },
+			emit: func(e run.Event) { emitted = append(emitted, e); s.Note(e) },
 		}
 		tick := func(d time.Duration, passing bool) {
 			for range int(d / time.Second) {
@@ -34,14 +34,14 @@ func TestCase_G4_ADropDirectoryThatHangsIsReportedAndMakesUnready(t *testing.T) 
 					last = time.Now()
 				}
 				s.Tick()
-				p.watch()
+				p.check()
 			}
 		}
 		tick(time.Hour, true)
-		if h := s.Ready(); !h.OK || len(told) != 0 {
-			t.Fatalf("%+v, told %v", h, told)
+		if h := s.Ready(); !h.OK || len(emitted) != 0 {
+			t.Fatalf("%+v, emitted %v", h, emitted)
 		}
-		tick(rescan+passLate+time.Second, false)
+		tick(rescan+scanDelay+time.Second, false)
 		h := s.Ready()
 		if h.OK || len(h.Reasons) != 1 || !strings.Contains(h.Reasons[0], "/srv/drop") || !strings.Contains(h.Reasons[0], "41s ago") || !strings.Contains(h.Reasons[0], "hangs") {
 			t.Errorf("%+v", h)
@@ -50,18 +50,18 @@ func TestCase_G4_ADropDirectoryThatHangsIsReportedAndMakesUnready(t *testing.T) 
 			t.Errorf("a restart would not help: %+v", h)
 		}
 		tick(25*time.Minute, false)
-		if len(told) != 3 || told[2].Kind != run.DropHangs {
-			t.Errorf("told %v", told)
+		if len(emitted) != 3 || emitted[2].Kind != run.DropHangs {
+			t.Errorf("emitted %v", emitted)
 		}
 		tick(time.Minute, true)
-		if h := s.Ready(); !h.OK || len(told) != 4 || told[3].Kind != run.DropAnswers {
-			t.Errorf("%+v, told %v", h, told)
+		if h := s.Ready(); !h.OK || len(emitted) != 4 || emitted[3].Kind != run.DropAnswers {
+			t.Errorf("%+v, emitted %v", h, emitted)
 		}
 		// A rare look is no hang.
-		rescan, told = time.Hour, nil
+		rescan, emitted = time.Hour, nil
 		tick(5*time.Hour, true)
-		if len(told) != 0 {
-			t.Errorf("told %v", told)
+		if len(emitted) != 0 {
+			t.Errorf("emitted %v", emitted)
 		}
 	})
 }

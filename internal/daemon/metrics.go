@@ -18,9 +18,9 @@ import (
 	"github.com/assetd/assetd/internal/storage"
 )
 
-// counted passes events on to the metrics, and says what became of a notice, whose
-// events are the notifier's own.
-func counted(m *server.Metrics) run.Tell {
+// countEvents passes events to the metrics, and counts what became of notifications, whose
+// events only the notifier knows.
+func countEvents(m *server.Metrics) run.Tell {
 	return func(e run.Event) {
 		switch e.Kind {
 		case notify.Told:
@@ -34,8 +34,8 @@ func counted(m *server.Metrics) run.Tell {
 	}
 }
 
-// gauges tells the server how things stand. Nothing here touches a disk but Queued,
-// which reads the queue, and look, which is called at each tick and not for a scrape.
+// gauges are the current values of metrics and dashboard. Nothing here reads a disk except
+// Queued, which reads the queue, and measure, which is not called for a scrape.
 type gauges struct {
 	health   *health.Monitor
 	pipeline *pipeline.Pipeline
@@ -44,8 +44,8 @@ type gauges struct {
 	room     atomic.Pointer[server.Space]
 }
 
-// look notes the room of the state directory and has the volume note its own.
-func (g *gauges) look() {
+// measure records the free space of the state directory and of the volume.
+func (g *gauges) measure() {
 	var st unix.Statfs_t
 	if err := unix.Statfs(g.state, &st); err == nil {
 		block := int64(max(st.Frsize, 0))
@@ -54,7 +54,7 @@ func (g *gauges) look() {
 		}
 		g.room.Store(&server.Space{Free: int64(st.Bavail) * block, Size: int64(st.Blocks) * block})
 	}
-	_, _ = g.pipeline.Volume.Free() // what it says is asked of it when it is needed
+	_, _ = g.pipeline.Volume.Free() // it is recorded there
 }
 
 // Queued reads the figures of the queue.
@@ -70,7 +70,7 @@ func (g *gauges) Queued(ctx context.Context) (server.Queued, error) {
 	return q, nil
 }
 
-// queued is the figures as from now.
+// queued converts the figures, with times relative to now.
 func queued(f queue.Figures, now time.Time) server.Queued {
 	q := server.Queued{Runs: f.Runs, Assets: f.Assets, Size: f.Size, Free: f.Free, DamagedFiles: f.DamagedFiles, DamagedRuns: f.DamagedRuns}
 	if !f.Due.IsZero() {
@@ -86,7 +86,7 @@ func queued(f queue.Figures, now time.Time) server.Queued {
 	return q
 }
 
-// Working tells how the downloads and the budget stand.
+// Working returns the figures of the downloads and the API budget.
 func (g *gauges) Working() server.Working {
 	f := g.pipeline.Pool.Figures()
 	w := working(f)
@@ -104,7 +104,7 @@ func working(f download.Figures) server.Working {
 	return w
 }
 
-// Around tells what is known of what the daemon needs.
+// Around returns what is known of what the daemon depends on.
 func (g *gauges) Around() server.Around {
 	wrong := g.health.Faults()
 	a := server.Around{

@@ -4,14 +4,13 @@ import (
 	"cmp"
 	"context"
 	"strings"
-	"time"
 
 	"go.uber.org/zap"
 
 	"github.com/assetd/assetd/internal/config"
 )
 
-// reloads takes a new configuration and key each time it is asked to.
+// reloads applies a new configuration and key at each value of Reload, until ctx ends.
 func (d *daemon) reloads(ctx context.Context) error {
 	for {
 		select {
@@ -23,11 +22,11 @@ func (d *daemon) reloads(ctx context.Context) error {
 	}
 }
 
-// reload gives the stages what can change while they run, and names what cannot.
-// A configuration that is wrong changes nothing.
+// reload gives the stages the settings that can change while they run, and names those that
+// cannot. A configuration with an error changes nothing.
 func (d *daemon) reload() {
-	d.notify.reloading()
-	defer d.notify.ready("taking runs from " + d.cfg.Drop.Dir)
+	d.systemd.reloading()
+	defer d.systemd.ready("taking runs from " + d.cfg.Drop.Dir)
 	next, key, err := d.Load()
 	var c *config.Config
 	if err == nil {
@@ -41,7 +40,7 @@ func (d *daemon) reload() {
 		return
 	}
 	applied, _ := config.Live(d.current, next)
-	_, fixed := config.Live(d.cfg, next) // what runs is what was there at the start
+	_, fixed := config.Live(d.cfg, next) // compared with the start, since these have not been applied
 	if key != d.key {
 		applied = append(applied, "the API key")
 	}
@@ -49,25 +48,12 @@ func (d *daemon) reload() {
 	d.pipeline.Configure(c)
 	d.pipeline.API.SetKey(key)
 	d.inbox.Configure(inboxConfig(c))
-	d.every.Store(int64(c.Drop.Rescan))
+	d.rescan.Store(int64(c.Drop.Rescan))
 	d.retention.Configure(c)
 	d.Relog(c.Log)
 	d.pipeline.Poller.Probe()
 	d.log.Info("configuration and key read again", zap.String("changed", cmp.Or(strings.Join(applied, ", "), "nothing")))
 	if len(fixed) > 0 {
 		d.log.Warn("these settings change at the next start only", zap.String("keys", strings.Join(fixed, ", ")))
-	}
-}
-
-// rescan has the inbox look at its directory when drop.rescan has passed, as that is
-// at the moment.
-func (d *daemon) rescan() func(context.Context) {
-	d.every.Store(int64(d.cfg.Drop.Rescan))
-	last := time.Now()
-	return func(context.Context) {
-		if time.Since(last) >= time.Duration(d.every.Load()) {
-			last = time.Now()
-			d.inbox.Wake()
-		}
 	}
 }

@@ -20,7 +20,7 @@ func (d *daemon) newServer(metrics *server.Metrics, events *server.Events) *serv
 		Care: d.admin, Stock: d.admin, Copies: d.backups, Metrics: metrics, Gauges: d.gauges, Events: events,
 		Tokens: server.Tokens{All: d.Secrets.Token, Add: d.Secrets.AddToken},
 		Intake: d.inbox, DropDir: c.Drop.Dir, WebhookKeys: d.Secrets.Webhook, Poker: poker{d.queue, d.pipeline.Poller.Wake},
-		Clock: func() time.Time { return d.pipeline.Clock.Server(d.pipeline.API.Host()) }, Tell: d.tell,
+		Clock: func() time.Time { return d.pipeline.Clock.Server(d.pipeline.API.Host()) }, Tell: d.emit,
 	})
 }
 

@@ -66,7 +66,7 @@ func TestAWriterThatHangsStarvesTheWatchdogAndOneThatIsSlowDoesNot(t *testing.T)
 			t.Fatal(err)
 		}
 		s := health.New(q)
-		go notifier{}.watchdog(t.Context(), func() bool { return s.Alive().OK }) //nolint:errcheck // it returns nil
+		go systemd{}.watchdog(t.Context(), func() bool { return s.Alive().OK }) //nolint:errcheck // it returns nil
 		pass := func(d time.Duration) {
 			for range d / time.Second {
 				time.Sleep(time.Second)
