@@ -18,9 +18,9 @@ import (
 	"github.com/assetd/assetd/internal/run"
 )
 
-// hooks tells others what happens. What follows from a record of the queue stands
-// in its outbox with that record; what only the stages know, coming losses and
-// troubles that concern all runs, is put there from their events. Safe for
+// hooks notifies others of what happens. A notice that follows from a record of the queue is
+// written into its outbox together with that record; hooks adds those that only the events
+// of the stages show: assets at risk, and troubles that concern all runs. It is safe for
 // concurrent use.
 type hooks struct {
 	queue    *queue.Queue
@@ -29,22 +29,23 @@ type hooks struct {
 	wake     chan struct{}
 
 	mu      sync.Mutex
-	set     bool                    // somebody is to be told
-	stands  map[run.NoticeKind]bool // troubles that others were told of, or are about to be
-	pending []run.Notice            // on their way into the outbox
+	set     bool                    // there is a hook
+	trouble map[run.NoticeKind]bool // was reported, or is pending, and has not ended
+	pending []run.Notice            // to be written into the outbox
 }
 
-// mostPending bounds what waits for a queue that cannot be written; the troubles
-// are few, since an end takes its beginning away.
-const mostPending = 100
+const (
+	// maxPending bounds what waits while the queue cannot be written. Troubles do not count:
+	// they are few, since an end removes its pending beginning.
+	maxPending = 100
+	// postRetry is the delay after a failed write.
+	postRetry = 5 * time.Second
+)
 
-// postAgain is how long to wait for a queue that cannot be written.
-const postAgain = 5 * time.Second
-
-// newHooks makes the hooks of a configuration. The error is a secret that cannot
-// be used, or the queue's.
+// newHooks returns the hooks of a configuration. The error is a secret that cannot be used,
+// or the queue's.
 func newHooks(c *config.Config, q *queue.Queue, e *pipeline.Pipeline, tell run.Tell, random func() float64) (*hooks, error) {
-	h := &hooks{queue: q, broken: e.Broken, wake: make(chan struct{}, 1), stands: map[run.NoticeKind]bool{}}
+	h := &hooks{queue: q, broken: e.Broken, wake: make(chan struct{}, 1), trouble: map[run.NoticeKind]bool{}}
 	settings, err := hookConfig(c)
 	if err != nil {
 		return nil, err
@@ -61,7 +62,7 @@ func newHooks(c *config.Config, q *queue.Queue, e *pipeline.Pipeline, tell run.T
 		return nil, err
 	}
 	for _, k := range standing {
-		h.stands[k] = true
+		h.trouble[k] = true
 	}
 	h.use(settings.Hooks())
 	return h, nil
@@ -75,7 +76,7 @@ func hookConfig(c *config.Config) (notify.Config, error) {
 	return notify.Config{Command: c.Hook.Argv(), URL: c.Hook.URL, Secret: secret, Timeout: c.Hook.Timeout, GiveUpAfter: c.Hook.GiveUpAfter}, nil
 }
 
-// configure takes other hooks; with an error nothing was changed.
+// configure applies other hooks. After an error nothing is changed.
 func (h *hooks) configure(c *config.Config) error {
 	settings, err := hookConfig(c)
 	if err != nil {
@@ -85,7 +86,7 @@ func (h *hooks) configure(c *config.Config) error {
 		return err
 	}
 	h.use(settings.Hooks())
-	h.notifier.Wake() // what was written meanwhile for one that is not set any more goes
+	h.notifier.Wake() // it drops the notices of a hook that is not set any more
 	return nil
 }
 
@@ -96,11 +97,11 @@ func (h *hooks) use(set run.Hooks) {
 	h.mu.Unlock()
 }
 
-// note takes an event, also one that is no news to this process: an earlier one may
-// have told of a trouble whose end this one sees first.
+// note applies an event, also one that is no news to this process: an earlier one may have
+// reported trouble whose end this one sees first.
 func (h *hooks) note(e run.Event) {
 	switch e.Kind {
-	case run.RunSettled, run.AssetGone: // the queue has written it
+	case run.RunSettled, run.AssetGone: // the queue has written its notice
 		h.notifier.Wake()
 	}
 	h.mu.Lock()
@@ -123,14 +124,14 @@ func (h *hooks) note(e run.Event) {
 	case run.APIRefused:
 		h.begin(run.KeyRefused, e)
 	default:
-		for _, k := range proves(e.Kind) {
+		for _, k := range endings(e.Kind) {
 			h.end(k)
 		}
 	}
 }
 
-// proves is the ends of troubles that an event shows.
-func proves(k run.EventKind) []run.NoticeKind {
+// endings returns the ends of troubles that an event shows.
+func endings(k run.EventKind) []run.NoticeKind {
 	switch k {
 	case run.APIBack, run.RunEnded:
 		return []run.NoticeKind{run.KeyAccepted}
@@ -144,12 +145,12 @@ func proves(k run.EventKind) []run.NoticeKind {
 	return nil
 }
 
-// begin and end have others told of a trouble once. The lock is held.
+// begin reports a trouble once, end its end if its beginning was reported. The lock is held.
 func (h *hooks) begin(k run.NoticeKind, e run.Event) {
-	if h.stands[k] {
+	if h.trouble[k] {
 		return
 	}
-	h.stands[k] = true
+	h.trouble[k] = true
 	text := e.Text()
 	if e.Hint != "" {
 		text += ": " + e.Hint
@@ -159,21 +160,21 @@ func (h *hooks) begin(k run.NoticeKind, e run.Event) {
 
 func (h *hooks) end(k run.NoticeKind) {
 	began := k.Ends()
-	if !h.stands[began] {
+	if !h.trouble[began] {
 		return
 	}
-	delete(h.stands, began)
-	waits := func(n run.Notice) bool { return n.Kind == began }
-	if slices.ContainsFunc(h.pending, waits) { // it was over before it could be written
-		h.pending = slices.DeleteFunc(h.pending, waits)
+	delete(h.trouble, began)
+	isBeginning := func(n run.Notice) bool { return n.Kind == began }
+	if slices.ContainsFunc(h.pending, isBeginning) { // it was over before it was written
+		h.pending = slices.DeleteFunc(h.pending, isBeginning)
 		return
 	}
 	h.post(run.Notice{Kind: k})
 }
 
-// post has a notice written into the outbox soon. The lock is held.
+// post queues a notice for the outbox. The lock is held.
 func (h *hooks) post(n run.Notice) {
-	if len(h.pending) >= mostPending && !n.Kind.Begins() && n.Kind.Ends() == "" {
+	if len(h.pending) >= maxPending && !n.Kind.Begins() && n.Kind.Ends() == "" {
 		return
 	}
 	n.At = time.Now().UTC().Round(0)
@@ -181,13 +182,13 @@ func (h *hooks) post(n run.Notice) {
 	signal(h.wake)
 }
 
-// stopGrace is how long a hook that works at a stop may go on: one that is about to end is
-// not run again at the next start, and one that hangs holds up nothing. What was cut off is
-// sent again under the same key.
+// stopGrace is how long a hook may go on at a stop. One that is about to end need not run
+// again at the next start, and one that hangs does not delay the stop. A notification that
+// was cut off is sent again under the same key.
 const stopGrace = time.Second
 
-// run sends until ctx ends. A hook that works then gets stopGrace, or grace where that is
-// less. The error is a queue that cannot go on.
+// run sends notifications until ctx ends. A hook that runs then gets stopGrace, or grace if
+// that is less. The error is a queue that cannot go on.
 func (h *hooks) run(ctx context.Context, grace time.Duration) error {
 	hard, cut := context.WithCancel(context.WithoutCancel(ctx))
 	defer cut()
@@ -206,23 +207,23 @@ func (h *hooks) run(ctx context.Context, grace time.Duration) error {
 	return g.Wait()
 }
 
-// posts writes what others are to be told into the outbox, until ctx ends; what
-// came before that included, where the queue takes it.
+// posts writes pending notices into the outbox until ctx ends, and once more then, if the
+// queue can be written.
 func (h *hooks) posts(ctx context.Context) error {
 	for {
 		err := h.write(ctx)
 		if err != nil && h.broken(err) {
-			return fmt.Errorf("noting what others are to be told: %w", err)
+			return fmt.Errorf("writing a notice into the outbox: %w", err)
 		}
 		if ctx.Err() != nil {
 			late, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 			defer cancel()
-			_ = h.write(late) // it is found out anew at the next start
+			_ = h.write(late) // the next start finds out the same
 			return nil
 		}
 		again := time.NewTimer(time.Hour)
 		if err != nil {
-			again.Reset(postAgain)
+			again.Reset(postRetry)
 		}
 		select {
 		case <-ctx.Done():
@@ -233,7 +234,7 @@ func (h *hooks) posts(ctx context.Context) error {
 	}
 }
 
-// write writes what is pending, in order.
+// write writes the pending notices in order.
 func (h *hooks) write(ctx context.Context) error {
 	for {
 		h.mu.Lock()

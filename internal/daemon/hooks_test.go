@@ -16,7 +16,7 @@ import (
 	"github.com/assetd/assetd/internal/run"
 )
 
-// hooked is the hooks of a configuration over a queue, which write and tell nobody.
+// hooked is the hooks of a configuration over a queue, which write notices and send none.
 func hooked(t *testing.T, q *queue.Queue, set ...string) *hooks {
 	t.Helper()
 	c, _, err := config.Load(config.Options{Set: append(set, "data_dir="+t.TempDir()), Environ: []string{}})
@@ -66,7 +66,7 @@ func written(t *testing.T, h *hooks) (kinds []run.NoticeKind) {
 
 const aCommand = "hook.command=/bin/true"
 
-func TestATroubleIsToldOnceAndItsEndOnce(t *testing.T) {
+func TestHooks_ReportTroubleOnceAndItsEndOnce(t *testing.T) {
 	h := hooked(t, emptyQueue(t), aCommand)
 	for _, k := range []run.EventKind{
 		run.VolumeBack, run.APIBack, run.AssetKept, // nothing was wrong
@@ -91,21 +91,21 @@ func TestATroubleIsToldOnceAndItsEndOnce(t *testing.T) {
 	}
 }
 
-func TestATroubleThatIsOverBeforeItCouldBeWrittenIsNotTold(t *testing.T) {
+func TestHooks_DropTroubleThatEndsBeforeItIsWritten(t *testing.T) {
 	h := hooked(t, emptyQueue(t), aCommand)
-	for range 2 * mostPending { // while the queue is full
+	for range 2 * maxPending { // while the queue is full
 		h.note(run.Event{Kind: run.DiskLow})
 		h.note(run.Event{Kind: run.DiskBack})
 		h.note(run.Event{Kind: run.AtRisk})
 	}
 	h.note(run.Event{Kind: run.VolumeOffline}) // never left out
 	got := written(t, h)
-	if len(got) != mostPending+1 || got[0] != run.AssetsAtRisk || got[mostPending] != run.VolumeGone {
+	if len(got) != maxPending+1 || got[0] != run.AssetsAtRisk || got[maxPending] != run.VolumeGone {
 		t.Errorf("%d notices: %v", len(got), got)
 	}
 }
 
-func TestTheEndOfATroubleIsToldByTheNextProcess(t *testing.T) {
+func TestHooks_NextProcessReportsTheEnd(t *testing.T) {
 	q := emptyQueue(t)
 	h := hooked(t, q, aCommand)
 	h.note(run.Event{Kind: run.VolumeOffline})
@@ -118,7 +118,7 @@ func TestTheEndOfATroubleIsToldByTheNextProcess(t *testing.T) {
 	}
 }
 
-func TestWhileNoHookIsSetNothingIsNoted(t *testing.T) {
+func TestHooks_RecordNothingWhileNoHookIsSet(t *testing.T) {
 	q := emptyQueue(t)
 	h := hooked(t, q)
 	h.note(run.Event{Kind: run.VolumeOffline})
@@ -132,7 +132,7 @@ func TestWhileNoHookIsSetNothingIsNoted(t *testing.T) {
 	if err := h.configure(c); err != nil {
 		t.Fatal(err)
 	}
-	h.note(run.Event{Kind: run.VolumeOffline}) // as is told at every look
+	h.note(run.Event{Kind: run.VolumeOffline}) // as is emitted at every check
 	if got := written(t, h); len(got) != 1 {
 		t.Errorf("%v", got)
 	}
