@@ -25,12 +25,12 @@ func (a *app) addCommand() *cobra.Command {
 	var labels []string
 	cmd := &cobra.Command{
 		Use:   "add [--label NAME=VALUE]... RUN-ID... | -",
-		Short: "hand run IDs to the daemon",
-		Long: `Hands run IDs in by writing a file into the drop directory, safely on disk before
-the command ends. It works with and without a running daemon. With - the IDs are
-read from standard input, any number of them, one a line; # starts a comment.
-Nothing is handed in where one of them is no run ID. Where a daemon runs, they are in
-its queue when the command ends. Labels are those of all the runs.`,
+		Short: "add runs to the queue",
+		Long: `Adds runs by writing a file into the drop directory, which is safely on disk before the
+command ends. It works whether or not the daemon is running. With - the IDs are read from
+standard input, any number of them, one per line; # starts a comment. Nothing is added if
+one of them is not a run ID. If a daemon runs, the runs are in its queue when the command
+ends. The labels apply to all of the runs.`,
 		Example: example("assetd add omps2OH829 Xk20aa9Lq1", "assetd add --label project=Spring omps2OH829", "cat ids.txt | assetd add -"),
 		Args:    cobra.MinimumNArgs(1),
 		RunE:    func(cmd *cobra.Command, args []string) error { return a.add(cmd.Context(), args, labels) },
@@ -58,16 +58,16 @@ func (a *app) add(ctx context.Context, args, labels []string) error {
 	made, err := inbox.Prepare(c.Drop.Dir)
 	a.noteMade(made)
 	if err != nil {
-		return fmt.Errorf("nothing was handed in: %w", dropfile.Explain(c.Drop.Dir, err))
+		return fmt.Errorf("nothing was added: %w", dropfile.Explain(c.Drop.Dir, err))
 	}
 	paths, err := dropfile.Write(c.Drop.Dir, ids)
 	if err != nil && len(paths) == 0 {
-		return fmt.Errorf("nothing was handed in: %w", err)
+		return fmt.Errorf("nothing was added: %w", err)
 	}
 	if err != nil {
 		return err
 	}
-	if _, err := fmt.Fprintf(a.stdout, "%d handed in as %s\n", len(ids), strings.Join(paths, " ")); err != nil {
+	if _, err := fmt.Fprintf(a.stdout, "%d added as %s\n", len(ids), strings.Join(paths, " ")); err != nil {
 		return err
 	}
 	if waitTaken(ctx, paths, func() bool { return daemonThere(ctx, c) }) {
@@ -121,7 +121,7 @@ func waitTaken(ctx context.Context, paths []string, daemon func() bool) bool {
 // daemonThere reports whether a daemon runs, or is starting: then it holds its state
 // directory before its socket answers.
 func daemonThere(ctx context.Context, c *config.Config) bool {
-	ctx, cancel := context.WithTimeout(ctx, healthTime)
+	ctx, cancel := context.WithTimeout(ctx, healthTimeout)
 	defer cancel()
 	_, err := client(c).Health(ctx, false)
 	return !errors.Is(err, server.ErrNoDaemon) || boltkv.Locked(c.State.Dir)
@@ -189,14 +189,14 @@ func notAnID(word string) error {
 func (a *app) readText() ([]run.HandIn, error) {
 	r, err := dropfile.ReadText(a.stdin)
 	if err != nil {
-		return nil, fmt.Errorf("nothing was handed in: read run IDs from standard input: %w", err)
+		return nil, fmt.Errorf("nothing was added: read run IDs from standard input: %w", err)
 	}
 	var faults []error
 	for _, f := range r.Faults {
 		faults = append(faults, errors.New(f.String()))
 	}
 	if len(faults) == 0 && len(r.HandIns) == 0 {
-		return nil, withCode(exitUsage, "no run IDs on standard input, nothing to hand in")
+		return nil, withCode(exitUsage, "no run IDs on standard input, nothing to add")
 	}
 	return r.HandIns, refusal(faults, r.Hidden)
 }
@@ -210,5 +210,5 @@ func refusal(faults []error, hidden int) error {
 	if n := len(faults) - shown + hidden; n > 0 {
 		faults = append(faults[:shown:shown], fmt.Errorf("and %d more", n))
 	}
-	return codedError{exitUsage, fmt.Errorf("nothing was handed in: %w", errors.Join(faults...))}
+	return codedError{exitUsage, fmt.Errorf("nothing was added: %w", errors.Join(faults...))}
 }

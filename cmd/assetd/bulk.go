@@ -28,7 +28,7 @@ func runIDs(args []string) ([]run.ID, error) {
 
 // notThere is the error for a run that is not in the queue.
 func notThere(id run.ID) error {
-	return fmt.Errorf("run %s is not in the queue: hand it in with assetd add %s", id, id)
+	return fmt.Errorf("run %s is not in the queue: add it with assetd add %s", id, id)
 }
 
 // bulkLimit is how many runs are changed at a time. They share commits.
@@ -81,7 +81,7 @@ func (b *bulk) wait(ctx context.Context) error {
 	_ = b.group.Wait() // they return nil
 	switch {
 	case ctx.Err() != nil:
-		return fmt.Errorf("interrupted after %d runs: what was done stands", b.all-b.bad)
+		return fmt.Errorf("interrupted after %d runs: what was done stays done", b.all-b.bad)
 	case b.bad > 1:
 		return fmt.Errorf("%d of %d runs stay as they are", b.bad, b.all)
 	}

@@ -28,7 +28,7 @@ func (a *app) getCommand() *cobra.Command {
 		Long: `Waits for the runs to end and fetches what they made, with progress bars on a
 terminal. Stopped in the middle, it goes on from there when called again with the same
 IDs; what an earlier call left and this one does not name is mentioned and not fetched,
-and with --forget it is dropped, whatever is stored of it stays.
+and with --forget it is dropped; its stored files stay.
 
 Ends with 3 where an asset was lost or a run that did not complete left something out, 4
 where a run failed, 5 where --timeout came first.`,
@@ -158,10 +158,10 @@ func unfinished(runs []run.Run) error {
 }
 
 // getOutcome is nil where every run was stored, else the error with its exit code:
-// something lost or missing goes before a run that failed as a whole.
+// something lost or missing takes precedence over a run that failed.
 func getOutcome(runs []run.Run) error {
 	lost, incomplete, failed := 0, 0, 0
-	bad := 0 // runs that are not stored whole
+	bad := 0 // runs that are not stored completely
 	var reasons []string
 	for _, r := range runs {
 		lost += r.Lost
@@ -198,7 +198,7 @@ func getOutcome(runs []run.Run) error {
 	return withCode(code, "%s: the manifests say which and why\n  %s", strings.Join(text, ", "), strings.Join(reasons, "\n  "))
 }
 
-// shortfall says why a run is not stored whole.
+// shortfall says why a run is not stored completely.
 func shortfall(r run.Run) string {
 	var parts []string
 	if r.Lost > 0 {
@@ -212,7 +212,7 @@ func shortfall(r run.Run) string {
 	case r.Status != run.Completed:
 		parts = append(parts, fmt.Sprintf("the API says %s, and not why", clean(string(r.Status))))
 	}
-	if len(parts) == 0 { // completed, and yet not stored whole
+	if len(parts) == 0 { // completed, but not stored completely
 		parts = append(parts, "not all that the API's answer lists was taken, see its manifest")
 	}
 	return string(r.State) + ": " + strings.Join(parts, "; ")

@@ -13,10 +13,10 @@ import (
 	"github.com/assetd/assetd/internal/server"
 )
 
-// healthTime is how long a question may take that a person or a health check
-// waits for.
-const healthTime = 5 * time.Second
+// healthTimeout is how long an answer may take for which a person or a health check waits.
+const healthTimeout = 5 * time.Second
 
+// client returns the client of this configuration's daemon.
 func client(c *config.Config) *server.Client {
 	return server.NewClient(c.State.Socket())
 }
@@ -26,9 +26,9 @@ func (a *app) healthCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "health",
 		Short: "exit 0 when the daemon is alive (or ready)",
-		Long: `Asks the running daemon through its socket. Alive means that its loops turn; a dead
-API or a slow volume does not change that. Ready (--ready) means that it can do its
-work: the key is accepted, the volume is there, there is room.`,
+		Long: `Asks the running daemon through its socket. Alive means that its loops run; an API that
+does not answer or a slow volume does not change that. Ready (--ready) means that it can do
+its work: the key is accepted, the volume is there and has free space.`,
 		Example: example("assetd health", "assetd health --ready"),
 		Args:    cobra.NoArgs,
 		RunE:    func(cmd *cobra.Command, _ []string) error { return a.health(cmd.Context(), ready) },
@@ -42,7 +42,7 @@ func (a *app) health(ctx context.Context, ready bool) error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, healthTime)
+	ctx, cancel := context.WithTimeout(ctx, healthTimeout)
 	defer cancel()
 	h, err := client(c).Health(ctx, ready)
 	if errors.Is(err, server.ErrNoDaemon) {
@@ -51,13 +51,13 @@ func (a *app) health(ctx context.Context, ready bool) error {
 	if err != nil {
 		return err
 	}
-	word := "alive"
+	state := "alive"
 	if ready {
-		word = "ready"
+		state = "ready"
 	}
 	if !h.OK {
-		return fmt.Errorf("not %s: %s", word, strings.Join(h.Reasons, "; "))
+		return fmt.Errorf("not %s: %s", state, strings.Join(h.Reasons, "; "))
 	}
-	_, err = fmt.Fprintln(a.stdout, word)
+	_, err = fmt.Fprintln(a.stdout, state)
 	return err
 }

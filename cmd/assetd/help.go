@@ -69,7 +69,7 @@ func addCompletion(root *cobra.Command) {
 	}
 }
 
-// How many run IDs a shell is told at most, and how long it may wait for them.
+// How many run IDs a shell is offered at most, and how long it may wait for them.
 const (
 	mostProposed = 100
 	proposeTime  = time.Second

@@ -35,7 +35,7 @@ func (a *app) listCommand() *cobra.Command {
 		Short: "list runs",
 		Long: `Lists the runs that the queue knows, with or without a running daemon: all, or those
 for which every given flag holds. --at-risk takes a running daemon: those are runs of
-which an asset may not be there before its URL dies.`,
+which an asset may not be there before its URL expires.`,
 		Example: example("assetd list", "assetd list --state partial --since 24h", "assetd list --at-risk --sort dies",
 			"assetd list --state partial,failed", "assetd list --damaged",
 			"assetd list --label shot=12 --sort handed-in --reverse --limit 20", "assetd list --json | jq -r 'select(.lost > 0).run_id'"),
@@ -58,13 +58,13 @@ which an asset may not be there before its URL dies.`,
 	f.StringArrayVar(&only, "state", nil, "only runs in this `STATE`: "+strings.Join(states(), ", ")+"; may be repeated or hold commas")
 	f.StringArrayVar(&l.filter.Apps, "app", nil, "only runs of the app with this `ID`; may be repeated or hold commas")
 	f.StringArrayVar(&labels, "label", nil, "only runs with this label, as `NAME=VALUE`; may be repeated: each name must fit, with one of its values")
-	f.StringVar(&since, "since", "", "only runs handed in since `TIME`: a date, a date and a time, or how long ago, like 90m or 7d")
-	f.BoolVar(&l.filter.AtRisk, "at-risk", false, "only runs of which an asset may not be there before its URL dies")
+	f.StringVar(&since, "since", "", "only runs added since `TIME`: a date, a date and a time, or how long ago, like 90m or 7d")
+	f.BoolVar(&l.filter.AtRisk, "at-risk", false, "only runs of which an asset may not be there before its URL expires")
 	f.BoolVar(&l.filter.Damaged, "damaged", false, "only runs of which verify found a file damaged or missing")
 	f.StringVar(&l.sort, "sort", orderID, "in the order of `KEY`: "+strings.Join(orders(), ", "))
 	f.BoolVar(&l.reverse, "reverse", false, "the last one first")
 	f.IntVar(&l.limit, "limit", 0, "the first `N` alone; 0: all")
-	f.BoolVar(&l.json, "json", false, "print one JSON object a line")
+	f.BoolVar(&l.json, "json", false, "print one JSON object per line")
 	for name, values := range map[string][]string{"state": states(), "sort": orders()} {
 		cmd.RegisterFlagCompletionFunc(name, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp)) //nolint:errcheck // it has this flag
 	}
@@ -171,7 +171,7 @@ func note(r server.Run) string {
 	}
 }
 
-// damage says what verify found of a run's files; empty where they are whole.
+// damage says what verify found of a run's files, or "" if they are intact.
 func damage(r server.Run) string {
 	var found []string
 	if r.Damaged > 0 {

@@ -97,7 +97,7 @@ func TestTheFirstOfAnOrderAreThoseOfTheWholeSorted(t *testing.T) {
 
 func TestWhatDiesFirstComesFirstAndWhatDoesNotLast(t *testing.T) {
 	soon, late := time.Unix(1, 0), time.Unix(2, 0)
-	top := newTop(orderDies, false, 0)
+	top := newTop(orderExpiry, false, 0)
 	for _, r := range []server.Run{{RunID: "none"}, {RunID: "late", DiesAt: &late}, {RunID: "soon", DiesAt: &soon}} {
 		top.add(r)
 	}

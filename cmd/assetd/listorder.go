@@ -12,25 +12,25 @@ import (
 const (
 	orderID       = "id"
 	orderHandedIn = "handed-in"
-	orderDies     = "dies"
+	orderExpiry   = "dies"
 	orderState    = "state"
 	orderSize     = "size"
 	orderLost     = "lost"
 )
 
 func orders() []string {
-	return []string{orderID, orderHandedIn, orderDies, orderState, orderSize, orderLost}
+	return []string{orderID, orderHandedIn, orderExpiry, orderState, orderSize, orderLost}
 }
 
 // compareBy compares runs: what a person asks for first comes first, so the
-// largest size and the most losses do. Equal ones stand in the order of their IDs.
+// largest size and the most losses do. Equal ones are in the order of their IDs.
 func compareBy(order string) func(a, b server.Run) int {
 	var by func(a, b server.Run) int
 	switch order {
 	case orderHandedIn:
 		by = func(a, b server.Run) int { return a.HandedIn.Compare(b.HandedIn) }
-	case orderDies:
-		by = dyingFirst
+	case orderExpiry:
+		by = expiringFirst
 	case orderState:
 		by = func(a, b server.Run) int {
 			return cmp.Compare(slices.Index(states(), string(a.State)), slices.Index(states(), string(b.State)))
@@ -45,8 +45,8 @@ func compareBy(order string) func(a, b server.Run) int {
 	return func(a, b server.Run) int { return cmp.Or(by(a, b), cmp.Compare(a.RunID, b.RunID)) }
 }
 
-// dyingFirst compares by when the first URL dies; what has none comes last.
-func dyingFirst(a, b server.Run) int {
+// expiringFirst compares by when the first URL expires; runs without one come last.
+func expiringFirst(a, b server.Run) int {
 	switch {
 	case a.DiesAt == nil && b.DiesAt == nil:
 		return 0

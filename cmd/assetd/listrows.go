@@ -20,7 +20,7 @@ type rows interface {
 	end() error
 }
 
-// jsonRows prints one object a line.
+// jsonRows prints one object per line.
 type jsonRows struct{ *json.Encoder }
 
 func (j jsonRows) row(r server.Run) error { return j.Encode(r) }
@@ -30,7 +30,7 @@ func (jsonRows) end() error               { return nil }
 // takes no memory: so many are aligned with each other.
 type tableRows struct {
 	table  *tabwriter.Writer
-	narrow bool // there is no room for whole dates
+	narrow bool // too narrow for complete dates
 	now    time.Time
 	n      int
 }
@@ -56,12 +56,12 @@ func (t *tableRows) row(r server.Run) error {
 	if t.narrow {
 		handedIn = short(t.now.Sub(r.HandedIn)) + " ago"
 	}
-	dies := "-"
+	expires := "-"
 	if r.DiesAt != nil {
-		dies = until(*r.DiesAt, t.now)
+		expires = until(*r.DiesAt, t.now)
 	}
 	fmt.Fprintf(t.table, "%s\t%s\t%s\t%d/%d\t%d\t%d\t%s\t%s\t%s\t%s\n", r.RunID, r.State, dash(clean(string(r.Status))),
-		r.Stored, r.Assets, r.Lost, damaged(r), humanize.IBytes(uint64(r.Bytes)), handedIn, dies, clean(note(r)))
+		r.Stored, r.Assets, r.Lost, damaged(r), humanize.IBytes(uint64(r.Bytes)), handedIn, expires, clean(note(r)))
 	if t.n++; t.n%rowsAligned == 0 {
 		return t.table.Flush()
 	}

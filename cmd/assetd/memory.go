@@ -10,10 +10,10 @@ import (
 	"strings"
 )
 
-// boundMemory has the garbage collector work harder as the memory that the
-// machine's administrator or the container grants comes to its end: else a run of
-// many thousand assets may be ended by the kernel with half of the memory being
-// garbage. A GOMEMLIMIT in the environment stands.
+// boundMemory makes the garbage collector work harder as the memory limit of the container or
+// of the control group comes near: otherwise the kernel may kill the daemon during a run of
+// many thousand assets while half of its memory is garbage. A GOMEMLIMIT in the environment
+// takes precedence.
 func boundMemory(getenv func(string) (string, bool)) {
 	if _, set := getenv("GOMEMLIMIT"); set {
 		return
@@ -23,8 +23,8 @@ func boundMemory(getenv func(string) (string, bool)) {
 	}
 }
 
-// grantedMemory is the least limit of this process's control groups, in bytes, and
-// math.MaxInt64 where there is none. root is "/". See cgroups(7) and, in the
+// grantedMemory returns the least limit of this process's control groups in bytes, or
+// math.MaxInt64 if there is none. root is "/". See cgroups(7) and, in the
 // kernel's documentation, cgroup-v1/memory and cgroup-v2.
 func grantedMemory(root string) int64 {
 	least := int64(math.MaxInt64)
@@ -46,7 +46,7 @@ func grantedMemory(root string) int64 {
 			continue
 		}
 		// A group has no more than those above it. In a container the path may be the
-		// host's, where nothing stands: its own group is then the top.
+		// host's, which does not exist there: its own group is then the top.
 		for group := path.Clean("/" + fields[2]); ; group = path.Dir(group) {
 			text, err := os.ReadFile(filepath.Join(root, below, group, file))
 			if limit, e := strconv.ParseInt(strings.TrimSpace(string(text)), 10, 64); err == nil && e == nil && limit > 0 {
@@ -57,7 +57,7 @@ func grantedMemory(root string) int64 {
 			}
 		}
 	}
-	if least > math.MaxInt64/2 { // version 1 says so where there is none
+	if least > math.MaxInt64/2 { // what version 1 has if there is no limit
 		return math.MaxInt64
 	}
 	return least

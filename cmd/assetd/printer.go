@@ -32,8 +32,8 @@ func (p *printer) Write(b []byte) (n int, err error) {
 // newTable aligns columns that are separated by tabs, from one Flush to the next.
 func newTable(w io.Writer) *tabwriter.Writer { return tabwriter.NewWriter(w, 0, 0, 2, ' ', 0) }
 
-// narrow is w with each line cut to the terminal's width, so that a row stays a
-// row; w itself where it is no terminal.
+// narrow returns w with each line cut to the terminal's width, so that a row stays a row, or
+// w itself if it is no terminal.
 func narrow(w io.Writer) io.Writer {
 	if n := width(w); n > 0 {
 		return &cutter{w: w, width: n}
@@ -41,7 +41,7 @@ func narrow(w io.Writer) io.Writer {
 	return w
 }
 
-// width is how many characters a line of the terminal w has; 0: it is none.
+// width returns how many characters a line of the terminal w has; 0 if w is no terminal.
 func width(w io.Writer) int {
 	f, ok := w.(*os.File)
 	if !ok {
@@ -55,7 +55,7 @@ func width(w io.Writer) int {
 }
 
 // cutter cuts lines to a width in characters. What comes after the last line break
-// is kept until the line is whole.
+// is kept until the line is complete.
 type cutter struct {
 	w     io.Writer
 	width int
@@ -65,8 +65,8 @@ type cutter struct {
 func (c *cutter) Write(b []byte) (int, error) {
 	for part := range bytes.Lines(b) {
 		c.line = append(c.line, part...)
-		line, whole := bytes.CutSuffix(c.line, []byte("\n"))
-		if !whole {
+		line, complete := bytes.CutSuffix(c.line, []byte("\n"))
+		if !complete {
 			break
 		}
 		if chars := []rune(string(line)); len(chars) > c.width {

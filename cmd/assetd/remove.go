@@ -56,9 +56,9 @@ func (a *app) remove(ctx context.Context, args []string, force, asJSON bool) err
 			r, err := b.Remove(ctx, id, force)
 			switch {
 			case errors.Is(err, run.ErrUnknown):
-				return fmt.Errorf("run %s is not in the queue: there is nothing to forget", id)
+				return fmt.Errorf("run %s is not in the queue: there is nothing to remove", id)
 			case errors.Is(err, run.ErrOpenRun), errors.Is(err, run.ErrStale):
-				return fmt.Errorf("run %s is not settled: assetd remove --force %s forgets it all the same, and stops what is under way of it", id, id)
+				return fmt.Errorf("run %s is not settled: assetd remove --force %s removes it anyway, and stops its transfers", id, id)
 			case err != nil:
 				return err
 			}

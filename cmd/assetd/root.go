@@ -128,7 +128,7 @@ func (a *app) load() (*config.Config, error) {
 	return c, err
 }
 
-// loadAndWarn reads the configuration and tells what is unwise in it: for the
+// loadAndWarn reads the configuration and prints what is unwise in it: for the
 // commands that are about the configuration.
 func (a *app) loadAndWarn() (*config.Config, error) {
 	c, warnings, err := a.read()

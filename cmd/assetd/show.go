@@ -48,7 +48,7 @@ func (a *app) show(ctx context.Context, id run.ID, asJSON bool) error {
 	a.noteNoQueue(c)
 	r, err := oneRun(ctx, c, id)
 	if errors.Is(err, run.ErrUnknown) {
-		return fmt.Errorf("run %s is not in the queue: hand it in with assetd add %s", id, id)
+		return fmt.Errorf("run %s is not in the queue: add it with assetd add %s", id, id)
 	}
 	if err != nil {
 		return err
@@ -73,7 +73,7 @@ func (a *app) printRun(r server.Run) error {
 	for _, name := range slices.Sorted(maps.Keys(r.Labels)) {
 		row("label "+name, r.Labels[name])
 	}
-	row("handed in", r.HandedIn.Local().Format(time.DateTime))
+	row("added", r.HandedIn.Local().Format(time.DateTime))
 	row("ended", local(r.EndedAt))
 	row("settled", local(r.SettledAt))
 	row("directory", r.Dir)
@@ -81,7 +81,7 @@ func (a *app) printRun(r server.Run) error {
 	row("damaged", damage(r))
 	row("polls", fmt.Sprint(r.Polls))
 	if r.AtRisk > 0 {
-		row("at risk", fmt.Sprintf("%s may not be there before their URLs die", english.Plural(r.AtRisk, "asset", "")))
+		row("at risk", fmt.Sprintf("%s may not be there before their URLs expire", english.Plural(r.AtRisk, "asset", "")))
 	}
 	for _, why := range r.HeldUp {
 		row("held up", why)
@@ -116,16 +116,16 @@ func printAsset(w io.Writer, as server.Asset) {
 			what = as.File
 		}
 	}
-	dies := "unknown"
+	expires := "unknown"
 	if as.Expiry != nil {
-		dies = local(as.Expiry)
+		expires = local(as.Expiry)
 		if as.State.Open() {
-			dies += " (" + until(*as.Expiry, time.Now()) + ")"
+			expires += " (" + until(*as.Expiry, time.Now()) + ")"
 		}
 	}
-	fmt.Fprintf(w, "%s/%s\t%s\t%s\t%s\t%d\t%s\n", as.Kind, clean(as.ID), as.State, size, dies, as.Attempts, clean(what))
+	fmt.Fprintf(w, "%s/%s\t%s\t%s\t%s\t%d\t%s\n", as.Kind, clean(as.ID), as.State, size, expires, as.Attempts, clean(what))
 	if as.AtRisk {
-		fmt.Fprintln(w, "\t\t\t\t\tat risk: it may not be there before its URL dies")
+		fmt.Fprintln(w, "\t\t\t\t\tat risk: it may not be there before its URL expires")
 	}
 	for _, more := range as.Warnings {
 		fmt.Fprintf(w, "\t\t\t\t\twarning: %s\n", clean(more))

@@ -51,7 +51,7 @@ func (a *app) verify(ctx context.Context, args []string, asJSON bool) error {
 	if err != nil {
 		return err
 	}
-	if where.Queue == "" { // nothing was ever handed in
+	if where.Queue == "" { // nothing was ever added
 		if len(ids) > 0 {
 			return notThere(ids[0])
 		}

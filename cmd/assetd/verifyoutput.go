@@ -111,7 +111,7 @@ func (s *verifyOutput) summary() string {
 		}
 	}
 	if len(parts) == 2 {
-		parts = append(parts, "all whole")
+		parts = append(parts, "all intact")
 	}
 	return strings.Join(parts, ", ")
 }
@@ -141,7 +141,7 @@ func (s *verifyOutput) outcome(ctx context.Context, err error) error {
 	case ctx.Err() != nil:
 		return errors.New("interrupted: what was found until then is marked")
 	case bad > 0:
-		found := fmt.Errorf("%s damaged or missing: assetd retry fetches them anew, and what is there moves to quarantine", english.Plural(bad, "file", ""))
+		found := fmt.Errorf("%s damaged or missing: assetd retry fetches them again, and moves damaged files to quarantine", english.Plural(bad, "file", ""))
 		return codedError{exitLost, errors.Join(found, err)}
 	case err != nil:
 		return err

@@ -10,7 +10,7 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// version is set by the linker (-X main.version=1.2.3) where a release is built.
+// version is set by the linker (-X main.version=1.2.3) when a release is built.
 var version string
 
 func (a *app) versionCommand() *cobra.Command {
@@ -30,8 +30,8 @@ func versionLine() string {
 	return fmt.Sprintf("assetd %s (%s, %s/%s)\n", versionText(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
 }
 
-// versionText is the release's version, else the module's or the commit's as the
-// go command noted it.
+// versionText returns the release's version, else the module's or the commit's as the go
+// command recorded it.
 func versionText() string {
 	if version != "" {
 		return version
@@ -51,8 +51,8 @@ func versionText() string {
 	return "development"
 }
 
-// built is the time of the commit that this program was built from: no clock that is
-// right is before it. Zero where that is not known.
+// built returns the time of the commit that this program was built from, or zero: no correct
+// clock is before it.
 func built() time.Time {
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
