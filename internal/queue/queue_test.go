@@ -135,3 +135,14 @@ func live(ctx context.Context, q *Queue, id run.ID, say func(string, run.ID)) er
 	say("settled", id)
 	return nil
 }
+
+// quick is a directory in memory where there is one: these tests are about what is
+// recorded, not about disks.
+func quick(t testing.TB) string {
+	dir, err := os.MkdirTemp("/dev/shm", "queue")
+	if err != nil {
+		return t.TempDir()
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	return dir
+}

@@ -36,27 +36,6 @@ func hold(q *Queue) (release func()) {
 	}
 }
 
-func TestOperationsThatWaitShareOneCommit(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		q := fresh(t)
-		before := commits(t, q)
-		release := hold(q)
-		var wg sync.WaitGroup
-		for i := range 100 {
-			wg.Go(func() { add(t, q, run.ID(fmt.Sprintf("run-%03d", i))) })
-		}
-		synctest.Wait()
-		release()
-		wg.Wait()
-		if n := commits(t, q) - before; n != 1 {
-			t.Errorf("%d commits for 100 operations", n)
-		}
-		if c := must(q.Counts(t.Context()))(t); c.Runs[run.Waiting] != 100 {
-			t.Errorf("%v", c)
-		}
-	})
-}
-
 func TestOneOperationIsOneCommitAndNothingNewIsNone(t *testing.T) {
 	q := fresh(t)
 	before := commits(t, q)

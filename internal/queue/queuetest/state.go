@@ -1,4 +1,4 @@
-package queue
+package queuetest
 
 import (
 	"context"
@@ -12,36 +12,31 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"pgregory.net/rapid"
 
+	"github.com/assetd/assetd/internal/queue"
+	"github.com/assetd/assetd/internal/queue/answers"
 	"github.com/assetd/assetd/internal/run"
 	"github.com/assetd/assetd/internal/signedurl"
 )
 
 // machine drives a queue and its model side by side.
 type machine struct {
-	dir string
-	q   *Queue
-	m   *model
+	t      *testing.T
+	engine Engine
+	dir    string
+	q      *queue.Queue
+	m      *model
 }
 
-// quick is a directory in memory where there is one: these tests are about what
-// is recorded, not about disks.
-func quick(t testing.TB) string {
-	dir, err := os.MkdirTemp("/dev/shm", "queue")
-	if err != nil {
-		return t.TempDir()
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	return dir
-}
-
-func TestTheQueueDoesWhatItsModelDoes(t *testing.T) {
-	dir := quick(t)
-	rapid.Check(t, func(t *rapid.T) {
+// modelled has the queue and its model do the same at random, and compares all that can
+// be asked, and every index with the records, after each step.
+func modelled(outer *testing.T, engine Engine) {
+	dir := directory(outer)
+	rapid.Check(outer, func(t *rapid.T) {
 		sub, err := os.MkdirTemp(dir, "")
 		if err != nil {
 			t.Fatal(err)
 		}
-		s := &machine{dir: sub, m: &model{now: noon(), runs: map[run.ID]*modelRun{}, hooks: run.AllHooks, stands: map[run.NoticeKind]bool{}}}
+		s := &machine{t: outer, engine: engine, dir: sub, m: &model{now: Noon(), runs: map[run.ID]*modelRun{}, hooks: run.AllHooks, stands: map[run.NoticeKind]bool{}}}
 		s.open(t)
 		defer func() { _ = s.q.Close() }()
 		t.Repeat(map[string]func(*rapid.T){
@@ -54,7 +49,7 @@ func TestTheQueueDoesWhatItsModelDoes(t *testing.T) {
 }
 
 func (s *machine) open(t *rapid.T) {
-	q, err := Open(s.dir, Options{Now: func() time.Time { return s.m.now }})
+	q, err := queue.New(s.engine(s.t, s.dir), answers.New(s.dir), queue.Options{Now: func() time.Time { return s.m.now }})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -306,7 +301,7 @@ func (s *machine) adopt(t *rapid.T) {
 	var found []run.Adopted
 	if r := s.m.runs[id]; r != nil {
 		for _, a := range r.sorted() {
-			found = append(found, run.Adopted{Key: a.Key, Stored: run.Stored{File: "kept/" + a.Key.Hash(), Size: 5, DownloadedAt: noon()}})
+			found = append(found, run.Adopted{Key: a.Key, Stored: run.Stored{File: "kept/" + a.Key.Hash(), Size: 5, DownloadedAt: Noon()}})
 		}
 	}
 	if rapid.IntRange(0, 3).Draw(t, "stranger") == 0 {
