@@ -31,8 +31,6 @@ var table = map[string][]string{
 	"internal/queue/queuetest": {"internal/queue", "internal/queue/answers", "internal/queue/kv"},
 	"internal/magnific":        {},
 	"internal/poller":          {},
-	"internal/plan":            {},
-	"internal/storage":         {},
 	"internal/manifest":        {},
 	"internal/leash":           {},
 	"internal/undumpable":      {},
@@ -45,9 +43,14 @@ var table = map[string][]string{
 	"internal/bench":           {"internal/simulator"},
 	"internal/testenv":         {},
 
-	"internal/transfer":       {"internal/transfer/media"},
-	"internal/transfer/media": {},
-	"internal/download":       {"internal/plan", "internal/transfer", "internal/transfer/media"},
+	"internal/download":         {"internal/download/backlog", "internal/download/triage", "internal/transfer", "internal/transfer/media"},
+	"internal/download/backlog": {"internal/download/heap"},
+	"internal/download/triage":  {"internal/download/heap"},
+	"internal/download/heap":    {},
+	"internal/transfer":         {"internal/transfer/media", "internal/transfer/ranges"},
+	"internal/transfer/media":   {},
+	"internal/transfer/ranges":  {},
+	"internal/storage":          {},
 
 	"deploy/test/upstream": {"internal/simulator"},
 

@@ -7,7 +7,7 @@ import (
 	"runtime/debug"
 	"time"
 
-	"github.com/assetd/assetd/internal/plan"
+	"github.com/assetd/assetd/internal/download/backlog"
 	"github.com/assetd/assetd/internal/run"
 	"github.com/assetd/assetd/internal/signedurl"
 	"github.com/assetd/assetd/internal/transfer"
@@ -16,7 +16,7 @@ import (
 // attempt is one worker's work on one asset, from taking it to giving it back.
 type attempt struct {
 	p      *Pool
-	t      *plan.Ticket
+	t      *backlog.Ticket
 	key    run.Key
 	asset  run.Asset // as it was when the attempt began
 	state  *runState
@@ -30,7 +30,7 @@ type attempt struct {
 }
 
 // work makes one attempt. Whatever happens in it stays with this asset.
-func (p *Pool) work(t *plan.Ticket, f *flight) {
+func (p *Pool) work(t *backlog.Ticket, f *flight) {
 	w := &attempt{p: p, t: t, key: t.Key(), own: f}
 	defer w.leave()
 	p.guard(w.key, func() { w.run(f.ctx) })
@@ -128,7 +128,7 @@ func (w *attempt) prepare(ctx context.Context) bool {
 	s.preparing.Lock()
 	defer s.preparing.Unlock()
 	p.mu.Lock()
-	known, prepared := s.known && s.plan.Ended, s.prepared
+	known, prepared := s.known && s.run.Ended, s.prepared
 	p.mu.Unlock()
 	if !known { // a run that goes on is read each time
 		r, err := p.Queue.Get(ctx, w.key.Run)
@@ -136,10 +136,10 @@ func (w *attempt) prepare(ctx context.Context) bool {
 			return w.queueFailed(ctx, "reading the run of", err)
 		}
 		p.mu.Lock()
-		if !s.known || r.Ended() && !s.plan.Ended { // else a change came meanwhile, which is newer
-			s.known, s.plan = true, planRun(r)
+		if !s.known || r.Ended() && !s.run.Ended { // else a change came meanwhile, which is newer
+			s.known, s.run = true, planRun(r)
 		}
-		w.early = !s.plan.Ended
+		w.early = !s.run.Ended
 		p.mu.Unlock()
 	}
 	if prepared || w.early {

@@ -4,7 +4,7 @@ import (
 	"errors"
 	"time"
 
-	"github.com/assetd/assetd/internal/plan"
+	"github.com/assetd/assetd/internal/download/backlog"
 	"github.com/assetd/assetd/internal/run"
 )
 
@@ -26,7 +26,7 @@ func (w *attempt) drop() {
 }
 
 // drop takes an asset out, with all that is remembered of it.
-func (p *Pool) drop(t *plan.Ticket) {
+func (p *Pool) drop(t *backlog.Ticket) {
 	key := t.Key()
 	p.mu.Lock()
 	p.backlog.Drop(t)
@@ -97,7 +97,7 @@ func (w *attempt) keep(whole run.Whole) {
 }
 
 // kept is called when the store is done with a whole asset.
-func (p *Pool) kept(t *plan.Ticket, a run.Asset, size int64, took time.Duration, err error) {
+func (p *Pool) kept(t *backlog.Ticket, a run.Asset, size int64, took time.Duration, err error) {
 	if err != nil {
 		p.notKept(t, a, size, err)
 		return
@@ -107,7 +107,7 @@ func (p *Pool) kept(t *plan.Ticket, a run.Asset, size int64, took time.Duration,
 }
 
 // stored notes that the asset is home, and so that the volume can be used.
-func (p *Pool) stored(t *plan.Ticket) {
+func (p *Pool) stored(t *backlog.Ticket) {
 	p.drop(t)
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -115,7 +115,7 @@ func (p *Pool) stored(t *plan.Ticket) {
 }
 
 // notKept is called where a whole asset could not be stored: it is fetched again.
-func (p *Pool) notKept(t *plan.Ticket, a run.Asset, size int64, err error) {
+func (p *Pool) notKept(t *backlog.Ticket, a run.Asset, size int64, err error) {
 	switch {
 	case errors.Is(err, run.ErrUnknown), errors.Is(err, run.ErrStale):
 		p.drop(t)
@@ -149,7 +149,7 @@ func (p *Pool) trouble(a run.Asset) (wait time.Duration) {
 	p.Service.Pause(pauseStorage)
 	c := p.notes(a)
 	c.tries++
-	return plan.RetryDelay(c.tries, p.life(a), p.Random())
+	return backlog.RetryDelay(c.tries, p.life(a), p.Random())
 }
 
 // usable notes that the volume can be used for the asset. The pool is locked.

@@ -9,7 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/assetd/assetd/internal/plan"
+	"github.com/assetd/assetd/internal/download/backlog"
 	"github.com/assetd/assetd/internal/run"
 	"github.com/assetd/assetd/internal/transfer"
 )
@@ -21,7 +21,7 @@ func (p *Pool) Changed(c run.Change) {
 	p.mu.Lock()
 	r := planRun(c.Run)
 	if s := p.runs[c.Run.ID]; s != nil {
-		s.known, s.plan = true, r
+		s.known, s.run = true, r
 		s.answered = true
 		if c.Ended { // now an older manifest can tell whether all is there
 			s.prepared = false
@@ -72,13 +72,13 @@ func (p *Pool) life(a run.Asset) time.Duration {
 	return a.Death().Sub(p.Clock.Server(hostOf(a)))
 }
 
-func planRun(r run.Run) plan.Run {
-	return plan.Run{HandedIn: r.HandedIn, App: r.App, Ended: r.Ended(), EndedAt: r.EndedService}
+func planRun(r run.Run) backlog.Run {
+	return backlog.Run{HandedIn: r.HandedIn, App: r.App, Ended: r.Ended(), EndedAt: r.EndedService}
 }
 
 // planAsset is the asset as the backlog knows it. The pool is locked.
-func (p *Pool) planAsset(a run.Asset) plan.Asset {
-	return plan.Asset{Key: a.Key, Host: hostOf(a), Deadline: a.Deadline(p.config.Margin), Death: a.Expiry}
+func (p *Pool) planAsset(a run.Asset) backlog.Asset {
+	return backlog.Asset{Key: a.Key, Host: hostOf(a), Deadline: a.Deadline(p.config.Margin), Expiry: a.Expiry}
 }
 
 // hostOf is the host that the asset's URL leads to, with its port where it names
@@ -93,7 +93,7 @@ func hostOf(a run.Asset) string {
 
 // flight is an asset that a worker has, and its transfer.
 type flight struct {
-	plan.Candidate
+	backlog.Candidate
 	host        string
 	since       time.Time
 	done, total atomic.Int64

@@ -8,7 +8,8 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"github.com/assetd/assetd/internal/plan"
+	"github.com/assetd/assetd/internal/download/backlog"
+	"github.com/assetd/assetd/internal/download/triage"
 	"github.com/assetd/assetd/internal/run"
 	"github.com/assetd/assetd/internal/transfer"
 )
@@ -93,7 +94,7 @@ func (p *Pool) decide(ctx context.Context, sizes *errgroup.Group) (sleep, least 
 	p.measure(now)
 	p.backlog.Promote(now)
 	w, who := p.window(now)
-	d := plan.Decide(w)
+	d := triage.Decide(w)
 	p.apply(d, w, who)
 	p.warn(d, w, who, now)
 	p.ask(ctx, sizes, d, who)
@@ -166,17 +167,17 @@ func (p *Pool) spare(now time.Duration) bool {
 
 // window is what is to be decided on: what is nearest to its death and what runs.
 // The pool is locked.
-func (p *Pool) window(now time.Duration) (w plan.Window, who []plan.Candidate) {
+func (p *Pool) window(now time.Duration) (w triage.Window, who []backlog.Candidate) {
 	link := p.scarce.link.most(now)
-	w = plan.Window{
+	w = triage.Window{
 		Now: now, Rate: int64(link), Workers: p.workers, MaxOpen: p.maxOpen, Scarce: p.scarce.on,
 	}
 	near := p.nearest(now)
-	w.Assets = make([]plan.Near, 0, len(p.flights)+len(near))
-	who = make([]plan.Candidate, 0, len(p.flights)+len(near))
+	w.Assets = make([]triage.Asset, 0, len(p.flights)+len(near))
+	who = make([]backlog.Candidate, 0, len(p.flights)+len(near))
 	servers := map[string]int{}
 	var clocks []time.Time // of each server, now
-	add := func(c plan.Candidate, n plan.Near) {
+	add := func(c backlog.Candidate, n triage.Asset) {
 		at, ok := servers[c.Host]
 		if !ok {
 			at = len(w.Servers)
@@ -185,10 +186,10 @@ func (p *Pool) window(now time.Duration) (w plan.Window, who []plan.Candidate) {
 			clocks = append(clocks, p.Clock.Server(c.Host))
 		}
 		n.Server = at
-		n.Death, n.Unknown = on(clocks[at], c.Death, now), c.Death.IsZero()
+		n.Expiry, n.Unknown = on(clocks[at], c.Expiry, now), c.Expiry.IsZero()
 		n.Deadline = on(clocks[at], c.Deadline, now)
 		if n.Unknown {
-			n.Death = n.Deadline
+			n.Expiry = n.Deadline
 		}
 		n.Renews = p.scarce.seen(c.Host).renews
 		w.Assets = append(w.Assets, n)
@@ -207,7 +208,7 @@ func (p *Pool) window(now time.Duration) (w plan.Window, who []plan.Candidate) {
 
 // nearest is what waits and dies first; nothing where nothing can be started. The
 // pool is locked.
-func (p *Pool) nearest(now time.Duration) []plan.Candidate {
+func (p *Pool) nearest(now time.Duration) []backlog.Candidate {
 	if p.volume.offline || p.volume.full || p.stopping {
 		return nil
 	}
@@ -215,7 +216,7 @@ func (p *Pool) nearest(now time.Duration) []plan.Candidate {
 }
 
 // on is a time of the candidate's server on the timeline of now.
-func (p *Pool) on(c plan.Candidate, at time.Time, now time.Duration) time.Duration {
+func (p *Pool) on(c backlog.Candidate, at time.Time, now time.Duration) time.Duration {
 	return on(p.Clock.Server(c.Host), at, now)
 }
 
@@ -227,17 +228,17 @@ func on(clock, at time.Time, now time.Duration) time.Duration {
 	return now + at.Sub(clock)
 }
 
-func (p *Pool) server(name string, now time.Duration, link float64) plan.Server {
+func (p *Pool) server(name string, now time.Duration, link float64) triage.Server {
 	h := p.scarce.seen(name)
-	return plan.Server{
+	return triage.Server{
 		Rate: int64(h.limit(now, link)), Conn: int64(h.each(now, link)),
 		Latency: h.latency, Cuts: p.cutting(name),
 	}
 }
 
 // waiting is an asset that waits. The pool is locked.
-func (p *Pool) waiting(c plan.Candidate) plan.Near {
-	n := plan.Near{Stands: plan.Waiting}
+func (p *Pool) waiting(c backlog.Candidate) triage.Asset {
+	n := triage.Asset{State: triage.Waiting}
 	if notes := p.cases[c.Key]; notes != nil && notes.total > 0 {
 		n.Bytes = notes.total - notes.had
 		return n
@@ -247,24 +248,24 @@ func (p *Pool) waiting(c plan.Candidate) plan.Near {
 }
 
 // flying is an asset whose transfer was begun. The pool is locked.
-func (p *Pool) flying(f *flight) plan.Near {
+func (p *Pool) flying(f *flight) triage.Asset {
 	total, done := f.total.Load(), f.done.Load()
-	n := plan.Near{Bytes: total - done, Whole: !f.resumes.Load()}
+	n := triage.Asset{Bytes: total - done, Whole: !f.resumes.Load()}
 	if total <= 0 {
 		n = p.waiting(f.Candidate)
 	}
 	if total < 0 {
 		n.Bytes = max(n.Bytes-done, 1)
 	}
-	n.Stands, n.Opened = plan.Running, f.opened
+	n.State, n.Opened = triage.Running, f.opened
 	if f.held {
-		n.Stands = plan.Held
+		n.State = triage.Held
 	}
 	return n
 }
 
 // apply does what was decided. The pool is locked.
-func (p *Pool) apply(d plan.Decision, w plan.Window, who []plan.Candidate) {
+func (p *Pool) apply(d triage.Decision, w triage.Window, who []backlog.Candidate) {
 	s := &p.scarce
 	if d.Plain {
 		p.plain()
@@ -299,7 +300,7 @@ func (p *Pool) apply(d plan.Decision, w plan.Window, who []plan.Candidate) {
 	}
 	p.probe(d, w, who)
 	for _, i := range slices.Concat(d.Next, d.Last) {
-		if w.Assets[i].Stands == plan.Waiting {
+		if w.Assets[i].State == triage.Waiting {
 			s.next = append(s.next, who[i].Key)
 		}
 	}
@@ -309,11 +310,11 @@ func (p *Pool) apply(d plan.Decision, w plan.Window, who []plan.Candidate) {
 // probe orders what shows something and costs next to nothing: what is dead, as
 // only a refusal leads to a fresh URL, and one asset of a host that has brought
 // nothing lately, as the link may be able to do more. The pool is locked.
-func (p *Pool) probe(d plan.Decision, w plan.Window, who []plan.Candidate) {
+func (p *Pool) probe(d triage.Decision, w triage.Window, who []backlog.Candidate) {
 	s := &p.scarce
 	dead := 0
 	for _, i := range d.Last {
-		if a := w.Assets[i]; a.Stands == plan.Waiting && !a.Unknown && a.Death <= w.Now && dead < p.workers {
+		if a := w.Assets[i]; a.State == triage.Waiting && !a.Unknown && a.Expiry <= w.Now && dead < p.workers {
 			s.orders = append(s.orders, order{who[i].Key, p.maxOpen > 0})
 			dead++
 		}
@@ -359,7 +360,7 @@ func (p *Pool) letGo(f *flight) {
 
 // ordered takes the asset to be started next while time does not do for all. The
 // pool is locked.
-func (p *Pool) ordered(now time.Duration) (t *plan.Ticket, held bool) {
+func (p *Pool) ordered(now time.Duration) (t *backlog.Ticket, held bool) {
 	s := &p.scarce
 	if t, ok := p.backlog.NextFirst(now); ok {
 		return t, false

@@ -5,7 +5,7 @@ import (
 	"slices"
 	"time"
 
-	"github.com/assetd/assetd/internal/plan"
+	"github.com/assetd/assetd/internal/download/triage"
 	"github.com/assetd/assetd/internal/run"
 )
 
@@ -61,17 +61,17 @@ func (p *Pool) Left(a run.Asset) time.Duration {
 // drain looks for the asset whose death leaves the least beside what has to come until
 // then, when all is brought in the order of death. What is dead waits for fresh URLs,
 // and is not counted.
-func drain(w plan.Window) (d Drain) {
+func drain(w triage.Window) (d Drain) {
 	if w.Rate <= 0 {
 		return d
 	}
-	timed := slices.DeleteFunc(slices.Clone(w.Assets), func(a plan.Near) bool { return a.Unknown || a.Death <= w.Now })
-	slices.SortFunc(timed, func(a, b plan.Near) int { return cmp.Compare(a.Death, b.Death) })
+	timed := slices.DeleteFunc(slices.Clone(w.Assets), func(a triage.Asset) bool { return a.Unknown || a.Expiry <= w.Now })
+	slices.SortFunc(timed, func(a, b triage.Asset) int { return cmp.Compare(a.Expiry, b.Expiry) })
 	bytes := int64(0)
 	for _, a := range timed {
 		bytes += max(a.Bytes, 0)
 		needs := time.Duration(float64(bytes) / float64(w.Rate) * float64(time.Second))
-		if slack := a.Death - w.Now - needs; !d.Known || slack < d.Slack {
+		if slack := a.Expiry - w.Now - needs; !d.Known || slack < d.Slack {
 			d = Drain{true, needs, slack}
 		}
 	}

@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/assetd/assetd/internal/plan"
+	"github.com/assetd/assetd/internal/download/backlog"
 	"github.com/assetd/assetd/internal/run"
 )
 
@@ -87,7 +87,7 @@ func (p *Pool) addToKnown(a run.Asset) bool {
 	if !p.backlog.Waits(a.Key.Run) {
 		return false
 	}
-	p.backlog.Add(plan.Run{}, p.planAsset(a))
+	p.backlog.Add(backlog.Run{}, p.planAsset(a))
 	p.backlog.Hurry(a.Key, p.now())
 	return true
 }

@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/assetd/assetd/internal/plan"
+	"github.com/assetd/assetd/internal/download/backlog"
 	"github.com/assetd/assetd/internal/run"
 	"github.com/assetd/assetd/internal/transfer"
 )
@@ -87,7 +87,7 @@ func (w *attempt) moment(f *transfer.Failure) moment {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	m.ended, m.endedAt = w.state.plan.Ended, w.state.plan.EndedAt
+	m.ended, m.endedAt = w.state.run.Ended, w.state.run.EndedAt
 	if c := p.cases[w.key]; c != nil && c.wasRefused && w.flight != nil {
 		at, ok := p.backlog.LastAnswer(w.t)
 		m.answering = ok && at > c.refused || w.t.Own()
@@ -103,7 +103,7 @@ func (w *attempt) heed(f *transfer.Failure, m moment) (wait time.Duration) {
 	wait, slowed := w.notice(f, m)
 	if slowed {
 		w.p.mu.Lock()
-		pace := w.p.backlog.Pace(w.t, w.p.now())
+		pace := w.p.backlog.RateLimit(w.t, w.p.now())
 		w.p.mu.Unlock()
 		note := "next request in " + wait.Round(time.Millisecond).String()
 		if pace > 0 {
@@ -119,7 +119,7 @@ func (w *attempt) notice(f *transfer.Failure, m moment) (wait time.Duration, slo
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	now := p.now()
-	pause := plan.Pause{Least: p.obey(w.asset, f, m), Left: w.asset.Death().Sub(m.server), Random: p.Random()}
+	pause := backlog.Pause{Least: p.obey(w.asset, f, m), Left: w.asset.Death().Sub(m.server), Random: p.Random()}
 	switch means(f, w.asset, m).host {
 	case answers:
 		p.backlog.Answered(w.t, now)
@@ -142,7 +142,7 @@ func (w *attempt) notice(f *transfer.Failure, m moment) (wait time.Duration, slo
 // obey is how long the server's Retry-After is obeyed for the asset's sake. The
 // pool is locked.
 func (p *Pool) obey(a run.Asset, f *transfer.Failure, m moment) time.Duration {
-	return plan.Obey(f.RetryAfter, timeLeft(a, p.config.Margin, m.server))
+	return backlog.Obey(f.RetryAfter, timeLeft(a, p.config.Margin, m.server))
 }
 
 // waitUntil gives the asset back and returns how long it waits.
@@ -155,7 +155,7 @@ func (w *attempt) waitUntil(a run.Asset, f *transfer.Failure, m moment, v verdic
 	if meant := means(f, a, m).asset; meant == denied || meant == expired {
 		c.refused, c.wasRefused = p.now(), true
 	}
-	wait := max(plan.RetryDelay(c.tries, a.Death().Sub(m.server), p.Random()), p.obey(a, f, m))
+	wait := max(backlog.RetryDelay(c.tries, a.Death().Sub(m.server), p.Random()), p.obey(a, f, m))
 	p.mu.Unlock()
 	wait = max(wait, hostWait)
 	if v.park {
@@ -180,7 +180,7 @@ func (w *attempt) retry(least time.Duration) {
 	p.mu.Lock()
 	c := p.notes(w.asset)
 	c.tries++
-	wait := max(plan.RetryDelay(c.tries, p.life(w.asset), p.Random()), least)
+	wait := max(backlog.RetryDelay(c.tries, p.life(w.asset), p.Random()), least)
 	p.mu.Unlock()
 	w.back(p.now() + wait)
 }

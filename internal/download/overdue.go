@@ -4,7 +4,7 @@ import (
 	"context"
 	"time"
 
-	"github.com/assetd/assetd/internal/plan"
+	"github.com/assetd/assetd/internal/download/backlog"
 	"github.com/assetd/assetd/internal/run"
 )
 
@@ -37,7 +37,7 @@ func (p *Pool) sweep(ctx context.Context) (sleep time.Duration) {
 }
 
 // giveUp loses an overdue asset.
-func (p *Pool) giveUp(ctx context.Context, t *plan.Ticket) {
+func (p *Pool) giveUp(ctx context.Context, t *backlog.Ticket) {
 	w := &attempt{p: p, t: t, key: t.Key()}
 	if ctx.Err() != nil || p.paused() {
 		w.back(0)

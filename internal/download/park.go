@@ -5,7 +5,7 @@ import (
 	"errors"
 	"time"
 
-	"github.com/assetd/assetd/internal/plan"
+	"github.com/assetd/assetd/internal/download/backlog"
 )
 
 // A transfer that brings next to nothing is parked: it goes on, and its worker is
@@ -54,7 +54,7 @@ func (p *Pool) look() (some bool) {
 }
 
 // lookAt parks a transfer, or takes that back. The pool is locked.
-func (p *Pool) lookAt(t *plan.Ticket, f *flight, now time.Duration) {
+func (p *Pool) lookAt(t *backlog.Ticket, f *flight, now time.Duration) {
 	sent := time.Duration(f.sent.Load())
 	switch {
 	case f.since.IsZero() || f.ctx.Err() != nil:
@@ -62,15 +62,15 @@ func (p *Pool) lookAt(t *plan.Ticket, f *flight, now time.Duration) {
 		p.measureIdle(t, f, now)
 	case sent == 0:
 		if t.Probe() && time.Since(f.since) >= probeMute {
-			p.park(t, f, now, plan.Dialing)
+			p.park(t, f, now, backlog.Dialing)
 		}
 	case now-sent >= openMute || t.Probe() && now-sent >= probeMute:
-		p.park(t, f, now, plan.Mute)
+		p.park(t, f, now, backlog.Mute)
 	}
 }
 
 // measureIdle parks a transfer whose response trickles. The pool is locked.
-func (p *Pool) measureIdle(t *plan.Ticket, f *flight, now time.Duration) {
+func (p *Pool) measureIdle(t *backlog.Ticket, f *flight, now time.Duration) {
 	if t.Idle() == 0 {
 		f.parked = 0 // it was answered meanwhile
 	}
@@ -81,14 +81,14 @@ func (p *Pool) measureIdle(t *plan.Ticket, f *flight, now time.Duration) {
 	slow := f.looked > 0 && float64(moved-f.moved) < trickleRate*(now-f.looked).Seconds() && f.valve.Reading() && !f.held
 	f.looked, f.moved = now, moved
 	if slow {
-		p.park(t, f, now, plan.Trickling)
+		p.park(t, f, now, backlog.Trickling)
 	} else {
 		f.parked = 0
 		p.backlog.Unpark(t)
 	}
 }
 
-func (p *Pool) park(t *plan.Ticket, f *flight, now time.Duration, why plan.Idle) {
+func (p *Pool) park(t *backlog.Ticket, f *flight, now time.Duration, why backlog.Idle) {
 	if f.parked == 0 {
 		f.parked = now
 	}

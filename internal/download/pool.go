@@ -7,7 +7,7 @@
 // is lost by the four rules of design 4.4 alone, and never while the API cannot be
 // asked or the volume cannot be used.
 //
-// It leaves the order itself to plan, the bytes to transfer, parts and final names
+// It leaves the order itself to backlog and triage, the bytes to transfer, parts and final names
 // to storage, fresh URLs to the poller, and the truth to the queue: what it
 // remembers beside, a restart finds out again.
 package download
@@ -22,7 +22,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/assetd/assetd/internal/clock"
-	"github.com/assetd/assetd/internal/plan"
+	"github.com/assetd/assetd/internal/download/backlog"
 	"github.com/assetd/assetd/internal/run"
 	"github.com/assetd/assetd/internal/transfer"
 )
@@ -195,10 +195,10 @@ type Pool struct {
 
 	mu       sync.Mutex
 	config   Config
-	backlog  *plan.Backlog
+	backlog  *backlog.Backlog
 	runs     map[run.ID]*runState   // of which an asset was started
 	cases    map[run.Key]*caseNotes // assets that were begun and are not home
-	flights  map[*plan.Ticket]*flight
+	flights  map[*backlog.Ticket]*flight
 	scarce   scarcity
 	stopping bool // nothing starts any more
 	reload   []resumed
@@ -213,8 +213,8 @@ type Pool struct {
 type runState struct {
 	preparing sync.Mutex
 	prepared  bool
-	known     bool // plan is what the queue says
-	plan      plan.Run
+	known     bool // run is what the queue says
+	run       backlog.Run
 	asked     time.Duration // when fresh URLs were last asked for
 	spacing   time.Duration // of that; 0: never
 	answered  bool          // since
@@ -246,15 +246,15 @@ func New(c Config, d Deps) *Pool {
 		d.Random = rand.Float64
 	}
 	c.Workers = max(c.Workers, 1)
-	backlog := plan.New(c.Workers)
-	backlog.SetPace(max(c.HostRate, 0))
+	order := backlog.New(c.Workers)
+	order.SetRateLimit(max(c.HostRate, 0))
 	return &Pool{
 		Deps: d, workers: c.Workers, maxOpen: max(c.MaxOpen, 0), config: c, epoch: time.Now(),
 		wake: make(chan struct{}, 1), nudge: make(chan struct{}, 1), redirect: make(chan struct{}, 1), begun: make(chan struct{}, 1),
-		backlog: backlog,
+		backlog: order,
 		runs:    map[run.ID]*runState{},
 		cases:   map[run.Key]*caseNotes{},
-		flights: map[*plan.Ticket]*flight{},
+		flights: map[*backlog.Ticket]*flight{},
 		scarce: scarcity{
 			hosts: map[string]*hostFacts{}, scales: scales{}, asked: map[run.Key]struct{}{},
 			cuts: map[string]time.Time{}, warned: map[run.Key]int64{}, told: map[string]told{}, since: map[string]time.Duration{},
@@ -352,7 +352,7 @@ func (p *Pool) now() time.Duration { return time.Since(p.epoch) }
 
 // next takes the asset that a free worker starts with, nil where there is none,
 // and then says how long to sleep. Transfers end with hard.
-func (p *Pool) next(hard context.Context) (t *plan.Ticket, f *flight, sleep time.Duration) {
+func (p *Pool) next(hard context.Context) (t *backlog.Ticket, f *flight, sleep time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.volume.offline || p.volume.full || len(p.flights)-p.backlog.Parked() >= p.most() {

@@ -18,7 +18,7 @@ const (
 	ruled                   // our rules refuse it: lost at once
 )
 
-// forHost is what a response means for the host, see package plan.
+// forHost is what a response means for the host, see package backlog.
 type forHost uint8
 
 const (

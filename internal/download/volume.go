@@ -5,7 +5,7 @@ import (
 	"errors"
 	"time"
 
-	"github.com/assetd/assetd/internal/plan"
+	"github.com/assetd/assetd/internal/download/backlog"
 	"github.com/assetd/assetd/internal/run"
 )
 
@@ -57,10 +57,10 @@ func (p *Pool) paused() bool {
 
 // noRoom makes the asset wait for room. Nothing else starts until the next look:
 // with a full volume every request would be in vain.
-func (p *Pool) noRoom(t *plan.Ticket, a run.Asset, need int64, err error) {
+func (p *Pool) noRoom(t *backlog.Ticket, a run.Asset, need int64, err error) {
 	p.mu.Lock()
 	p.notes(a).need = max(need, 1)
-	p.backlog.Room(t)
+	p.backlog.AwaitSpace(t)
 	first := !p.volume.low
 	p.volume.low, p.volume.full = true, true
 	p.mu.Unlock()
@@ -110,7 +110,7 @@ func (p *Pool) lookAtVolume() (sleep time.Duration) {
 // lookAtRoom lets start what has room now, and says when to look again.
 func (p *Pool) lookAtRoom() (sleep time.Duration) {
 	p.mu.Lock()
-	_, waits := p.backlog.NeedsRoom()
+	_, waits := p.backlog.NeedsSpace()
 	due := p.volume.checked + lookAgain - p.now()
 	switch {
 	case !waits && !p.volume.low:
@@ -148,7 +148,7 @@ func (p *Pool) share(free int64) {
 	started := false
 	for {
 		p.mu.Lock()
-		key, waits := p.backlog.NeedsRoom()
+		key, waits := p.backlog.NeedsSpace()
 		if !waits {
 			p.mu.Unlock()
 			break
@@ -169,7 +169,7 @@ func (p *Pool) share(free int64) {
 			break
 		}
 		p.mu.Lock()
-		p.backlog.HasRoom(key)
+		p.backlog.HasSpace(key)
 		p.mu.Unlock()
 		free -= need
 		started = true
@@ -193,12 +193,12 @@ func (p *Pool) evict(key run.Key, need, free int64) bool {
 			parted = append(parted, k)
 		}
 	}
-	parts := make([]plan.Part, 0, len(parted))
+	parts := make([]backlog.Part, 0, len(parted))
 	for _, k := range p.backlog.LessUrgent(key, parted) {
-		parts = append(parts, plan.Part{Key: k, Size: sizes[k.Hash()]})
+		parts = append(parts, backlog.Part{Key: k, Size: sizes[k.Hash()]})
 	}
 	p.mu.Unlock()
-	keys, ok := plan.Evict(need, free, parts)
+	keys, ok := backlog.Evict(need, free, parts)
 	for _, k := range keys {
 		if err := p.Volume.RemovePart(k); err != nil {
 			return false

@@ -9,7 +9,8 @@ import (
 
 	"github.com/dustin/go-humanize"
 
-	"github.com/assetd/assetd/internal/plan"
+	"github.com/assetd/assetd/internal/download/backlog"
+	"github.com/assetd/assetd/internal/download/triage"
 	"github.com/assetd/assetd/internal/run"
 )
 
@@ -32,7 +33,7 @@ const (
 )
 
 // warn tells which assets may be lost before they are. The pool is locked.
-func (p *Pool) warn(d plan.Decision, w plan.Window, who []plan.Candidate, now time.Duration) {
+func (p *Pool) warn(d triage.Decision, w triage.Window, who []backlog.Candidate, now time.Duration) {
 	for _, r := range d.Risks {
 		threat := threat{bytes: r.Bytes, left: r.Left, held: r.Held}
 		for _, i := range r.Assets {
@@ -56,12 +57,12 @@ func (p *Pool) warn(d plan.Decision, w plan.Window, who []plan.Candidate, now ti
 
 // threat is a set of assets that may be lost, and why.
 type threat struct {
-	assets []plan.Candidate // first to die first
-	cause  string           // what it is told of once a while for; empty: the link
-	host   string           // whose fault it is; empty: no host's
-	bytes  int64            // that are still to come
-	held   int              // assets that are or will be held open
-	left   time.Duration    // until the first of them dies
+	assets []backlog.Candidate // first to die first
+	cause  string              // what it is told of once a while for; empty: the link
+	host   string              // whose fault it is; empty: no host's
+	bytes  int64               // that are still to come
+	held   int                 // assets that are or will be held open
+	left   time.Duration       // until the first of them dies
 	why    string
 }
 
@@ -71,9 +72,9 @@ func (p *Pool) threatened(t threat, now time.Duration) {
 	s := &p.scarce
 	fresh, first := 0, forever
 	for _, c := range t.assets {
-		if death, told := s.warned[c.Key]; !told || death != c.Death.UnixMilli() {
+		if death, told := s.warned[c.Key]; !told || death != c.Expiry.UnixMilli() {
 			fresh++
-			first = min(first, p.on(c, c.Death, now))
+			first = min(first, p.on(c, c.Expiry, now))
 		}
 	}
 	if last, known := s.told[t.cause]; fresh == 0 || known && !last.again(now, fresh, first) {
@@ -81,7 +82,7 @@ func (p *Pool) threatened(t threat, now time.Duration) {
 	}
 	s.told[t.cause] = told{now, len(t.assets)}
 	for _, c := range t.assets {
-		s.warned[c.Key] = c.Death.UnixMilli()
+		s.warned[c.Key] = c.Expiry.UnixMilli()
 	}
 	note := fmt.Sprintf("%s, %s, the first dies in %s: %s", count(len(t.assets), "asset"), size(t.bytes), t.left.Round(time.Second), t.why)
 	if t.held > 0 {
@@ -156,7 +157,7 @@ func (p *Pool) warnOfBlocked(now time.Duration) {
 		byRoom = append(byRoom, p.backlog.Nearest(mostWarned)...)
 	}
 	p.blocked(threat{why: "there is no room on the volume"}, byRoom, now)
-	hosts := map[string][]plan.Candidate{}
+	hosts := map[string][]backlog.Candidate{}
 	for _, c := range append(byHost, p.failing(now)...) {
 		hosts[c.Host] = append(hosts[c.Host], c)
 	}
@@ -186,7 +187,7 @@ func (p *Pool) probing(host string) bool {
 
 // failing is what has failed again and again, and waits for its next try. The pool
 // is locked.
-func (p *Pool) failing(now time.Duration) (some []plan.Candidate) {
+func (p *Pool) failing(now time.Duration) (some []backlog.Candidate) {
 	const again = 3
 	for _, c := range p.backlog.Delayed(10*mostWarned, p.Clock.Server("").Add(2*warnBefore)) {
 		if notes := p.cases[c.Key]; notes != nil && notes.tries >= again {
@@ -198,11 +199,11 @@ func (p *Pool) failing(now time.Duration) (some []plan.Candidate) {
 
 // blocked tells of those that die soon; of a host's only when that has lasted a
 // while, or there is no time to see whether it will. The pool is locked.
-func (p *Pool) blocked(t threat, all []plan.Candidate, now time.Duration) {
+func (p *Pool) blocked(t threat, all []backlog.Candidate, now time.Duration) {
 	t.left = warnBefore
 	for _, c := range all {
-		left := p.on(c, c.Death, now) - now
-		if c.Death.IsZero() || left <= 0 || left > warnBefore {
+		left := p.on(c, c.Expiry, now) - now
+		if c.Expiry.IsZero() || left <= 0 || left > warnBefore {
 			continue
 		}
 		t.assets = append(t.assets, c)
@@ -212,7 +213,7 @@ func (p *Pool) blocked(t threat, all []plan.Candidate, now time.Duration) {
 	if len(t.assets) == 0 || t.host != "" && now-p.scarce.since[t.host] < min(aWhile, t.left/4) {
 		return
 	}
-	slices.SortStableFunc(t.assets, func(a, b plan.Candidate) int { return a.Death.Compare(b.Death) })
+	slices.SortStableFunc(t.assets, func(a, b backlog.Candidate) int { return a.Expiry.Compare(b.Expiry) })
 	t.cause = t.why
 	p.threatened(t, now)
 }

@@ -7,7 +7,8 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"github.com/assetd/assetd/internal/plan"
+	"github.com/assetd/assetd/internal/download/backlog"
+	"github.com/assetd/assetd/internal/download/triage"
 	"github.com/assetd/assetd/internal/run"
 	"github.com/assetd/assetd/internal/transfer"
 )
@@ -75,7 +76,7 @@ const (
 )
 
 // ask asks for sizes that the decision wants to know. The pool is locked.
-func (p *Pool) ask(ctx context.Context, sizes *errgroup.Group, d plan.Decision, who []plan.Candidate) {
+func (p *Pool) ask(ctx context.Context, sizes *errgroup.Group, d triage.Decision, who []backlog.Candidate) {
 	s := &p.scarce
 	for _, i := range d.Ask {
 		c := who[i]
@@ -101,7 +102,7 @@ func (p *Pool) ask(ctx context.Context, sizes *errgroup.Group, d plan.Decision, 
 
 // weigh asks the asset's server for its size. Whatever else comes of it is no
 // answer in the sense of loss: the transfer will see for itself.
-func (p *Pool) weigh(ctx context.Context, c plan.Candidate) {
+func (p *Pool) weigh(ctx context.Context, c backlog.Candidate) {
 	p.guard(c.Key, func() {
 		a, err := p.Queue.Asset(ctx, c.Key)
 		if err != nil || a.State != run.AssetWaiting {
