@@ -33,18 +33,18 @@ const readOut = 512 << 10
 // waiting for the server: neither our own pace, nor a hold, nor a slow disk speaks
 // against it.
 type body struct {
-	from   io.Reader
-	ctx    context.Context
-	cancel context.CancelCauseFunc
-	pace   pace
-	stall  time.Duration
-	timer  *time.Timer
-	valve  *Valve   // nil: always open
-	count  *Valve   // counts what comes, also where it does not hold; nil: nobody does
-	conn   net.Conn // what it comes over, while the valve may hold it
-	narrow bool     // that was made so
-	left   int64    // bytes to come; less than 0: not known
-	moved  *atomic.Int64
+	from     io.Reader
+	ctx      context.Context
+	cancel   context.CancelCauseFunc
+	pace     pace
+	stall    time.Duration
+	timer    *time.Timer
+	valve    *Valve   // nil: always open
+	count    *Valve   // counts what comes, also where it does not hold; nil: nobody does
+	conn     net.Conn // what it comes over, while the valve may hold it
+	narrowed bool     // that was made so
+	left     int64    // bytes to come; less than 0: not known
+	moved    *atomic.Int64
 
 	window struct { // since the last look at the average
 		bytes  int64
@@ -140,10 +140,10 @@ func (b *body) pass(n int) (int, error) {
 // fit makes the connection's buffer small while the transfer is held.
 func (b *body) fit() {
 	held := b.valve.Held()
-	if held == b.narrow || b.conn == nil {
+	if held == b.narrowed || b.conn == nil {
 		return
 	}
-	if b.narrow = held; held {
+	if b.narrowed = held; held {
 		narrow(b.conn)
 	} else {
 		widen(b.conn)
@@ -152,8 +152,8 @@ func (b *body) fit() {
 
 // give leaves the connection to whoever uses it next as it was.
 func (b *body) give() {
-	if b.narrow {
-		b.narrow = false
+	if b.narrowed {
+		b.narrowed = false
 		widen(b.conn)
 	}
 }

@@ -97,7 +97,7 @@ func TestCase_A19_CookieLivesForOneFetch(t *testing.T) {
 
 // Within one fetch the cookie is kept, also for further connections.
 func TestCase_A19_ParallelConnectionsBringTheCookie(t *testing.T) {
-	body, h := sized(wideLeast+(4<<20), `"v1"`)
+	body, h := sized(minParallel+(4<<20), `"v1"`)
 	var redirects atomic.Int32
 	url := serve(t, gate(http.Cookie{Name: "s", Value: "1", Path: "/"}, 302, func(r *http.Request) string {
 		redirects.Add(1)

@@ -33,7 +33,7 @@ type fetch struct {
 	mark     run.PartMark
 	room     int64 // bytes reserved and not yet written, where the size is not told
 	small    bool  // the body is gathered in memory
-	narrow   bool  // no more than one connection from now on
+	single   bool  // no more than one connection from now on
 	rejoined bool  // one answer was asked for in place of several, to be held
 	received int64
 	proven   bool
@@ -224,7 +224,7 @@ func (f *fetch) takeRange(ctx context.Context, a *answer, q query, told contentR
 		return nil, err
 	}
 	if f.divides(told) {
-		return f.copyWide(ctx, a, q, told)
+		return f.copyParallel(ctx, a, q, told)
 	}
 	if err := f.copy(ctx, a, told.length()); err != nil {
 		return nil, err

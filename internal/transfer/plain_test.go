@@ -22,7 +22,7 @@ func rangeless(field string, status int, h http.HandlerFunc) http.HandlerFunc {
 
 func TestCase_A7_PlainRequestHasNoRange(t *testing.T) {
 	for _, status := range []int{400, 401, 403, 404, 405, 406, 410, 416, 417, 422, 451, 500, 501, 502, 503, 504, 505, 304} {
-		for _, n := range []int{100, big, wideLeast + 1000} {
+		for _, n := range []int{100, big, minParallel + 1000} {
 			body, h := sized(n, `"v1"`)
 			url := serve(t, rangeless("Range", status, h))
 			c := newClient(t, Config{Connections: 4})
@@ -104,8 +104,8 @@ func TestCase_A8_FailedPreconditionAsksForTheWholeObjectAtOnce(t *testing.T) {
 func TestCase_A8_ParallelTransferEndsWhereResumesAreRefused(t *testing.T) {
 	for _, status := range []int{400, 404, 412, 500, 501} {
 		t.Run(fmt.Sprint(status), func(t *testing.T) {
-			body, h := sized(wideLeast+(4<<20), `"v1"`)
-			url := serve(t, rangeless("If-Range", status, each(cut(wideLeast, h), h)))
+			body, h := sized(minParallel+(4<<20), `"v1"`)
+			url := serve(t, rangeless("If-Range", status, each(cut(minParallel, h), h)))
 			c := newClient(t, Config{Connections: 4})
 			part := &memPart{}
 			req := request(url)

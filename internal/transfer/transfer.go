@@ -30,6 +30,7 @@ import (
 
 	"github.com/assetd/assetd/internal/run"
 	"github.com/assetd/assetd/internal/transfer/media"
+	"github.com/assetd/assetd/internal/transfer/ranges"
 )
 
 // Config is what a Client goes by. Proxy and IdlePerHost are fixed at New; all
@@ -147,7 +148,7 @@ type Client struct {
 	pace      pace
 	buffers   sync.Pool
 	moved     atomic.Int64 // bytes that came in over all connections
-	extra     extras
+	budget    ranges.Budget
 	decoders  chan struct{} // a slot for each body that is decoded
 }
 

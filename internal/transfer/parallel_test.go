@@ -18,6 +18,7 @@ import (
 
 	"github.com/assetd/assetd/internal/run"
 	"github.com/assetd/assetd/internal/testenv"
+	"github.com/assetd/assetd/internal/transfer/ranges"
 )
 
 const farmURL = "http://cdn.test/a.png?" + secret
@@ -33,8 +34,8 @@ func inFarm(t *testing.T, cfg Config, size int, test func(t *testing.T, c *Clien
 		test(t, c, newFarm(t, c, size))
 		c.Close()
 		synctest.Wait()
-		if c.extra.lent != 0 {
-			t.Errorf("%d further connections were not given back", c.extra.lent)
+		if left := c.budget.Lend(100, 100); left != 100 {
+			t.Errorf("%d further connections were not given back", 100-left)
 		}
 	})
 }
@@ -121,7 +122,7 @@ func TestWhatMayNotOrNeedNotBeDividedIsAskedForOnce(t *testing.T) {
 	}{
 		"no ETag":        {20 << 20, 16, ""},
 		"a weak ETag":    {20 << 20, 16, `W/"v1"`},
-		"small":          {wideLeast - 1, 16, `"v1"`},
+		"small":          {minParallel - 1, 16, `"v1"`},
 		"one connection": {20 << 20, 1, `"v1"`},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -524,29 +525,29 @@ func TestWhateverHappensToItsConnectionsTheBytesAreTheObjects(t *testing.T) {
 	})
 }
 
-// What another connection has only asked for may never come: its URL may have died.
+// What another connection has only asked for may never come: its URL may have expired.
 func TestAnAnswerThatRunsBringsWhatOthersOnlyAskedFor(t *testing.T) {
 	const total = 8 << 20
 	for _, answered := range []bool{false, true} {
-		w := &wide{pieces: divide(0, total, nil), length: leastPiece, readOn: true, dying: true}
-		running, asking := &lane{w: w, limit: total}, &lane{w: w}
-		running.piece, asking.piece = w.pieces.take(leastPiece), w.pieces.take(2*leastPiece)
-		w.lanes = []*lane{running, asking}
+		w := &parallel{ranges: ranges.Missing(0, total, nil), length: ranges.MinSize, readOn: true, expiring: true}
+		running, asking := &worker{p: w, limit: total}, &worker{p: w}
+		running.assigned, asking.assigned = w.ranges.Take(ranges.MinSize), w.ranges.Take(2*ranges.MinSize)
+		w.workers = []*worker{running, asking}
 		if answered {
-			asking.limit = asking.piece.end
+			asking.limit = asking.assigned.End
 		}
 		brought := 0
 		for pos := int64(0); pos < total; pos += 1 << 16 {
-			if pos == 2*leastPiece {
-				w.lanes = w.lanes[:1] // the other is refused
-				w.pieces.drop(asking.piece)
+			if pos == 2*ranges.MinSize {
+				w.workers = w.workers[:1] // the other is refused
+				w.ranges.Drop(asking.assigned)
 			}
 			_, n, _ := w.claim(running, pos, 1<<16)
-			running.piece.done = running.piece.at
+			running.assigned.Written = running.assigned.Claimed
 			brought += n
 		}
 		// What it was answered it was bringing: that is not brought twice.
-		if want := map[bool]int{false: total, true: total - 2*leastPiece}[answered]; brought != want {
+		if want := map[bool]int{false: total, true: total - 2*ranges.MinSize}[answered]; brought != want {
 			t.Errorf("answered %v: %d bytes of %d were brought, want %d", answered, brought, total, want)
 		}
 	}
