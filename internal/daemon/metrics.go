@@ -112,7 +112,7 @@ func (g *gauges) Around() server.Around {
 		Drop: !wrong[run.DropTrouble] && !wrong[run.DropHangs], Queue: !wrong[run.QueueTrouble],
 		State: g.room.Load(), Rejected: g.inbox.Rejected(), LastPass: max(time.Since(g.inbox.LastPass()), 0),
 	}
-	var room storage.Room
+	var room storage.Space
 	var known bool
 	if room, a.MinFree, known = g.pipeline.Volume.Room(); known {
 		a.Assets = &server.Space{Free: room.Free, Size: room.Size}

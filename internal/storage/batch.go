@@ -33,7 +33,7 @@ const (
 type group struct {
 	items []*item
 	top   *os.File // its storage.dir
-	ways  ways     // through the first one's mount
+	dirs  dirCache // through the first one's mount
 	local bool     // syncfs can be used
 }
 
@@ -46,11 +46,11 @@ func (v *Volume) store(ctx context.Context, batch []*item) error {
 	defer func() {
 		for _, g := range groups {
 			g.top.Close()
-			g.ways.close()
+			g.dirs.close()
 		}
 	}()
 	for _, it := range batch {
-		v.guard(it, func() error { return v.makeReady(it) })
+		v.guard(it, func() error { return v.prepare(it) })
 	}
 	for _, g := range groups {
 		v.syncParts(g)
@@ -59,14 +59,14 @@ func (v *Volume) store(ctx context.Context, batch []*item) error {
 		if err := v.name(ctx, well(batch, func(it *item) bool { return !it.verified })); err != nil {
 			return err
 		}
-		for _, it := range well(batch, func(it *item) bool { return it.verified && !it.placed }) {
-			v.guard(it, func() error { it.ways.bound(); return v.place(whole, it) })
+		for _, it := range well(batch, func(it *item) bool { return it.verified && !it.published }) {
+			v.guard(it, func() error { it.dirs.trim(); return v.publish(whole, it) })
 		}
-		if len(well(batch, func(it *item) bool { return !it.placed })) == 0 {
+		if len(well(batch, func(it *item) bool { return !it.published })) == 0 {
 			break
 		}
 	}
-	for _, it := range well(batch, func(it *item) bool { return !it.placed }) {
+	for _, it := range well(batch, func(it *item) bool { return !it.published }) {
 		it.err = fmt.Errorf("asset %s: no free name below %s after %d tries", it.key, it.dir, mostTries)
 	}
 	for _, g := range groups {
@@ -75,7 +75,7 @@ func (v *Volume) store(ctx context.Context, batch []*item) error {
 	if err := v.undo(whole, batch); err != nil {
 		return err
 	}
-	return v.tellStored(ctx, well(batch, func(it *item) bool { return it.placed }))
+	return v.markStored(ctx, well(batch, func(it *item) bool { return it.published }))
 }
 
 // guard does one step for one item and keeps its error, and its panic, there.
@@ -103,21 +103,21 @@ func (v *Volume) groups(batch []*item) map[fileID]*group {
 				if err != nil {
 					return v.unusable(v.Dir, err)
 				}
-				g = &group{top: top, ways: ways{m: it.m}}
+				g = &group{top: top, dirs: dirCache{m: it.m}}
 				var st unix.Statfs_t
 				err = durable.Uninterrupted(func() (err error) { st, err = v.sys.statfs(top); return err })
 				g.local = err == nil && localFS(st) && v.sys.syncTold
 				groups[it.m.id] = g
 			}
-			g.items, it.ways = append(g.items, it), &g.ways
+			g.items, it.dirs = append(g.items, it), &g.dirs
 			return nil
 		})
 	}
 	return groups
 }
 
-// makeReady gives a whole part its last touch before its bytes are synced.
-func (v *Volume) makeReady(it *item) error {
+// prepare gives a whole part its size and mode before its bytes are synced.
+func (v *Volume) prepare(it *item) error {
 	p := it.part
 	if p == nil {
 		return nil
@@ -144,7 +144,7 @@ func (v *Volume) makeReady(it *item) error {
 // is fetched again from its first byte.
 func (v *Volume) syncParts(g *group) {
 	items := well(g.items, func(it *item) bool { return it.part != nil })
-	if g.local && len(items) >= filesForSyncFS && time.Now().After(v.keeper.noSyncFS) {
+	if g.local && len(items) >= filesForSyncFS && time.Now().After(v.committer.noSyncFS) {
 		// syncfs tells what went wrong since its descriptor was opened: it has to be
 		// the one that was there before every other part's first byte.
 		first := items[0].part
@@ -154,7 +154,7 @@ func (v *Volume) syncParts(g *group) {
 			}
 		}
 		if err := durable.Uninterrupted(func() error { return v.sys.syncFS(first.f) }); err != nil {
-			v.keeper.noSyncFS = time.Now().Add(syncFSPause)
+			v.committer.noSyncFS = time.Now().Add(syncFSPause)
 			for _, it := range items {
 				it.distrust, it.err = true, v.explain("syncing the file system of", it.part.path(), err)
 			}
@@ -207,7 +207,7 @@ func (v *Volume) name(ctx context.Context, items []*item) error {
 		if err := v.lookUp(ctx, it); err != nil {
 			return err
 		}
-		v.guard(it, func() error { it.ways.bound(); return v.choose(context.WithoutCancel(ctx), it) })
+		v.guard(it, func() error { it.dirs.trim(); return v.choose(context.WithoutCancel(ctx), it) })
 	}
 	items = well(items, func(*item) bool { return true })
 	if len(items) == 0 {
@@ -268,11 +268,11 @@ func (v *Volume) ask(ctx context.Context, key run.Key) (run.Asset, string, error
 	return a, dir, err
 }
 
-// syncDirs puts the names of a group's placed items on disk: of each file in its
+// syncDirs puts the names of a group's published items on disk: of each file in its
 // directory, and of each directory in its parent, up to storage.dir, as one that
 // was made before a crash may not be there yet.
 func (v *Volume) syncDirs(g *group) {
-	items := well(g.items, func(it *item) bool { return it.placed })
+	items := well(g.items, func(it *item) bool { return it.published })
 	dirs := map[string][]*item{}
 	for _, it := range items {
 		for dir := path.Dir(path.Join(it.dir, it.file)); ; dir = path.Dir(dir) {
@@ -282,9 +282,9 @@ func (v *Volume) syncDirs(g *group) {
 			}
 		}
 	}
-	if g.local && len(dirs) >= dirsForSyncFS && time.Now().After(v.keeper.noSyncFS) {
+	if g.local && len(dirs) >= dirsForSyncFS && time.Now().After(v.committer.noSyncFS) {
 		if err := durable.Uninterrupted(func() error { return v.sys.syncFS(g.top) }); err != nil {
-			v.keeper.noSyncFS = time.Now().Add(syncFSPause)
+			v.committer.noSyncFS = time.Now().Add(syncFSPause)
 			fail(items, v.explain("syncing the file system of", v.Dir, err))
 		}
 		return
@@ -302,15 +302,15 @@ func (v *Volume) undo(ctx context.Context, batch []*item) error {
 		if !it.verified || !it.distrust {
 			continue
 		}
-		if err := v.again(ctx, it); err != nil {
+		if err := v.requeue(ctx, it); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// again sets a verified item back to waiting. Its own error says why.
-func (v *Volume) again(ctx context.Context, it *item) error {
+// requeue sets a verified item back to waiting. Its own error says why.
+func (v *Volume) requeue(ctx context.Context, it *item) error {
 	_, err := v.deps.Ledger.Again(context.WithoutCancel(ctx), it.key, it.err.Error())
 	if err != nil && !gone(err) {
 		return v.fatal(err) // it stays verified and is looked at later
@@ -319,8 +319,8 @@ func (v *Volume) again(ctx context.Context, it *item) error {
 	return nil
 }
 
-// tellStored notes all that are under their names as stored, with one commit.
-func (v *Volume) tellStored(ctx context.Context, items []*item) error {
+// markStored notes all that are under their names as stored, with one commit.
+func (v *Volume) markStored(ctx context.Context, items []*item) error {
 	if len(items) == 0 {
 		return nil
 	}
@@ -344,7 +344,7 @@ func (v *Volume) tellStored(ctx context.Context, items []*item) error {
 		return nil
 	case gone(err) && len(items) > 1: // one of them: ask for each
 		for _, it := range items {
-			if err := v.tellStored(ctx, []*item{it}); err != nil {
+			if err := v.markStored(ctx, []*item{it}); err != nil {
 				return err
 			}
 		}

@@ -134,7 +134,7 @@ func localFS(st unix.Statfs_t) bool {
 	return false
 }
 
-// sysStat is what the system says of a file beyond fs.FileInfo.
+// sysStat is what the system says of a file that fs.FileInfo does not have.
 func sysStat(info fs.FileInfo) (*syscall.Stat_t, bool) {
 	st, ok := info.Sys().(*syscall.Stat_t)
 	return st, ok

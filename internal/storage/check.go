@@ -58,7 +58,7 @@ func (p *probe[T]) ask(question func() (T, error)) (f *flight[T], ok bool) {
 
 // Check looks whether the volume is there, ours, and can be written. It answers
 // within seconds even when the volume hangs. The error is run.ErrVolumeOffline
-// with what is wrong and the mend. As long as Use has not succeeded, Check goes
+// with what is wrong and the hint. As long as Use has not succeeded, Check goes
 // on with the start in its place.
 func (v *Volume) Check() error {
 	f, ok := v.checks.ask(func() (struct{}, error) { return struct{}{}, v.check() })

@@ -286,10 +286,10 @@ func (w *trial) released(what string, descriptors int) {
 	if n := len(w.inUse); n != 0 {
 		w.t.Errorf("%s: %d parts are still in use", what, n)
 	}
-	if n := w.room.total(); n != 0 {
+	if n := w.reservations.total(); n != 0 {
 		w.t.Errorf("%s: %d bytes are still promised", what, n)
 	}
-	if n := len(w.keeper.slots); n != 0 {
+	if n := len(w.committer.slots); n != 0 {
 		w.t.Errorf("%s: %d slots are still taken", what, n)
 	}
 	if n := openFiles(w.t); n != descriptors {

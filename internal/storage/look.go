@@ -16,7 +16,7 @@ type Sight struct {
 	Denied        error  // this process may not write there; nil: it may
 }
 
-// SizeUnknown reports whether the file system does not tell how much room it has.
+// SizeUnknown reports whether the file system does not tell how much space it has.
 func (s Sight) SizeUnknown() bool { return s.Free > 1<<61 }
 
 // Look looks at the volume from outside, whoever it belongs to, and changes

@@ -29,7 +29,7 @@ const markerNote = "This directory is a volume of assetd, which writes here only
 
 var errMarker = errors.New("the marker cannot be read as one")
 
-// marker reads the volume's marker: fs.ErrNotExist where none stands, errMarker
+// marker reads the volume's marker: fs.ErrNotExist where there is none, errMarker
 // where it is none.
 func (m *mount) marker() (marker, error) {
 	d, err := m.enter(metaDir, false)
@@ -77,10 +77,10 @@ func (v *Volume) foreign(mk marker, err error) error {
 }
 
 // Use is the start: it finds out whether the volume is there and ours. Where this
-// queue has never used storage.dir and no marker stands there, it takes it into
+// queue has never used storage.dir and no marker is there, it takes it into
 // use. The error is run.ErrVolumeOffline where the volume may yet come: work
 // waits, and Check goes on with the start. Any other error is a setting or a
-// right to mend, or the queue's: storage.dir is missing though it is neither the
+// right to fix, or the queue's: storage.dir is missing though it is neither the
 // default, nor mounted, nor was it ever used.
 func (v *Volume) Use(ctx context.Context) error {
 	used, err := v.deps.Ledger.UsesVolume(v.Dir)
@@ -118,7 +118,7 @@ func (v *Volume) Use(ctx context.Context) error {
 }
 
 // Adopt takes a new or foreign volume on purpose: from now on it belongs to this
-// queue. What stands there stays. A foreign volume keeps its own id.
+// queue. What is there stays. A foreign volume keeps its own id.
 func (v *Volume) Adopt(ctx context.Context) error {
 	if err := v.prepareDir(); err != nil {
 		return err
@@ -150,7 +150,7 @@ func (v *Volume) Adopt(ctx context.Context) error {
 }
 
 // prepareDir makes the default storage.dir where it is missing. Only the default
-// one: a directory that somebody named is there, or is a mistake to be told.
+// one: a directory that somebody named is there, or is a mistake to report.
 func (v *Volume) prepareDir() error {
 	h, err := os.Open(v.Dir)
 	switch {

@@ -314,7 +314,7 @@ func TestMissingDescriptorsAreNoVerdictOnTheVolume(t *testing.T) {
 
 func TestTheKeeperTakesOnlyAsManyAsDescriptorsAllow(t *testing.T) {
 	r := newRig(t)
-	r.keeper.slots = make(chan struct{}, 2)
+	r.committer.slots = make(chan struct{}, 2)
 	parts := make([]*Part, 5)
 	for i := range parts {
 		key := r.asset("run1", run.Images, fmt.Sprint(i))
@@ -331,8 +331,8 @@ func TestTheKeeperTakesOnlyAsManyAsDescriptorsAllow(t *testing.T) {
 	}()
 	<-kept
 	<-kept
-	if len(r.keeper.slots) != 2 {
-		t.Errorf("%d in the keeper", len(r.keeper.slots))
+	if len(r.committer.slots) != 2 {
+		t.Errorf("%d in the keeper", len(r.committer.slots))
 	}
 	r.running()
 	for range parts {

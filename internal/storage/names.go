@@ -26,7 +26,7 @@ type token struct {
 const labelField = "label."
 
 // ValidateNames tells whether storage.run_dir and storage.file_name can be used.
-// The error names key, value and mend.
+// The error names key, value and hint.
 func ValidateNames(runDir, fileName string) error {
 	_, err := parseNames(runDir, fileName)
 	return err
@@ -206,7 +206,7 @@ const (
 	longestElem  = 140
 )
 
-// safe is a value as it stands in a name: unchanged where it is up to 64 of A-Z
+// safe is a value as it is in a name: unchanged where it is up to 64 of A-Z
 // a-z 0-9 _ - and no reserved device name; else with everything other replaced
 // and a suffix from its SHA-256, so that different values stay different. An
 // empty value reads `unknown`.
@@ -235,7 +235,7 @@ func safe(value string) string {
 	return short[:min(len(short), longestValue-9)] + "-" + shortSum(value)
 }
 
-// element is an element as it stands on disk: one that is reserved, a device's
+// element is an element as it is on disk: one that is reserved, a device's
 // name or too long gets a suffix from its SHA-256 before its tail.
 func element(elem, tail string, reserved bool) string {
 	if !reserved && len(elem) <= longestElem && !isDevice(elem) {

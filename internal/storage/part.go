@@ -18,7 +18,7 @@ import (
 )
 
 // A part that can be resumed is synced whenever so much was written or so much
-// time has passed, beside the transfer, which waits only when it is mostUnsynced
+// time has passed, during the transfer, which waits only when it is mostUnsynced
 // ahead.
 const (
 	syncBytes    = 8 << 20
@@ -40,11 +40,11 @@ var (
 // Quarantine and Keep ends it; after that only Close may be called, and does
 // nothing.
 //
-// A part whose mark has an ETag has a card beside it, from before its first byte
+// A part whose mark has an ETag has a sidecar next to it, from before its first byte
 // on, and can be resumed; any other is gone when it is closed. Within one boot a
 // part counts as long as it is, or, where it was written at several places, as its
-// card's map says; after a reboot as far as it was synced, and only if the bytes
-// there have the checksum that the card says.
+// sidecar's map says; after a reboot as far as it was synced, and only if the bytes
+// there have the checksum that the sidecar says.
 type Part struct {
 	v    *Volume
 	m    *mount
@@ -53,23 +53,23 @@ type Part struct {
 	f    *os.File
 	seq  uint64 // grows with the moment f was opened
 
-	mu    sync.Mutex // of all below while writers are at work side by side
-	reach            // what counts
-	stale bool       // the file has other bytes, until the next write
+	mu       sync.Mutex // of all below while writers are at work side by side
+	coverage            // what counts
+	stale    bool       // the file has other bytes, until the next write
 
-	card   *card // nil: cannot be resumed
-	carded bool  // a card's file stands on disk
+	sidecar    *sidecar // nil: cannot be resumed
+	hasSidecar bool     // a sidecar's file is on disk
 
-	drawn   int64 // bytes that the map on disk has
-	drawnAt time.Time
+	mapped   int64 // bytes that the map on disk has
+	mappedAt time.Time
 
-	asked   reach // at the last sync that was started
+	asked   coverage // at the last sync that was started
 	askedAt time.Time
 	syncing chan error // the sync under way; nil: none
 
-	end     int64 // room is promised for so many bytes
-	alloc   int64 // the file system has set blocks aside for so many
-	counted int64 // of the promise: bytes that statfs does not know of yet
+	reserved int64 // bytes that space is promised for
+	alloc    int64 // the file system has set blocks aside for so many
+	counted  int64 // of the promise: bytes that statfs does not know of yet
 
 	broken error // a write or sync failed: nothing more is believed
 	closed bool
@@ -124,17 +124,17 @@ func (p *Part) open(meta *folder) error {
 		return err
 	case errors.Is(err, unix.EPERM), errors.Is(err, unix.EINVAL), errors.Is(err, unix.ENOTSUP):
 		// Some file systems (rclone without a cache) never open a written file for
-		// writing again: begin anew there.
+		// writing again: begin again there.
 		if p.v.sys.remove(d.root, p.hash+partExt) != nil {
 			return p.v.unusable(p.path(), err)
 		}
 	case !errors.Is(err, fs.ErrNotExist):
 		return p.v.unusable(p.path(), err)
 	}
-	if err := p.readCard(d); err != nil {
+	if err := p.readSidecar(d); err != nil {
 		return err
 	}
-	if err := p.dropCard(); err != nil {
+	if err := p.removeSidecar(); err != nil {
 		return err
 	}
 	if p.f, err = p.v.sys.open(d.root, p.hash+partExt, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600); err != nil {
@@ -143,7 +143,7 @@ func (p *Part) open(meta *folder) error {
 	return p.lock()
 }
 
-// takeUp goes on with a file that stands there. What it is worth is asked once
+// takeUp goes on with a file that is there. What it is worth is asked once
 // nobody else can write it.
 func (p *Part) takeUp(d *folder, opened fs.FileInfo) error {
 	if err := p.lock(); err != nil {
@@ -159,7 +159,7 @@ func (p *Part) takeUp(d *folder, opened fs.FileInfo) error {
 	if st, ok := sysStat(info); ok && st.Nlink > 1 {
 		return fmt.Errorf("%s is also another file's name (hard link): refused, take it away", p.path())
 	}
-	if err := p.readCard(d); err != nil {
+	if err := p.readSidecar(d); err != nil {
 		return err
 	}
 	p.stale = info.Size() > 0
@@ -181,17 +181,17 @@ func (p *Part) busy() error {
 }
 
 // Have is how many bytes there are from the front on, and the mark they were
-// written under; 0 and the zero mark where the part begins anew.
+// written under; 0 and the zero mark where the part begins again.
 func (p *Part) Have() (int64, run.PartMark) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.card == nil || p.size == 0 {
+	if p.sidecar == nil || p.size == 0 {
 		return 0, run.PartMark{}
 	}
-	return p.size, p.card.Mark
+	return p.size, p.sidecar.Mark
 }
 
-// Reset begins the part anew under a mark. It comes before the first byte. Room
+// Reset begins the part again under a mark. It comes before the first byte. Space
 // that was reserved and not yet written stays reserved.
 func (p *Part) Reset(mark run.PartMark) error {
 	if err := p.usable(); err != nil {
@@ -200,23 +200,23 @@ func (p *Part) Reset(mark run.PartMark) error {
 	if err := p.endSync(); err != nil {
 		return err
 	}
-	left := p.end - p.written()
-	if p.far() > 0 || p.stale || p.alloc > 0 {
-		// First the bytes, then the card: the other way round a crash between would
+	left := p.reserved - p.written()
+	if p.end() > 0 || p.stale || p.alloc > 0 {
+		// First the bytes, then the sidecar: the other way round a crash between would
 		// leave the old bytes under the new mark.
 		if err := p.v.sys.truncate(p.f, 0); err != nil {
 			return p.fail("truncating", err)
 		}
 	}
-	p.reach, p.asked, p.askedAt = reach{}, reach{}, time.Now()
-	p.stale, p.alloc, p.end = false, 0, left
+	p.coverage, p.asked, p.askedAt = coverage{}, coverage{}, time.Now()
+	p.stale, p.alloc, p.reserved = false, 0, left
 	p.account()
 	if mark.ETag == "" {
-		return p.dropCard()
+		return p.removeSidecar()
 	}
-	p.card = &card{Mark: mark, Boot: p.v.boot}
-	if p.writeCard() != nil {
-		return p.dropCard() // the transfer can do without, but not with an older one
+	p.sidecar = &sidecar{Mark: mark, Boot: p.v.boot}
+	if p.writeSidecar() != nil {
+		return p.removeSidecar() // the transfer can do without, but not with an older one
 	}
 	return nil
 }
@@ -270,7 +270,7 @@ func (p *Part) shelve() error {
 	if err := p.endSync(); err != nil {
 		return err
 	}
-	if p.card == nil || p.size == 0 {
+	if p.sidecar == nil || p.size == 0 {
 		return p.drop()
 	}
 	if err := p.trim(); err != nil {
@@ -291,15 +291,15 @@ func (p *Part) shelve() error {
 }
 
 // trim cuts the file behind the bytes that count. It also gives back the blocks
-// that were set aside beyond them.
+// that were allocated past them.
 func (p *Part) trim() error {
 	if !p.stale && p.alloc <= p.written() {
 		return nil
 	}
-	if err := p.v.sys.truncate(p.f, p.far()); err != nil {
+	if err := p.v.sys.truncate(p.f, p.end()); err != nil {
 		return p.fail("truncating", err)
 	}
-	p.stale, p.alloc = false, p.far()
+	p.stale, p.alloc = false, p.end()
 	return nil
 }
 
@@ -329,13 +329,13 @@ func (p *Part) Quarantine() (file string, err error) {
 	if p.broken != nil {
 		return "", p.broken
 	}
-	if err := p.putAside(file); err != nil {
+	if err := p.moveToQuarantine(file); err != nil {
 		return "", errors.Join(err, p.drop())
 	}
 	return file, p.drop()
 }
 
-func (p *Part) putAside(file string) error {
+func (p *Part) moveToQuarantine(file string) error {
 	err := p.v.sys.truncate(p.f, min(p.size, quarantineSize))
 	if err == nil {
 		err = p.v.sys.close(p.f)
@@ -371,8 +371,8 @@ func (p *Part) fail(doing string, cause error) error {
 		return p.broken
 	}
 	p.broken = p.v.explain(doing, p.path(), cause)
-	if p.card == nil || p.card.Synced == 0 || p.fallBack() != nil {
-		p.drop() //nolint:errcheck // the first error is told
+	if p.sidecar == nil || p.sidecar.Synced == 0 || p.fallBack() != nil {
+		p.drop() //nolint:errcheck // the first error is returned
 	}
 	return p.broken
 }
@@ -381,19 +381,19 @@ func (p *Part) fail(doing string, cause error) error {
 // disk, and a second one would say that all is well.
 func (p *Part) lose(doing string, cause error) error {
 	p.broken = p.v.explain(doing, p.path(), cause)
-	p.drop() //nolint:errcheck // the first error is told
+	p.drop() //nolint:errcheck // the first error is returned
 	return p.broken
 }
 
-// drop removes card and part, in this order: a card without its part could be
+// drop removes sidecar and part, in this order: a sidecar without its part could be
 // taken for the next one's.
 func (p *Part) drop() error {
-	err := p.dropCard()
+	err := p.removeSidecar()
 	e := p.v.sys.remove(p.m.root, p.name(partExt))
 	if e != nil && !errors.Is(e, fs.ErrNotExist) && err == nil {
 		err = p.v.explain("removing", p.path(), e)
 	}
-	p.reach = reach{}
+	p.coverage = coverage{}
 	return err
 }
 
@@ -403,14 +403,14 @@ func (p *Part) leave() {
 	p.v.release(p.hash)
 }
 
-// shut is leave for a part that the keeper goes on with.
+// shut is leave for a part that the committer goes on with.
 func (p *Part) shut() {
 	if p.f != nil {
 		p.v.sys.close(p.f) //nolint:errcheck // nothing rests on these bytes
 		p.f = nil
 	}
 	p.closed = true
-	p.reach, p.end, p.alloc = reach{}, 0, 0
+	p.coverage, p.reserved, p.alloc = coverage{}, 0, 0
 	p.account()
 	p.m.close()
 }

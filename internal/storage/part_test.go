@@ -144,12 +144,12 @@ func TestAnOldCardBesideNewerBytesIsNotBelieved(t *testing.T) {
 	p, err := r.write(key, strong, body(1000, "old version"))
 	must(t, err)
 	must(t, p.Close())
-	card, err := os.ReadFile(filepath.Join(r.dir, p.name(cardExt)))
+	card, err := os.ReadFile(filepath.Join(r.dir, p.name(sidecarExt)))
 	must(t, err)
 	p, err = r.write(key, run.PartMark{ETag: `"v2"`, Total: 1 << 30}, body(5000, "new version"))
 	must(t, err)
 	must(t, p.Close())
-	must(t, os.WriteFile(filepath.Join(r.dir, p.name(cardExt)), card, 0o600))
+	must(t, os.WriteFile(filepath.Join(r.dir, p.name(sidecarExt)), card, 0o600))
 	_, q := r.reopen(t, key, "another boot")
 	defer q.Close()
 	if n, mark := q.Have(); n != 0 {
@@ -207,7 +207,7 @@ func TestADamagedOrForeignCardMeansBeginAnew(t *testing.T) {
 		p, err := r.write(key, strong, body(1000, "v"))
 		must(t, err)
 		must(t, p.Close())
-		must(t, os.WriteFile(filepath.Join(r.dir, p.name(cardExt)), []byte(text), 0o600))
+		must(t, os.WriteFile(filepath.Join(r.dir, p.name(sidecarExt)), []byte(text), 0o600))
 		_, q := r.reopen(t, key, r.boot)
 		if n, _ := q.Have(); n != 0 {
 			t.Errorf("card %q: %d bytes are believed", text, n)
@@ -225,7 +225,7 @@ func FuzzWhateverTheCardSaysNothingIsBelievedThatIsNotThere(f *testing.F) {
 		r := newRig(t)
 		r.boot = "b"
 		key := run.Key{Run: "run1", Kind: run.Images, ID: "i"}
-		plantFile(t, filepath.Join(r.dir, partsDir, key.Hash()+cardExt), string(card))
+		plantFile(t, filepath.Join(r.dir, partsDir, key.Hash()+sidecarExt), string(card))
 		plantFile(t, filepath.Join(r.dir, partsDir, key.Hash()+partExt), string(data))
 		p, err := r.Part(key)
 		must(t, err)
@@ -469,7 +469,7 @@ func TestQuarantineKeepsOneBoundedCopyAnAsset(t *testing.T) {
 			t.Errorf("left %q", left)
 		}
 	}
-	if n := r.room.total(); n != 0 || len(r.inUse) != 0 {
+	if n := r.reservations.total(); n != 0 || len(r.inUse) != 0 {
 		t.Errorf("%d bytes and %v are still held", n, r.inUse)
 	}
 }

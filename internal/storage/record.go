@@ -66,7 +66,7 @@ type recordWriter struct {
 	sheaves []*sheaf
 }
 
-// tempName is where a record stands until it is whole. After a crash the next
+// tempName is where a record is until it is whole. After a crash the next
 // writing of the same record takes it away.
 func tempName(name string) string { return "." + name + tempExt }
 
@@ -110,7 +110,7 @@ func (w *recordWriter) all(step func(s *sheaf) error) {
 	})
 }
 
-// fill writes a run's records beside their final names.
+// fill writes a run's records next to their final names.
 func (w *recordWriter) fill(s *sheaf, durable bool) error {
 	d, err := w.m.enter(s.Dir, true)
 	if err != nil {
@@ -188,7 +188,7 @@ func (w *recordWriter) clean(s *sheaf) {
 	}
 	defer d.close()
 	for _, f := range s.Files {
-		d.remove(tempName(f.Name)) //nolint:errcheck // the run's own error is told
+		d.remove(tempName(f.Name)) //nolint:errcheck // the run's own error is returned
 	}
 }
 
@@ -243,14 +243,14 @@ func (v *Volume) Sizes(ctx context.Context, dir string, files []string) (map[str
 		return nil, err
 	}
 	defer m.close()
-	w := ways{m: m}
+	w := dirCache{m: m}
 	defer w.close()
 	sizes := make(map[string]int64, len(files))
 	for _, file := range files {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		w.bound()
+		w.trim()
 		size, there, err := w.size(path.Join(dir, file))
 		if err != nil {
 			return nil, err
@@ -262,7 +262,7 @@ func (v *Volume) Sizes(ctx context.Context, dir string, files []string) (map[str
 	return sizes, nil
 }
 
-func (w *ways) size(name string) (int64, bool, error) {
+func (w *dirCache) size(name string) (int64, bool, error) {
 	d, err := w.enter(path.Dir(name), false)
 	switch {
 	case missing(err):

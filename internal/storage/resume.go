@@ -16,12 +16,12 @@ import (
 
 // resumeLoop looks at assets that the queue has as verified and brings those whose
 // bytes compare to the first loop. It reads whole files, which may take long, and
-// so stands beside it.
+// so is a loop of its own.
 func (v *Volume) resumeLoop(ctx context.Context) error {
 	for {
-		it, sleep := v.keeper.nextDue(time.Now())
+		it, sleep := v.committer.nextDue(time.Now())
 		if it == nil {
-			clock.Sleep(ctx, sleep, v.keeper.again)
+			clock.Sleep(ctx, sleep, v.committer.recheck)
 			if ctx.Err() != nil {
 				return nil
 			}
@@ -31,7 +31,7 @@ func (v *Volume) resumeLoop(ctx context.Context) error {
 		case <-ctx.Done():
 			v.postpone(it) // stop tells its end
 			return nil
-		case v.keeper.slots <- struct{}{}:
+		case v.committer.slots <- struct{}{}:
 		}
 		if err := v.reopen(ctx, it); err != nil {
 			return err
@@ -40,7 +40,7 @@ func (v *Volume) resumeLoop(ctx context.Context) error {
 }
 
 // nextDue takes out the item that is due first, or says how long to sleep.
-func (k *keeper) nextDue(now time.Time) (*item, time.Duration) {
+func (k *committer) nextDue(now time.Time) (*item, time.Duration) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	first := -1
@@ -62,7 +62,7 @@ func (k *keeper) nextDue(now time.Time) (*item, time.Duration) {
 	return it, 0
 }
 
-// reopen compares a verified item's bytes and hands it on. The item holds a slot.
+// reopen compares a verified item's bytes and passes it on. The item holds a slot.
 func (v *Volume) reopen(ctx context.Context, it *item) (fatal error) {
 	v.guard(it, func() error {
 		err := v.compare(ctx, it)
@@ -74,12 +74,12 @@ func (v *Volume) reopen(ctx context.Context, it *item) (fatal error) {
 		v.push(it)
 	case it.err == nil, !it.verified, gone(it.err): // stored already, or to be fetched again
 		v.shut(it)
-		<-v.keeper.slots
+		<-v.committer.slots
 		v.release(it.hash)
 		it.call(v, it.err)
 	default:
 		v.shut(it)
-		<-v.keeper.slots
+		<-v.committer.slots
 		v.putOff(it)
 	}
 	return fatal
@@ -88,16 +88,16 @@ func (v *Volume) reopen(ctx context.Context, it *item) (fatal error) {
 // compare finds a verified item's bytes: in its part, or under its name. Where
 // they are in neither, the queue has the asset fetched again.
 func (v *Volume) compare(ctx context.Context, it *item) error {
-	it.verified = !it.early // until the queue says otherwise
+	it.verified = !it.provisional // until the queue says otherwise
 	a, dir, err := v.ask(ctx, it.key)
 	switch {
 	case err != nil:
 		return fmt.Errorf("asset %s: %w", it.key, err)
 	case a.State == run.AssetStored:
 		return nil
-	case it.early && a.State == run.AssetWaiting && a.Provisional != nil:
-		return v.compareEarly(ctx, it, a, dir)
-	case it.early || a.State != run.AssetVerified || a.Stored == nil:
+	case it.provisional && a.State == run.AssetWaiting && a.Provisional != nil:
+		return v.compareProvisional(ctx, it, a, dir)
+	case it.provisional || a.State != run.AssetVerified || a.Stored == nil:
 		return fmt.Errorf("asset %s is %s, not verified: %w", it.key, a.State, run.ErrStale)
 	}
 	s := a.Stored
@@ -110,19 +110,19 @@ func (v *Volume) compare(ctx context.Context, it *item) error {
 		return err
 	}
 	full := path.Join(dir, s.File)
-	for _, ext := range []string{partExt, earlyExt} {
+	for _, ext := range []string{partExt, provisionalExt} {
 		it.from = ext
 		inPart, err := it.m.holds(ctx, path.Join(partsDir, it.hash+ext), s)
 		if err != nil || inPart {
 			return err
 		}
 	}
-	it.placed, err = it.m.holds(ctx, full, s)
-	if err != nil || it.placed {
+	it.published, err = it.m.holds(ctx, full, s)
+	if err != nil || it.published {
 		return err
 	}
 	it.err = fmt.Errorf("asset %s: neither its part nor %s has the bytes that were verified: fetched again", it.key, it.m.path(full))
-	if fatal := v.again(ctx, it); fatal != nil {
+	if fatal := v.requeue(ctx, it); fatal != nil {
 		return fatal
 	}
 	return it.err

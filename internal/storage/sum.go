@@ -16,7 +16,7 @@ import (
 	"github.com/assetd/assetd/internal/durable"
 )
 
-// Content is what stands under a name.
+// Content is what is under a name.
 type Content struct {
 	Size   int64  // bytes
 	SHA256 string // hex; empty where it is no regular file
@@ -24,7 +24,7 @@ type Content struct {
 }
 
 // sumStep is how much is read at a time: large enough for a disk, small enough to
-// be told of often.
+// be reported often.
 const sumStep = 1 << 20
 
 // Sum reads a file of a run's directory from front to back. fs.ErrNotExist says
@@ -108,7 +108,7 @@ func (v *Volume) pour(ctx context.Context, f *os.File, to io.Writer, read func(n
 
 // cached reports whether the page cache has the file's first bytes, so that others
 // use it (preadv2(2): RWF_NOWAIT). Where the kernel does not tell it counts as
-// cached: nothing is taken away from anybody.
+// cached: nothing is removed from anybody.
 func cached(f *os.File) bool {
 	var first [1]byte
 	err := durable.Control(f, func(fd int) error {

@@ -14,7 +14,7 @@ import (
 const sweepStep = 1024
 
 // Sweep removes from .assetd what belongs to no asset that is open or lost: parts
-// and cards whose hash (run.Key.Hash) is not wanted, and what a crash left half
+// and sidecars whose hash (run.Key.Hash) is not wanted, and what a crash left half
 // written. Marker, quarantine, what is in use here and what is not ours stay. wanted is
 // called where any part is there, after all were listed: so the part of an asset that
 // came meanwhile is not among them, and work may go on. It says how many files it
@@ -43,7 +43,7 @@ func (v *Volume) Sweep(ctx context.Context, wanted func() (map[string]bool, erro
 	return n + more, err
 }
 
-// hashOf is the asset's hash in the name of a part or a card.
+// hashOf is the asset's hash in the name of a part or a sidecar.
 func hashOf(name string) string {
 	hash, _, _ := strings.Cut(name, ".")
 	return hash

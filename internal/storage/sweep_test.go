@@ -45,7 +45,7 @@ func TestSweepRemovesThousandsOfStalePartsAndNothingElse(t *testing.T) {
 		t.Errorf("removed %d, %v", n, err)
 	}
 	for _, key := range []run.Key{kept, busy} {
-		stay = append(stay, partsDir+"/"+key.Hash()+partExt, partsDir+"/"+key.Hash()+cardExt)
+		stay = append(stay, partsDir+"/"+key.Hash()+partExt, partsDir+"/"+key.Hash()+sidecarExt)
 	}
 	left := r.tree()
 	slices.Sort(left)
@@ -104,7 +104,7 @@ func TestCase_F_RemovePartsTakesThoseNamedAndNoOther(t *testing.T) {
 	defer p.Close()
 	must(t, r.RemoveParts([]run.Key{stored, busy, r.asset("run1", run.Videos, "never")}))
 	for key, want := range map[run.Key]bool{stored: false, kept: true, busy: true} {
-		for _, ext := range []string{partExt, cardExt} {
+		for _, ext := range []string{partExt, sidecarExt} {
 			if _, err := os.Stat(filepath.Join(r.dir, partsDir, key.Hash()+ext)); (err == nil) != want {
 				t.Errorf("%s%s: %v", key.ID, ext, err)
 			}

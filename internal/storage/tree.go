@@ -152,8 +152,8 @@ func (d *folder) regular(name string, flag int) (*os.File, fs.FileInfo, error) {
 	return f, after, nil
 }
 
-// create makes a new file; whatever stands at its name is taken away first
-// unless it is a directory. A link is taken away, not followed.
+// create makes a new file; whatever is at its name is removed first
+// unless it is a directory. A link is removed, not followed.
 func (d *folder) create(name string, mode fs.FileMode) (*os.File, error) {
 	const flags = os.O_RDWR | os.O_CREATE | os.O_EXCL
 	f, err := d.m.v.sys.open(d.root, name, flags, mode)
@@ -166,7 +166,7 @@ func (d *folder) create(name string, mode fs.FileMode) (*os.File, error) {
 	return d.m.v.sys.open(d.root, name, flags, mode)
 }
 
-// kind names what stands somewhere, for people.
+// kind names what is somewhere, for people.
 func kind(info fs.FileInfo) string {
 	switch t := info.Mode().Type(); {
 	case t == 0:

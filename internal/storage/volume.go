@@ -1,7 +1,7 @@
 // Package storage is the durable store: the volume that assets are kept on.
 //
-// It guarantees that what stands under a media file's final name is whole, is
-// synced with the directories that lead to it before the queue is told `stored`,
+// It guarantees that what is under a media file's final name is whole, is
+// synced with the directories that lead to it before the queue records `stored`,
 // and is never overwritten; that nothing is written unless the volume's marker,
 // read through the same os.Root, names this queue; that no name leaves the
 // volume or goes through a symbolic link; and that after a failed write or sync
@@ -87,7 +87,7 @@ const (
 	SyncFileSystem = "file_system" // all that was written to it
 )
 
-// Events that only a volume tells.
+// Events that only a volume emits.
 const (
 	VolumeTaken     run.EventKind = "volume taken into use"
 	SyncUnsupported run.EventKind = "directories cannot be synced on this file system, going on without"
@@ -96,14 +96,14 @@ const (
 
 // What stands in a volume besides the runs' directories.
 const (
-	metaDir       = ".assetd"
-	markerFile    = metaDir + "/volume"
-	partsDir      = metaDir + "/parts"
-	quarantineDir = metaDir + "/quarantine"
-	partExt       = ".part"
-	earlyExt      = ".early" // whole bytes, fetched before their run ended
-	cardExt       = ".json"
-	tempExt       = ".tmp"
+	metaDir        = ".assetd"
+	markerFile     = metaDir + "/volume"
+	partsDir       = metaDir + "/parts"
+	quarantineDir  = metaDir + "/quarantine"
+	partExt        = ".part"
+	provisionalExt = ".early" // whole bytes, fetched before their run ended
+	sidecarExt     = ".json"
+	tempExt        = ".tmp"
 )
 
 // Volume is the store below one storage.dir. All methods are safe for
@@ -121,21 +121,21 @@ type Volume struct {
 	taken   atomic.Bool // the marker was seen to name this queue since the start
 	suspect atomic.Bool // a write was refused: Check has to try one
 	noAlloc atomic.Bool // fallocate is not supported here
-	told    atomic.Bool // SyncUnsupported was told
+	told    atomic.Bool // SyncUnsupported was reported
 	opened  atomic.Uint64
 
-	checks  probe[struct{}]
-	rooms   probe[int64]
-	seen    atomic.Pointer[Room]
-	looks   probe[Sight]
-	capable probe[[]Capability]
-	room    room
-	keeper  keeper
+	checks       probe[struct{}]
+	spaces       probe[int64]
+	seen         atomic.Pointer[Space]
+	looks        probe[Sight]
+	capable      probe[[]Capability]
+	reservations reservations
+	committer    committer
 
 	writers sync.Pool // of *bufio.Writer, for records
 
 	mu    sync.Mutex
-	inUse map[string]bool // hashes of the parts that are open or in the keeper
+	inUse map[string]bool // hashes of the parts that are open or in the committer
 }
 
 // New makes a volume; it touches no file. An error names the template that
@@ -153,7 +153,7 @@ func New(c Config, d Deps) (*Volume, error) {
 	v.sys.timed(d.Timed)
 	v.masked = c.DirMode.Perm()&umask() != 0
 	v.writers.New = func() any { return bufio.NewWriterSize(nil, mostBuffered) }
-	v.keeper.init()
+	v.committer.init()
 	v.minFree.Store(c.MinFree)
 	return v, nil
 }
@@ -209,7 +209,7 @@ func (v *Volume) open() (*mount, error) {
 	return m, err
 }
 
-// openMeta is open for one who goes on to what stands beside the marker.
+// openMeta is open for one who goes on to what is next to the marker.
 func (v *Volume) openMeta() (*mount, *folder, error) {
 	m, err := v.openDir()
 	if err != nil {
@@ -288,7 +288,7 @@ func (v *Volume) unusable(path string, err error) error {
 	return run.Because(run.ErrVolumeOffline, fmt.Errorf("%s cannot be used: %w", path, err))
 }
 
-// explain is an error of a write with its object, its meaning and its mend.
+// explain is an error of a write with its object, its meaning and its hint.
 func (v *Volume) explain(doing, path string, err error) error {
 	switch {
 	case err == nil:

@@ -48,7 +48,7 @@ func (d *folder) writePieces(name string, fill func(w io.Writer) error, synced b
 		err = e
 	}
 	if err != nil {
-		v.sys.remove(d.root, name) //nolint:errcheck // the first error is told
+		v.sys.remove(d.root, name) //nolint:errcheck // the first error is returned
 		return v.explain("writing", d.path(name), err)
 	}
 	return nil
@@ -100,7 +100,7 @@ func (d *folder) sync() error {
 }
 
 // syncHandle syncs a directory. CIFS, vboxsf and some FUSE cannot and say EINVAL,
-// ENOTSUP or ENOTTY: told once and done without. Everything else is an error.
+// ENOTSUP or ENOTTY: reported once and ignored after that. Everything else is an error.
 func (v *Volume) syncHandle(h *os.File, dir string) error {
 	err := v.sys.syncDir(h)
 	if durable.CannotSync(err) {

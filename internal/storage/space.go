@@ -15,24 +15,24 @@ import (
 	"github.com/assetd/assetd/internal/run"
 )
 
-// allocSize is from how many bytes on blocks are set aside ahead of the writing.
+// allocSize is from how many bytes on blocks are allocated ahead of the writing.
 const allocSize = 8 << 20
 
-// room is what the parts have been promised and statfs does not know of yet.
-type room struct {
+// reservations is what the parts have been promised and statfs does not know of yet.
+type reservations struct {
 	asking sync.Mutex // one at a time: two who see the same free bytes must not both get them
 
 	mu       sync.Mutex
 	promised int64
 }
 
-func (r *room) add(n int64) {
+func (r *reservations) add(n int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.promised += n
 }
 
-func (r *room) total() int64 {
+func (r *reservations) total() int64 {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.promised
@@ -41,14 +41,14 @@ func (r *room) total() int64 {
 // account brings the volume's sum of promises up to date with this part's.
 func (p *Part) account() {
 	written := p.written()
-	p.end = max(p.end, written)
-	now := max(p.end-max(written, p.alloc), 0)
-	p.v.room.add(now - p.counted)
+	p.reserved = max(p.reserved, written)
+	now := max(p.reserved-max(written, p.alloc), 0)
+	p.v.reservations.add(now - p.counted)
 	p.counted = now
 }
 
 // Reserve makes sure that n more bytes can be written and storage.min_free stays
-// free beside them and beside what all other parts were promised. What is
+// free next to them and next to what all other parts were promised. What is
 // reserved already and not yet written counts. It fails with run.ErrNoRoom and
 // changes nothing then.
 func (p *Part) Reserve(n int64) error {
@@ -62,13 +62,13 @@ func (p *Part) Reserve(n int64) error {
 
 // reserve is Reserve for one who has the part locked.
 func (p *Part) reserve(n int64) error {
-	need := p.written() + n - p.end
+	need := p.written() + n - p.reserved
 	if n <= 0 || need <= 0 {
 		return nil
 	}
 	v := p.v
-	v.room.asking.Lock()
-	defer v.room.asking.Unlock()
+	v.reservations.asking.Lock()
+	defer v.reservations.asking.Unlock()
 	free, err := v.free(p.f)
 	if err != nil {
 		return v.explain("asking for the room at", v.Dir, err)
@@ -77,22 +77,22 @@ func (p *Part) reserve(n int64) error {
 		return run.Because(run.ErrNoRoom, fmt.Errorf("%s needs %s, which is %s more than is left at %s beside storage.min_free and what others were promised",
 			p.key, humanize.IBytes(uint64(need)), humanize.IBytes(uint64(need-free)), v.Dir))
 	}
-	before := p.end
-	p.end += need
+	before := p.reserved
+	p.reserved += need
 	p.account()
 	if need < allocSize || v.noAlloc.Load() {
 		return nil
 	}
 	from := max(p.size, p.alloc)
-	if len(p.beyond) > 0 {
-		from = p.size // what was set aside may be anywhere
+	if len(p.extents) > 0 {
+		from = p.size // what was allocated may be anywhere
 	}
-	err = durable.Uninterrupted(func() error { return v.sys.allocate(p.f, from, p.end-from) })
+	err = durable.Uninterrupted(func() error { return v.sys.allocate(p.f, from, p.reserved-from) })
 	switch {
 	case err == nil:
-		p.alloc = p.end
+		p.alloc = p.reserved
 	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
-		p.end = before
+		p.reserved = before
 		err = v.explain("setting room aside for", p.path(), err)
 		p.account()
 		return err
@@ -112,26 +112,26 @@ func (v *Volume) free(f *os.File) (int64, error) {
 		return 0, err
 	}
 	if st.Blocks == 0 {
-		return 1<<62 - v.room.total(), nil
+		return 1<<62 - v.reservations.total(), nil
 	}
 	block := int64(st.Frsize)
 	if block == 0 {
 		block = int64(st.Bsize)
 	}
-	v.seen.Store(&Room{Free: int64(st.Bavail) * block, Size: int64(st.Blocks) * block})
-	return int64(st.Bavail)*block - v.minFree.Load() - v.room.total(), nil
+	v.seen.Store(&Space{Free: int64(st.Bavail) * block, Size: int64(st.Blocks) * block})
+	return int64(st.Bavail)*block - v.minFree.Load() - v.reservations.total(), nil
 }
 
-// Room is how much room the volume's file system has, in bytes.
-type Room struct {
+// Space is how much space the volume's file system has, in bytes.
+type Space struct {
 	Free int64 // for us, storage.min_free included
 	Size int64 // in all
 }
 
-// Room is what was seen when somebody asked for the room last, and storage.min_free.
+// Room is what was seen when somebody asked for the free space last, and storage.min_free.
 // It asks nobody, and so never hangs. False: nobody has, or the file system does not
 // tell.
-func (v *Volume) Room() (r Room, minFree int64, ok bool) {
+func (v *Volume) Room() (r Space, minFree int64, ok bool) {
 	if seen := v.seen.Load(); seen != nil {
 		r, ok = *seen, true
 	}
@@ -143,7 +143,7 @@ func (v *Volume) Room() (r Room, minFree int64, ok bool) {
 // It answers within seconds even when the volume hangs, with run.ErrVolumeOffline
 // where it is not there.
 func (v *Volume) Free() (int64, error) {
-	f, ok := v.rooms.ask(func() (int64, error) {
+	f, ok := v.spaces.ask(func() (int64, error) {
 		m, err := v.open()
 		if err != nil {
 			return 0, err
@@ -211,7 +211,7 @@ func (v *Volume) using(hash string) bool {
 	return v.inUse[hash]
 }
 
-// RemovePart removes an asset's part to make room; one that is not there is no
+// RemovePart removes an asset's part to free space; one that is not there is no
 // error, one that is in use is.
 func (v *Volume) RemovePart(key run.Key) error {
 	hash := key.Hash()
@@ -241,10 +241,10 @@ func (v *Volume) inParts(do func(d *folder) error) error {
 	return do(d)
 }
 
-// removePart removes a part with its card, in the order of Part.drop. The caller has
+// removePart removes a part with its sidecar, in the order of Part.drop. The caller has
 // claimed it.
 func (d *folder) removePart(hash string) error {
-	for _, ext := range []string{cardExt, partExt} {
+	for _, ext := range []string{sidecarExt, partExt} {
 		if err := d.remove(hash + ext); err != nil {
 			return err
 		}
@@ -266,7 +266,7 @@ func (v *Volume) RemoveParts(keys []run.Key) error {
 			if !v.claim(hash) {
 				continue
 			}
-			failed = errors.Join(failed, d.removePart(hash), d.remove(hash+earlyExt))
+			failed = errors.Join(failed, d.removePart(hash), d.remove(hash+provisionalExt))
 			v.release(hash)
 		}
 		return failed

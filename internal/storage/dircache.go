@@ -5,29 +5,29 @@ import (
 	"path"
 )
 
-// mostWays bounds the folders that ways keeps open, up to two descriptors each.
-const mostWays = 16
+// maxDirs bounds the folders that a dirCache keeps open, up to two descriptors each.
+const maxDirs = 16
 
-// ways are the folders below one mount that a batch has entered: most of its files
+// dirCache is the folders below one mount that a batch has entered: most of its files
 // share them, and each entering costs a dozen system calls. They last as long as the
 // batch does and no longer. Not safe for concurrent use.
-type ways struct {
+type dirCache struct {
 	m    *mount
-	open map[way]*folder
+	open map[dirKey]*folder
 }
 
-// way is how a folder was entered: only with create is one that a crash left half
+// dirKey is how a folder was entered: only with create is one that a crash left half
 // made finished.
-type way struct {
+type dirKey struct {
 	name   string
 	create bool
 }
 
 // enter is mount.enter. The folder is not the caller's to close, and good until the
 // next bound.
-func (w *ways) enter(name string, create bool) (*folder, error) {
+func (w *dirCache) enter(name string, create bool) (*folder, error) {
 	name = path.Clean(name)
-	if d := w.open[way{name, create}]; d != nil {
+	if d := w.open[dirKey{name, create}]; d != nil {
 		return d, nil
 	}
 	d, err := w.m.enter(name, create)
@@ -35,20 +35,20 @@ func (w *ways) enter(name string, create bool) (*folder, error) {
 		return nil, err
 	}
 	if w.open == nil {
-		w.open = map[way]*folder{}
+		w.open = map[dirKey]*folder{}
 	}
-	w.open[way{name, create}] = d
+	w.open[dirKey{name, create}] = d
 	return d, nil
 }
 
-// bound comes between one file and the next, and closes all where there are too many.
-func (w *ways) bound() {
-	if len(w.open) >= mostWays {
+// trim comes between one file and the next, and closes all where there are too many.
+func (w *dirCache) trim() {
+	if len(w.open) >= maxDirs {
 		w.close()
 	}
 }
 
-func (w *ways) close() {
+func (w *dirCache) close() {
 	for _, d := range w.open {
 		d.close()
 	}

@@ -90,14 +90,14 @@ func TestWritingUsesUpWhatWasReservedAndNeedsRoomBeyondIt(t *testing.T) {
 	must(t, err)
 	must(t, p.Reserve(60))
 	must(t, p.Reset(run.PartMark{Total: -1})) // keeps it
-	if n := r.room.total(); n != 60 {
+	if n := r.reservations.total(); n != 60 {
 		t.Errorf("%d promised", n)
 	}
 	if _, err := p.Write(make([]byte, 50)); err != nil {
 		t.Fatal(err)
 	}
 	*left -= 50
-	if n := r.room.total(); n != 10 {
+	if n := r.reservations.total(); n != 10 {
 		t.Errorf("%d promised after 50 of 60 bytes", n)
 	}
 	_, err = p.Write(make([]byte, 51))
@@ -108,7 +108,7 @@ func TestWritingUsesUpWhatWasReservedAndNeedsRoomBeyondIt(t *testing.T) {
 		t.Errorf("the last 50: %v", err) // the refused ones have changed nothing
 	}
 	must(t, p.Close())
-	if n := r.room.total(); n != 0 {
+	if n := r.reservations.total(); n != 0 {
 		t.Errorf("%d promised after the end", n)
 	}
 }
@@ -123,7 +123,7 @@ func TestADiskThatIsFullForFallocateHasNoRoom(t *testing.T) {
 	if err := p.Reserve(allocSize); !errors.Is(err, run.ErrNoRoom) {
 		t.Errorf("err = %v", err)
 	}
-	if n := r.room.total(); n != 0 {
+	if n := r.reservations.total(); n != 0 {
 		t.Errorf("%d are still promised", n)
 	}
 	if _, err := p.Write([]byte("x")); err != nil {
@@ -167,7 +167,7 @@ func TestPartsAreListedAndRemovedUnlessInUse(t *testing.T) {
 	if sizes, err = r.Parts(); err != nil || len(sizes) != 0 {
 		t.Errorf("listed %v, %v", sizes, err)
 	}
-	if _, err := os.Stat(filepath.Join(r.dir, partsDir, idle.Hash()+cardExt)); err == nil {
+	if _, err := os.Stat(filepath.Join(r.dir, partsDir, idle.Hash()+sidecarExt)); err == nil {
 		t.Error("its card is still there")
 	}
 }
@@ -194,19 +194,19 @@ func TestPromisesAlwaysAddUp(t *testing.T) {
 				}
 			},
 			"reset": func(t *rapid.T) {
-				left := p.end - p.size
-				if err := p.Reset(run.PartMark{Total: -1}); err != nil || p.end != left {
-					t.Fatalf("%v: %d left of %d", err, p.end, left)
+				left := p.reserved - p.size
+				if err := p.Reset(run.PartMark{Total: -1}); err != nil || p.reserved != left {
+					t.Fatalf("%v: %d left of %d", err, p.reserved, left)
 				}
 			},
 			"": func(t *rapid.T) {
-				if want := max(p.end-p.size, 0); p.end < p.size || r.room.total() != want {
-					t.Fatalf("%d promised, %d are due", r.room.total(), want)
+				if want := max(p.reserved-p.size, 0); p.reserved < p.size || r.reservations.total() != want {
+					t.Fatalf("%d promised, %d are due", r.reservations.total(), want)
 				}
 			},
 		})
-		if err := p.Close(); err != nil || r.room.total() != 0 {
-			t.Fatalf("%v: %d promised after the end", err, r.room.total())
+		if err := p.Close(); err != nil || r.reservations.total() != 0 {
+			t.Fatalf("%v: %d promised after the end", err, r.reservations.total())
 		}
 	})
 }
@@ -224,7 +224,7 @@ func TestTheRoomSeenLastIsToldWithoutAsking(t *testing.T) {
 		t.Error("the disk was asked")
 		return unix.Statfs_t{}, nil
 	}
-	if room, _, known := r.Room(); !known || room != (Room{Free: 5000, Size: 1 << 30}) {
+	if room, _, known := r.Room(); !known || room != (Space{Free: 5000, Size: 1 << 30}) {
 		t.Errorf("%+v, known %v", room, known)
 	}
 }

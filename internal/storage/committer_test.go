@@ -370,7 +370,7 @@ func TestSymbolicLinksAreRefusedAndTheirTargetsUntouched(t *testing.T) {
 		{"the app's directory", "app"},
 		{"the run's directory", "app/run1"},
 		{"the kind's directory", "app/run1/images"},
-		{"the card", partsDir + "/" + run.Key{Run: "run1", Kind: run.Images, ID: "id"}.Hash() + cardExt},
+		{"the card", partsDir + "/" + run.Key{Run: "run1", Kind: run.Images, ID: "id"}.Hash() + sidecarExt},
 		{"the part", partsDir + "/" + run.Key{Run: "run1", Kind: run.Images, ID: "id"}.Hash() + partExt},
 		{"the directory of parts", partsDir},
 	} {

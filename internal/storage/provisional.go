@@ -19,9 +19,9 @@ func (p *Part) KeepProvisional(size int64) error {
 	if p.closed {
 		return errClosed
 	}
-	if err := p.keepEarly(size); err != nil {
+	if err := p.keepProvisional(size); err != nil {
 		if p.f != nil {
-			p.shelve() //nolint:errcheck // the first error is told
+			p.shelve() //nolint:errcheck // the first error is returned
 		}
 		p.leave()
 		return err
@@ -30,7 +30,7 @@ func (p *Part) KeepProvisional(size int64) error {
 	return nil
 }
 
-func (p *Part) keepEarly(size int64) error {
+func (p *Part) keepProvisional(size int64) error {
 	err := p.endSync()
 	if err == nil {
 		err = p.broken
@@ -55,12 +55,12 @@ func (p *Part) keepEarly(size int64) error {
 	if err != nil {
 		return p.lose("closing", err)
 	}
-	// First the card: one without its part could be taken for the next one's.
-	if err := p.dropCard(); err != nil {
+	// First the sidecar: one without its part could be taken for the next one's.
+	if err := p.removeSidecar(); err != nil {
 		return err
 	}
-	if err := durable.Uninterrupted(func() error { return p.v.sys.rename(p.m.root, p.name(partExt), p.name(earlyExt)) }); err != nil {
-		return p.v.explain("renaming to", p.m.path(p.name(earlyExt)), err)
+	if err := durable.Uninterrupted(func() error { return p.v.sys.rename(p.m.root, p.name(partExt), p.name(provisionalExt)) }); err != nil {
+		return p.v.explain("renaming to", p.m.path(p.name(provisionalExt)), err)
 	}
 	return p.m.syncDir(partsDir)
 }
@@ -73,10 +73,10 @@ func (v *Volume) DropProvisional(key run.Key) error {
 		return err
 	}
 	defer m.close()
-	return m.dropEarly(key.Hash())
+	return m.dropProvisional(key.Hash())
 }
 
-func (m *mount) dropEarly(hash string) error {
+func (m *mount) dropProvisional(hash string) error {
 	d, err := m.enter(partsDir, false)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -85,23 +85,23 @@ func (m *mount) dropEarly(hash string) error {
 		return err
 	}
 	defer d.close()
-	return d.remove(hash + earlyExt)
+	return d.remove(hash + provisionalExt)
 }
 
-// compareEarly finds a provisional asset's bytes. Where they are not as they were
+// compareProvisional finds a provisional asset's bytes. Where they are not as they were
 // kept, the queue has the asset fetched again.
-func (v *Volume) compareEarly(ctx context.Context, it *item, a run.Asset, dir string) (err error) {
+func (v *Volume) compareProvisional(ctx context.Context, it *item, a run.Asset, dir string) (err error) {
 	it.asset, it.dir = a, dir
 	if it.m, err = v.open(); err != nil {
 		return err
 	}
-	name := path.Join(partsDir, it.hash+earlyExt)
+	name := path.Join(partsDir, it.hash+provisionalExt)
 	there, err := it.m.holds(ctx, name, &run.Stored{Size: it.whole.Size, SHA256: it.whole.SHA256})
 	if err != nil || there {
 		return err
 	}
 	it.err = fmt.Errorf("asset %s: %s does not hold what was fetched before its run ended: fetched again", it.key, it.m.path(name))
-	if fatal := v.again(ctx, it); fatal != nil {
+	if fatal := v.requeue(ctx, it); fatal != nil {
 		return fatal
 	}
 	return it.err

@@ -22,7 +22,7 @@ const mostCopies = 1000
 // Aside moves a damaged file of a run's directory into quarantine, durably, where
 // it replaces nothing: copied is its place there, below storage.dir, and its final
 // name is free. It may be called again after a crash at any moment: where nothing
-// stands under the final name, copied is the asset's last one in quarantine, empty
+// is under the final name, copied is the asset's last one in quarantine, empty
 // where none is. What is no regular file stays where it is. The caller sees to it
 // that nothing else is done to the asset meanwhile.
 func (v *Volume) Aside(ctx context.Context, key run.Key, dir, file string) (copied string, err error) {
@@ -144,7 +144,7 @@ func (m *mount) lastCopy(hash string) (string, error) {
 }
 
 // Clear removes all that lies in .assetd of assets that nobody knows any more, by
-// run.Key.Hash: parts, cards, copies in quarantine. busy are those in use at this
+// run.Key.Hash: parts, sidecars, copies in quarantine. busy are those in use at this
 // moment, of which something may be left.
 func (v *Volume) Clear(ctx context.Context, hashes []string) (busy []string, err error) {
 	m, err := v.open()

@@ -85,8 +85,8 @@ func TestAPartIsWrittenAtSeveralPlacesAndKept(t *testing.T) {
 	done := make(chan error, 1)
 	p.Keep(whole(key, data), func(err error) { done <- err })
 	must(t, <-done)
-	if r.content("app/run1/videos/v.png") != string(data) || r.room.total() != 0 {
-		t.Errorf("other bytes are stored, or %d bytes are still promised", r.room.total())
+	if r.content("app/run1/videos/v.png") != string(data) || r.reservations.total() != 0 {
+		t.Errorf("other bytes are stored, or %d bytes are still promised", r.reservations.total())
 	}
 }
 
@@ -120,7 +120,7 @@ func TestAPartWithGapsGoesOnByItsMapAfterAKill(t *testing.T) {
 	key := r.asset("run1", run.Videos, "v")
 	data := body(10_000, "v")
 	p := r.spread(t, key, data)
-	must(t, p.writeCard()) // as after mapBytes or mapTime
+	must(t, p.writeSidecar()) // as after mapBytes or mapTime
 	at(t, p, data, 9000, 9500)
 	killed(p)
 	later, q := r.reopen(t, key, r.boot)
@@ -179,7 +179,7 @@ func TestTheMapFollowsEveryMiBAndEveryFifthOfASecond(t *testing.T) {
 	if most >= mapBytes {
 		t.Errorf("the map was %d bytes behind", most)
 	}
-	p.drawnAt = p.drawnAt.Add(-mapTime)
+	p.mappedAt = p.mappedAt.Add(-mapTime)
 	if _, err := p.WriteAt([]byte("x"), off); err != nil {
 		t.Fatal(err)
 	}
@@ -188,9 +188,9 @@ func TestTheMapFollowsEveryMiBAndEveryFifthOfASecond(t *testing.T) {
 	}
 }
 
-func cardOf(t *testing.T, r *rig, p *Part) (c card) {
+func cardOf(t *testing.T, r *rig, p *Part) (c sidecar) {
 	t.Helper()
-	data, err := os.ReadFile(filepath.Join(r.dir, p.name(cardExt)))
+	data, err := os.ReadFile(filepath.Join(r.dir, p.name(sidecarExt)))
 	must(t, err)
 	must(t, json.Unmarshal(data, &c))
 	return c
@@ -216,7 +216,7 @@ func TestAfterARebootOnlyTheSyncedStretchesOfAPartCount(t *testing.T) {
 			must(t, p.endSync())
 			at(t, p, data, 1000, 2000)
 			at(t, p, data, 9000, 10_000)
-			must(t, p.writeCard())
+			must(t, p.writeSidecar())
 			must(t, c.harm(p.f))
 			killed(p)
 			later, q := r.reopen(t, key, "another boot")
@@ -256,20 +256,20 @@ func TestWhatAReadAfterARebootDidNotBelieveIsNotBelievedLater(t *testing.T) {
 }
 
 func TestACardWithADamagedMapMeansBeginAnew(t *testing.T) {
-	for name, harm := range map[string]func(*card){
-		"a stretch longer":    func(c *card) { c.Map.Written[1].To += 500 },
-		"a stretch moved":     func(c *card) { c.Map.Written[1].From -= 500 },
-		"another mark":        func(c *card) { c.Mark.ETag = `"v2"` },
-		"another total":       func(c *card) { c.Mark.Total-- },
-		"no front":            func(c *card) { c.Map.Written = c.Map.Written[1:]; c.Map.Check = c.check() },
-		"out of order":        func(c *card) { slices.Reverse(c.Map.Written); c.Map.Check = c.check() },
-		"beyond the file":     func(c *card) { c.Map.Written[2].To += 10_000; c.Map.Check = c.check() },
-		"beyond the object":   func(c *card) { c.Mark.Total = 8500; c.Map.Check = c.check() },
-		"one over another":    func(c *card) { c.Map.Written[1].To = 8500; c.Map.Check = c.check() },
-		"a negative stretch":  func(c *card) { c.Map.Written[1].To = 4000; c.Map.Check = c.check() },
-		"a negative synced":   func(c *card) { c.Synced = -1; c.Map.Check = c.check() },
-		"nothing on the map":  func(c *card) { c.Map.Written = nil; c.Map.Check = c.check() },
-		"an emptied checksum": func(c *card) { c.Map.Check = 0 },
+	for name, harm := range map[string]func(*sidecar){
+		"a stretch longer":    func(c *sidecar) { c.Map.Written[1].To += 500 },
+		"a stretch moved":     func(c *sidecar) { c.Map.Written[1].From -= 500 },
+		"another mark":        func(c *sidecar) { c.Mark.ETag = `"v2"` },
+		"another total":       func(c *sidecar) { c.Mark.Total-- },
+		"no front":            func(c *sidecar) { c.Map.Written = c.Map.Written[1:]; c.Map.Check = c.sum() },
+		"out of order":        func(c *sidecar) { slices.Reverse(c.Map.Written); c.Map.Check = c.sum() },
+		"beyond the file":     func(c *sidecar) { c.Map.Written[2].To += 10_000; c.Map.Check = c.sum() },
+		"beyond the object":   func(c *sidecar) { c.Mark.Total = 8500; c.Map.Check = c.sum() },
+		"one over another":    func(c *sidecar) { c.Map.Written[1].To = 8500; c.Map.Check = c.sum() },
+		"a negative stretch":  func(c *sidecar) { c.Map.Written[1].To = 4000; c.Map.Check = c.sum() },
+		"a negative synced":   func(c *sidecar) { c.Synced = -1; c.Map.Check = c.sum() },
+		"nothing on the map":  func(c *sidecar) { c.Map.Written = nil; c.Map.Check = c.sum() },
+		"an emptied checksum": func(c *sidecar) { c.Map.Check = 0 },
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := newRig(t)
@@ -281,7 +281,7 @@ func TestACardWithADamagedMapMeansBeginAnew(t *testing.T) {
 			harm(&c)
 			text, err := json.Marshal(c)
 			must(t, err)
-			must(t, os.WriteFile(filepath.Join(r.dir, p.name(cardExt)), text, 0o600))
+			must(t, os.WriteFile(filepath.Join(r.dir, p.name(sidecarExt)), text, 0o600))
 			_, q := r.reopen(t, key, r.boot)
 			defer q.Close()
 			holds(t, q, data, 0)
@@ -303,7 +303,7 @@ func TestWhoKnowsNoMapsTakesTheSyncedFrontAlone(t *testing.T) {
 	c.Map = nil
 	text, err := json.Marshal(c)
 	must(t, err)
-	must(t, os.WriteFile(filepath.Join(r.dir, p.name(cardExt)), text, 0o600))
+	must(t, os.WriteFile(filepath.Join(r.dir, p.name(sidecarExt)), text, 0o600))
 	_, q := r.reopen(t, key, r.boot)
 	defer q.Close()
 	holds(t, q, data, 1000)
@@ -347,28 +347,28 @@ func TestTheRoomOfAPartWithGapsIsCountedOnce(t *testing.T) {
 	if p.alloc == 0 {
 		t.Skip("this file system sets no blocks aside")
 	}
-	if n := r.room.total(); n != 0 {
+	if n := r.reservations.total(); n != 0 {
 		t.Errorf("%d bytes are promised of what the file system has set aside", n)
 	}
-	must(t, p.writeCard())
+	must(t, p.writeSidecar())
 	killed(p)
 	r.release(p.hash)
 	p = part()
-	if err := p.Reserve(int64(len(data)) - p.written()); err != nil || r.room.total() > 0 {
-		t.Errorf("gone on with, %d bytes are promised: %v", r.room.total(), err)
+	if err := p.Reserve(int64(len(data)) - p.written()); err != nil || r.reservations.total() > 0 {
+		t.Errorf("gone on with, %d bytes are promised: %v", r.reservations.total(), err)
 	}
 	must(t, p.Close())
-	if n := r.room.total(); n != 0 {
+	if n := r.reservations.total(); n != 0 {
 		t.Errorf("closed, %d bytes are promised", n)
 	}
 	r.noAlloc.Store(true)
 	p = part()
 	must(t, p.Reserve(int64(len(data))-p.written()))
-	if n, most := r.room.total(), int64(len(data))-p.written(); n > most {
+	if n, most := r.reservations.total(), int64(len(data))-p.written(); n > most {
 		t.Errorf("%d bytes are promised for %d that are missing", n, most)
 	}
 	must(t, p.Discard())
-	if n := r.room.total(); n != 0 {
+	if n := r.reservations.total(); n != 0 {
 		t.Errorf("discarded, %d bytes are promised", n)
 	}
 }
@@ -381,7 +381,7 @@ func TestAFailedWriteBeyondAGapLeavesWhatWasSynced(t *testing.T) {
 	p.startSync()
 	must(t, p.endSync())
 	at(t, p, data, 1000, 2000)
-	must(t, p.writeCard())
+	must(t, p.writeSidecar())
 	real := r.sys.write
 	r.sys.write = func(f *os.File, b []byte, off int64) (int, error) {
 		if strings.HasSuffix(f.Name(), partExt) {
@@ -405,7 +405,7 @@ func TestAFailedWriteBeyondAGapLeavesWhatWasSynced(t *testing.T) {
 func TestJoinedChecksumsAreThoseOfTheWhole(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		data := rapid.SliceOfN(rapid.Byte(), 1, 4000).Draw(t, "data")
-		var is reach
+		var is coverage
 		var order []run.Span
 		for from := 0; from < len(data); {
 			to := min(from+rapid.IntRange(1, 700).Draw(t, "length"), len(data))
@@ -416,8 +416,8 @@ func TestJoinedChecksumsAreThoseOfTheWhole(t *testing.T) {
 			if !is.vacant(s.From, s.Len()) {
 				t.Fatalf("%v is not vacant in %+v", s, is)
 			}
-			is.put(s.From, data[s.From:s.To])
-			for _, e := range is.beyond {
+			is.add(s.From, data[s.From:s.To])
+			for _, e := range is.extents {
 				if e.Sum != crc32.Checksum(data[e.From:e.To], crcTable) {
 					t.Fatalf("checksum of %+v", e)
 				}
@@ -426,7 +426,7 @@ func TestJoinedChecksumsAreThoseOfTheWhole(t *testing.T) {
 				t.Fatalf("%v is still vacant", s)
 			}
 		}
-		if is.size != int64(len(data)) || len(is.beyond) > 0 || is.sum != crc32.Checksum(data, crcTable) {
+		if is.size != int64(len(data)) || len(is.extents) > 0 || is.sum != crc32.Checksum(data, crcTable) {
 			t.Fatalf("%+v", is)
 		}
 	})

@@ -17,23 +17,23 @@ const (
 	mapTime  = 200 * time.Millisecond
 )
 
-// partMap is what a card says of a part that is written at several places at once.
-// Its length tells nothing then, so the map stands on the card before the first
-// byte beyond a gap, and Boot in the card's place for it: who knows no maps takes
-// such a card for one of an earlier boot, and believes what was synced of the front.
-type partMap struct {
+// extentMap is what a sidecar says of a part that is written at several places at once.
+// Its length tells nothing then, so the map is in the sidecar before the first
+// byte past a gap, and Boot in the sidecar's place for it: who knows no maps takes
+// such a sidecar for one of an earlier boot, and believes what was synced of the front.
+type extentMap struct {
 	Boot    string   `json:"boot"`
 	Written []extent `json:"written"` // the front first; counts within that boot
-	Synced  []extent `json:"synced"`  // beyond the card's synced bytes
-	Check   uint32   `json:"check"`   // CRC-32C of the card without it: nothing here is read back before it is believed
+	Synced  []extent `json:"synced"`  // past the sidecar's synced bytes
+	Check   uint32   `json:"check"`   // CRC-32C of the sidecar without it: nothing here is read back before it is believed
 }
 
-// WriteAt writes where nothing stands yet: at the end of the front, or beyond a gap.
+// WriteAt writes where nothing is yet: at the end of the front, or past a gap.
 // After an error, which is run.ErrNoRoom where the disk is full, only Close and
-// Discard are left, except where room could not be reserved: then nothing was
+// Discard are left, except where space could not be reserved: then nothing was
 // written.
 func (p *Part) WriteAt(b []byte, off int64) (int, error) {
-	if err := p.makeWay(off, int64(len(b))); err != nil {
+	if err := p.prepareWrite(off, int64(len(b))); err != nil {
 		return 0, err
 	}
 	n, err := p.v.sys.write(p.f, b, off)
@@ -50,13 +50,13 @@ func (p *Part) WriteAt(b []byte, off int64) (int, error) {
 	case !p.vacant(off, int64(n)):
 		return 0, p.fail("writing", fmt.Errorf("two writers at byte %d", off))
 	}
-	p.put(off, b)
+	p.add(off, b)
 	p.account()
-	return n, p.keepUp()
+	return n, p.followWrite()
 }
 
-// makeWay makes ready for n bytes at an offset.
-func (p *Part) makeWay(off, n int64) error {
+// prepareWrite makes ready for n bytes at an offset.
+func (p *Part) prepareWrite(off, n int64) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if err := p.usable(); err != nil {
@@ -73,38 +73,38 @@ func (p *Part) makeWay(off, n int64) error {
 			return err
 		}
 	}
-	if off == p.size || p.card == nil || p.card.Map != nil {
+	if off == p.size || p.sidecar == nil || p.sidecar.Map != nil {
 		return nil
 	}
-	p.card.Boot, p.card.Map = "", &partMap{Boot: p.v.boot}
-	if p.writeCard() != nil {
-		return p.dropCard() // no card is as good: the part cannot be resumed then
+	p.sidecar.Boot, p.sidecar.Map = "", &extentMap{Boot: p.v.boot}
+	if p.writeSidecar() != nil {
+		return p.removeSidecar() // no sidecar is as good: the part cannot be resumed then
 	}
 	return nil
 }
 
-// keepUp lets card and syncs follow what was written.
-func (p *Part) keepUp() error {
+// followWrite lets sidecar and syncs follow what was written.
+func (p *Part) followWrite() error {
 	if err := p.keepSynced(); err != nil {
 		return err
 	}
-	if p.card == nil || p.card.Map == nil || p.written()-p.drawn < mapBytes && time.Since(p.drawnAt) < mapTime {
+	if p.sidecar == nil || p.sidecar.Map == nil || p.written()-p.mapped < mapBytes && time.Since(p.mappedAt) < mapTime {
 		return nil
 	}
-	p.writeCard() //nolint:errcheck // the old one says less than is true, which is safe
+	p.writeSidecar() //nolint:errcheck // the old one says less than is true, which is safe
 	return nil
 }
 
-// draw brings the card's map up to date.
-func (p *Part) draw() {
-	m := p.card.Map
-	m.Written = append([]extent{{0, p.size, p.sum}}, p.beyond...)
-	m.Check = p.card.check()
-	p.drawn, p.drawnAt = p.written(), time.Now()
+// updateMap brings the sidecar's map up to date.
+func (p *Part) updateMap() {
+	m := p.sidecar.Map
+	m.Written = append([]extent{{0, p.size, p.sum}}, p.extents...)
+	m.Check = p.sidecar.sum()
+	p.mapped, p.mappedAt = p.written(), time.Now()
 }
 
-// check is the checksum of a card with a map.
-func (c card) check() uint32 {
+// sum is the checksum of a sidecar with a map.
+func (c sidecar) sum() uint32 {
 	m := *c.Map
 	c.Map, m.Check = &m, 0
 	data, err := json.Marshal(c)
@@ -114,12 +114,12 @@ func (c card) check() uint32 {
 	return crc32.Checksum(data, crcTable)
 }
 
-// Beyond is what stands beyond the first Have bytes, in order.
+// Beyond is what is past the first Have bytes, in order.
 func (p *Part) Beyond() []run.Span {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	spans := make([]run.Span, len(p.beyond))
-	for i, e := range p.beyond {
+	spans := make([]run.Span, len(p.extents))
+	for i, e := range p.extents {
 		spans[i] = run.Span{From: e.From, To: e.To}
 	}
 	return spans
@@ -127,9 +127,9 @@ func (p *Part) Beyond() []run.Span {
 
 // byMap is what counts of a part with a map: within one boot all that it has, after
 // a reboot each extent that was synced and is there.
-func (p *Part) byMap(length int64) (is reach, unsynced, good bool) {
-	c, m := p.card, p.card.Map
-	if m.Check != c.check() || c.Synced < 0 {
+func (p *Part) byMap(length int64) (is coverage, unsynced, good bool) {
+	c, m := p.sidecar, p.sidecar.Map
+	if m.Check != c.sum() || c.Synced < 0 {
 		return is, false, false
 	}
 	synced := append([]extent{{0, c.Synced, c.Sum}}, m.Synced...)
@@ -150,10 +150,10 @@ func (p *Part) byMap(length int64) (is reach, unsynced, good bool) {
 	return is, false, good
 }
 
-// inOrder makes a reach of extents that begin with the front and stand in order,
+// inOrder makes a coverage of extents that begin with the front and are in order,
 // within the file and the object.
-func (p *Part) inOrder(es []extent, length int64) (is reach, ok bool) {
-	if total := p.card.Mark.Total; total >= 0 {
+func (p *Part) inOrder(es []extent, length int64) (is coverage, ok bool) {
+	if total := p.sidecar.Mark.Total; total >= 0 {
 		length = min(length, total)
 	}
 	for i, e := range es {
@@ -162,10 +162,10 @@ func (p *Part) inOrder(es []extent, length int64) (is reach, ok bool) {
 			return is, false
 		case i == 0 && e.From == 0:
 			is.size, is.sum = e.To, e.Sum
-		case i == 0, e.From <= is.far():
+		case i == 0, e.From <= is.end():
 			return is, false
 		default:
-			is.beyond = append(is.beyond, e)
+			is.extents = append(is.extents, e)
 		}
 	}
 	return is, is.size > 0
@@ -178,27 +178,27 @@ func spanned(es []extent) (n int64) {
 	return n
 }
 
-// unsynced reports whether the card knows of less than was written.
+// unsynced reports whether the sidecar knows of less than was written.
 func (p *Part) unsynced() bool {
-	synced := p.card.Synced
-	if p.card.Map != nil {
-		synced += spanned(p.card.Map.Synced)
+	synced := p.sidecar.Synced
+	if p.sidecar.Map != nil {
+		synced += spanned(p.sidecar.Map.Synced)
 	}
 	return synced < p.written()
 }
 
-// fallBack makes the part what the card knows to be synced.
+// fallBack makes the part what the sidecar knows to be synced.
 func (p *Part) fallBack() error {
-	is := reach{size: p.card.Synced, sum: p.card.Sum}
-	if p.card.Map != nil {
-		is.beyond = p.card.Map.Synced
+	is := coverage{size: p.sidecar.Synced, sum: p.sidecar.Sum}
+	if p.sidecar.Map != nil {
+		is.extents = p.sidecar.Map.Synced
 	}
-	if err := p.v.sys.truncate(p.f, is.far()); err != nil {
+	if err := p.v.sys.truncate(p.f, is.end()); err != nil {
 		return err
 	}
-	p.reach = is
-	if p.card.Map != nil {
-		return p.writeCard() // the old one has more
+	p.coverage = is
+	if p.sidecar.Map != nil {
+		return p.writeSidecar() // the old one has more
 	}
 	return nil
 }

@@ -18,11 +18,11 @@ import (
 )
 
 // choose finds the item the next name that is free on disk, or under which the
-// very same bytes stand already. What is no regular file is passed by.
+// very same bytes are already. What is no regular file is passed by.
 func (v *Volume) choose(ctx context.Context, it *item) error {
 	for ; it.try < mostTries; it.try++ {
 		it.file = v.names.fileFor(it.asset, it.whole.Ext, it.try)
-		d, err := it.ways.enter(path.Dir(path.Join(it.dir, it.file)), false)
+		d, err := it.dirs.enter(path.Dir(path.Join(it.dir, it.file)), false)
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil
 		}
@@ -50,7 +50,7 @@ func (d *folder) freeFor(ctx context.Context, name string, it *item) (bool, erro
 	return d.same(ctx, name, it.whole.Size, it.whole.SHA256)
 }
 
-// same reports whether a regular file with this size and SHA-256 stands there.
+// same reports whether a regular file with this size and SHA-256 is there.
 func (d *folder) same(ctx context.Context, name string, size int64, sum string) (bool, error) {
 	f, info, err := d.regular(name, os.O_RDONLY)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, errNotRegular) {
@@ -90,19 +90,19 @@ func (v *Volume) digest(ctx context.Context, f *os.File, size int64, h hash.Hash
 	return nil
 }
 
-// place gives a verified item's part its final name, without ever replacing what
-// stands there. Where the name was taken in the meantime by other bytes the item
+// publish gives a verified item's part its final name, without ever replacing what
+// is there. Where the name was taken in the meantime by other bytes the item
 // goes back to unverified, with the next name to try.
-func (v *Volume) place(ctx context.Context, it *item) error {
+func (v *Volume) publish(ctx context.Context, it *item) error {
 	full := path.Join(it.dir, it.file)
-	d, err := it.ways.enter(path.Dir(full), true)
+	d, err := it.dirs.enter(path.Dir(full), true)
 	if err != nil {
 		return fmt.Errorf("asset %s: %w", it.key, err)
 	}
 	name := path.Base(full)
 	err = v.rename(it, d, name)
 	if err == nil {
-		return v.settled(it, d, name)
+		return v.checkPublished(it, d, name)
 	}
 	// P4.1: an NFS call that was sent twice tells of the second, which found the
 	// work of the first.
@@ -114,10 +114,10 @@ func (v *Volume) place(ctx context.Context, it *item) error {
 		if err := v.adopt(it, d, name); err != nil {
 			return err
 		}
-		return v.settled(it, d, name)
+		return v.checkPublished(it, d, name)
 	case errors.Is(err, fs.ErrExist):
 		it.err = fmt.Errorf("the name %s was taken meanwhile", it.m.path(full))
-		fatal := v.again(ctx, it)
+		fatal := v.requeue(ctx, it)
 		it.try++
 		if it.verified || fatal != nil {
 			return errors.Join(it.err, fatal)
@@ -136,7 +136,7 @@ func (v *Volume) place(ctx context.Context, it *item) error {
 
 // rename moves the part to its name, which must be free.
 func (v *Volume) rename(it *item, d *folder, name string) error {
-	parts, err := it.ways.enter(partsDir, false)
+	parts, err := it.dirs.enter(partsDir, false)
 	if err != nil {
 		return err
 	}
@@ -178,16 +178,16 @@ func (v *Volume) adopt(it *item, d *folder, name string) error {
 	if err := v.sys.sync(f); err != nil {
 		return v.explain("syncing", d.path(name), err)
 	}
-	parts, err := it.ways.enter(partsDir, false)
+	parts, err := it.dirs.enter(partsDir, false)
 	if err != nil {
 		return err
 	}
 	return parts.remove(it.hash + it.from)
 }
 
-// settled looks once more at what stands under the final name: there are file
+// checkPublished looks once more at what is under the final name: there are file
 // systems that lose bytes in a rename (P4.11).
-func (v *Volume) settled(it *item, d *folder, name string) error {
+func (v *Volume) checkPublished(it *item, d *folder, name string) error {
 	info, err := d.lstat(name)
 	if err != nil {
 		return v.explain("looking at", d.path(name), err)
@@ -198,6 +198,6 @@ func (v *Volume) settled(it *item, d *folder, name string) error {
 			it.key, d.path(name), kind(info), info.Size(), it.whole.Size)
 		return errors.Join(err, d.remove(name))
 	}
-	it.placed = true
+	it.published = true
 	return nil
 }

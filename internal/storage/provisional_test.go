@@ -38,7 +38,7 @@ func (r *rig) confirm(w run.Whole) error {
 
 // early is what is kept of an asset without a name; empty: nothing.
 func (r *rig) early(key run.Key) string {
-	data, _ := os.ReadFile(filepath.Join(r.dir, partsDir, key.Hash()+earlyExt))
+	data, _ := os.ReadFile(filepath.Join(r.dir, partsDir, key.Hash()+provisionalExt))
 	return string(data)
 }
 
@@ -90,7 +90,7 @@ func TestCase_A3_ProvisionalBytesOutliveACrash(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			r := newRig(t)
 			key := r.verified(t, "i", "picture", false, false)
-			for ext, text := range map[string]string{partExt: c.part, earlyExt: c.early} {
+			for ext, text := range map[string]string{partExt: c.part, provisionalExt: c.early} {
 				if text != "" {
 					plantFile(t, filepath.Join(r.dir, partsDir, key.Hash()+ext), text)
 				}
@@ -123,9 +123,9 @@ func TestCase_A3_ProvisionalBytesThatAreNotAsTheyWereAreFetchedAgain(t *testing.
 		r.running()
 		key := r.asset("run1", run.Images, "i")
 		w := r.keepEarly(key, run.PartMark{Total: 7}, "picture")
-		must(t, os.Remove(filepath.Join(r.dir, partsDir, key.Hash()+earlyExt)))
+		must(t, os.Remove(filepath.Join(r.dir, partsDir, key.Hash()+provisionalExt)))
 		if text != "" {
-			plantFile(t, filepath.Join(r.dir, partsDir, key.Hash()+earlyExt), text)
+			plantFile(t, filepath.Join(r.dir, partsDir, key.Hash()+provisionalExt), text)
 		}
 		if err := r.confirm(w); err == nil {
 			t.Errorf("%q: stored", text)
@@ -154,7 +154,7 @@ func TestCase_A3_WhatIsFetchedAgainReplacesWhatWasProvisional(t *testing.T) {
 	if n := r.tree(); len(n) != 1 || r.content("app/run1/images/i.png") != "the result" {
 		t.Errorf("left %q", n)
 	}
-	plantFile(t, filepath.Join(r.dir, partsDir, key.Hash()+earlyExt), "left by a crash")
+	plantFile(t, filepath.Join(r.dir, partsDir, key.Hash()+provisionalExt), "left by a crash")
 	must(t, r.RemoveParts([]run.Key{key}))
 	if got := r.early(key); got != "" {
 		t.Errorf("%q is left of a stored asset", got)

@@ -17,12 +17,12 @@ import (
 	"github.com/assetd/assetd/internal/run"
 )
 
-// keeper is the waiting room of the assets on their way to a final name.
-type keeper struct {
+// committer is the state of the assets on their way to a final name.
+type committer struct {
 	slots   chan struct{} // a token for each asset that holds descriptors here
 	stopped chan struct{}
 	wake    chan struct{} // for Run's first loop: something waits
-	again   chan struct{} // for its second: something is to be looked at anew
+	recheck chan struct{} // for its second: something is to be looked at again
 
 	mu      sync.Mutex
 	waiting []*item // whole parts, open
@@ -32,7 +32,7 @@ type keeper struct {
 	noSyncFS time.Time // until then no syncfs: one failed; the first loop's own
 }
 
-// mostWaiting bounds the assets that hold descriptors in the keeper, two each, and
+// mostWaiting bounds the assets that hold descriptors in the committer, two each, and
 // so the size of a batch.
 const mostWaiting = 128
 
@@ -46,10 +46,10 @@ const (
 
 var errStopped = errors.New("storage has stopped")
 
-func (k *keeper) init() {
+func (k *committer) init() {
 	k.slots = make(chan struct{}, slots())
 	k.stopped = make(chan struct{})
-	k.wake, k.again = make(chan struct{}, 1), make(chan struct{}, 1)
+	k.wake, k.recheck = make(chan struct{}, 1), make(chan struct{}, 1)
 }
 
 // slots leaves most of the descriptors to transfers.
@@ -61,37 +61,37 @@ func slots() int {
 	return int(min(max(limit.Cur/16, 4), mostWaiting))
 }
 
-// item is one asset in the keeper.
+// item is one asset in the committer.
 type item struct {
 	key  run.Key
 	hash string
 	done func(error)
 
-	m     *mount // the asset's own; nil while it waits for later
-	ways  *ways  // its batch's
-	part  *Part  // nil where it came by Resume or Confirm
-	early bool   // by Confirm: it is waiting in the queue, and provisional
-	from  string // the extension of the file in .assetd/parts that holds its bytes
-	whole run.Whole
+	m           *mount    // the asset's own; nil while it waits for later
+	dirs        *dirCache // its batch's
+	part        *Part     // nil where it came by Resume or Confirm
+	provisional bool      // by Confirm: it is waiting in the queue, and provisional
+	from        string    // the extension of the file in .assetd/parts that holds its bytes
+	whole       run.Whole
 
-	asset    run.Asset
-	dir      string // of the run, below storage.dir
-	file     string // the name chosen, below dir
-	try      int    // of the names that could be chosen
-	verified bool   // the queue has it under file
-	placed   bool   // it stands there
-	stored   bool   // the queue has it as stored
-	distrust bool   // its bytes must be written anew
+	asset     run.Asset
+	dir       string // of the run, below storage.dir
+	file      string // the name chosen, below dir
+	try       int    // of the names that could be chosen
+	verified  bool   // the queue has it under file
+	published bool   // it is there
+	stored    bool   // the queue has it as stored
+	distrust  bool   // its bytes must be written again
 
 	err    error
 	delays int // how often it was put off
 	due    time.Time
-	volume bool // it waits for the volume, or for room there
+	volume bool // it waits for the volume, or for free space there
 }
 
-// Keep ends the part and hands the asset to the keeper: its bytes are whole, as w
+// Keep ends the part and passes the asset to the committer: its bytes are whole, as w
 // says. It returns at once, but blocks while too many wait there already. done is
-// called exactly once, from another goroutine or, where the keeper has ended, from
+// called exactly once, from another goroutine or, where the committer has ended, from
 // here: with nil when the asset is stored; else the asset is not, is waiting in the
 // queue, and has to be fetched once more, with run.ErrNoRoom or
 // run.ErrVolumeOffline where that is why, or run.ErrStale or run.ErrUnknown where
@@ -109,8 +109,8 @@ func (p *Part) Keep(w run.Whole, done func(error)) {
 	}
 	p.closed = true
 	select {
-	case v.keeper.slots <- struct{}{}:
-	case <-v.keeper.stopped:
+	case v.committer.slots <- struct{}{}:
+	case <-v.committer.stopped:
 		it.err = errors.Join(it.err, errStopped)
 		v.shut(it)
 		v.release(it.hash)
@@ -131,7 +131,7 @@ func (v *Volume) Resume(a run.Asset, done func(error)) {
 // what w says, which is compared first. done is as in Keep; where the bytes are not
 // there the queue has forgotten them when it is called. It never blocks.
 func (v *Volume) Confirm(w run.Whole, done func(error)) {
-	v.takeUp(&item{key: w.Key, hash: w.Key.Hash(), done: done, early: true, from: earlyExt, whole: w})
+	v.takeUp(&item{key: w.Key, hash: w.Key.Hash(), done: done, provisional: true, from: provisionalExt, whole: w})
 }
 
 // takeUp puts an item among the later ones whose bytes have to be compared.
@@ -143,17 +143,17 @@ func (v *Volume) takeUp(it *item) {
 	v.postpone(it)
 }
 
-// Wake looks at once at the assets that wait for the volume or for room. Others,
+// Wake looks at once at the assets that wait for the volume or for free space. Others,
 // whose own names make trouble, keep their pace: each look reads a whole file.
 func (v *Volume) Wake() {
-	v.keeper.mu.Lock()
-	for _, it := range v.keeper.later {
+	v.committer.mu.Lock()
+	for _, it := range v.committer.later {
 		if it.volume {
 			it.due = time.Time{}
 		}
 	}
-	v.keeper.mu.Unlock()
-	signal(v.keeper.again)
+	v.committer.mu.Unlock()
+	signal(v.committer.recheck)
 }
 
 func signal(c chan struct{}) {
@@ -163,9 +163,9 @@ func signal(c chan struct{}) {
 	}
 }
 
-// push hands over an item that holds a slot.
+// push passes on an item that holds a slot.
 func (v *Volume) push(it *item) {
-	k := &v.keeper
+	k := &v.committer
 	k.mu.Lock()
 	ended := k.ended
 	if ended == nil {
@@ -183,7 +183,7 @@ func (v *Volume) push(it *item) {
 // postpone puts an item that holds neither slot nor descriptor among the later
 // ones.
 func (v *Volume) postpone(it *item) {
-	k := &v.keeper
+	k := &v.committer
 	k.mu.Lock()
 	ended := k.ended
 	if ended == nil {
@@ -195,28 +195,28 @@ func (v *Volume) postpone(it *item) {
 		it.call(v, ended)
 		return
 	}
-	signal(k.again)
+	signal(k.recheck)
 }
 
-// Run is the keeper's loop: it gives whole assets their names, in batches that
-// share syncs and commits, until ctx ends; what was handed over before that is
+// Run is the committer's loop: it gives whole assets their names, in batches that
+// share syncs and commits, until ctx ends; what was passed before that is
 // finished first. It returns an error only when the queue cannot go on.
 func (v *Volume) Run(ctx context.Context) error {
 	g, inner := errgroup.WithContext(ctx)
-	g.Go(func() error { return v.keepLoop(inner) })
+	g.Go(func() error { return v.commitLoop(inner) })
 	g.Go(func() error { return v.resumeLoop(inner) })
 	err := g.Wait()
 	v.stop(err)
 	return err
 }
 
-func (v *Volume) keepLoop(ctx context.Context) error {
+func (v *Volume) commitLoop(ctx context.Context) error {
 	for {
 		select {
 		case <-ctx.Done():
-			return v.keepBatch(ctx)
-		case <-v.keeper.wake:
-			if err := v.keepBatch(ctx); err != nil {
+			return v.commitBatch(ctx)
+		case <-v.committer.wake:
+			if err := v.commitBatch(ctx); err != nil {
 				return err
 			}
 		}
@@ -225,7 +225,7 @@ func (v *Volume) keepLoop(ctx context.Context) error {
 
 // stop ends everything that still waits. What is verified goes on after a restart.
 func (v *Volume) stop(err error) {
-	k := &v.keeper
+	k := &v.committer
 	if err == nil {
 		err = errStopped
 	}
@@ -245,8 +245,8 @@ func (v *Volume) stop(err error) {
 }
 
 // keepBatch takes all that wait and brings them as far as they come.
-func (v *Volume) keepBatch(ctx context.Context) (err error) {
-	k := &v.keeper
+func (v *Volume) commitBatch(ctx context.Context) (err error) {
+	k := &v.committer
 	k.mu.Lock()
 	batch := k.waiting
 	k.waiting = nil
@@ -274,12 +274,12 @@ func (v *Volume) panicked(p any) {
 	v.deps.Tell(run.Event{Kind: run.StageRecovered, Err: fmt.Errorf("storage: %v", p), Note: string(debug.Stack())})
 }
 
-// finish takes an item out of the keeper: stored, or to be fetched again, or put
+// finish takes an item out of the committer: stored, or to be fetched again, or put
 // off where only its name is missing.
 func (v *Volume) finish(it *item) {
-	later := !it.stored && it.verified && !gone(it.err) && v.keeper.running()
+	later := !it.stored && it.verified && !gone(it.err) && v.committer.running()
 	v.shut(it)
-	<-v.keeper.slots
+	<-v.committer.slots
 	if !later {
 		v.release(it.hash)
 		it.call(v, it.err)
@@ -291,7 +291,7 @@ func (v *Volume) finish(it *item) {
 // putOff lets a verified item wait, longer each time.
 func (v *Volume) putOff(it *item) {
 	it.volume = errors.Is(it.err, run.ErrVolumeOffline) || errors.Is(it.err, run.ErrNoRoom)
-	// A volume that is offline is told by whoever watches it; a full one by nobody,
+	// A volume that is offline is reported by its watcher; a full one by nobody,
 	// where nothing is being fetched.
 	if it.delays == 0 && !errors.Is(it.err, run.ErrVolumeOffline) && !errors.Is(it.err, context.Canceled) {
 		v.deps.Tell(run.Event{
@@ -301,11 +301,11 @@ func (v *Volume) putOff(it *item) {
 	}
 	it.delays++
 	it.due = time.Now().Add(backoff.Delay(it.delays, firstDelay, maxDelay))
-	it.part, it.placed, it.err = nil, false, nil
+	it.part, it.published, it.err = nil, false, nil
 	v.postpone(it)
 }
 
-func (k *keeper) running() bool {
+func (k *committer) running() bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	return k.ended == nil
@@ -318,8 +318,8 @@ func gone(err error) bool { return errors.Is(err, run.ErrStale) || errors.Is(err
 // can be resumed, or where the queue has it as verified.
 func (v *Volume) shut(it *item) {
 	p := it.part
-	if it.stored && it.asset.Provisional != nil && it.from != earlyExt {
-		it.m.dropEarly(it.hash) //nolint:errcheck // Sweep takes it
+	if it.stored && it.asset.Provisional != nil && it.from != provisionalExt {
+		it.m.dropProvisional(it.hash) //nolint:errcheck // Sweep takes it
 	}
 	switch {
 	case p == nil:
@@ -329,12 +329,12 @@ func (v *Volume) shut(it *item) {
 		it.m = nil
 		return
 	case it.stored:
-		p.dropCard() //nolint:errcheck // it fits nothing any more; Sweep takes it
+		p.removeSidecar() //nolint:errcheck // it fits nothing any more; Sweep takes it
 	case it.distrust:
-		p.drop() //nolint:errcheck // the item's own error is told
+		p.drop() //nolint:errcheck // the item's own error is returned
 	case !it.verified && p.f != nil:
-		p.shelve() //nolint:errcheck // the item's own error is told
-	case !it.verified && p.card == nil:
+		p.shelve() //nolint:errcheck // the item's own error is returned
+	case !it.verified && p.sidecar == nil:
 		p.drop() //nolint:errcheck // it could not be resumed
 	}
 	p.shut()
