@@ -82,7 +82,7 @@ func (w *attempt) run(ctx context.Context) {
 	}
 	req := transfer.Request{
 		Key: w.key, URL: url, Width: w.asset.Width, Height: w.asset.Height, Early: w.early,
-		Valve: &w.own.valve, Before: w.asset.Evidence.UnprovenSum, Cut: w.cut(), Plain: w.plain(), Turn: w.turn, Sent: w.sent,
+		Throttle: &w.own.throttle, Before: w.asset.Evidence.UnprovenSum, Cut: w.cut(), Plain: w.plain(), Turn: w.turn, Sent: w.sent,
 	}
 	w.p.Tell(run.Event{Kind: run.AssetStarted, Asset: w.key, Host: w.flight.host})
 	res, err := w.p.Fetcher.Fetch(ctx, req, w.part, w.progress())

@@ -46,8 +46,8 @@ func trickles(d time.Duration) fetchFunc {
 		r.Sent()
 		<-time.After(50 * time.Millisecond)
 		progress(0, 1<<20)
-		r.Valve.Read(1)
-		defer r.Valve.Read(-1)
+		r.Throttle.Read(1)
+		defer r.Throttle.Read(-1)
 		f := &transfer.Failure{Class: transfer.Stall, Status: 200, Host: host(r.URL), Err: errors.New("too slow")}
 		select {
 		case <-ctx.Done():

@@ -100,16 +100,16 @@ type flight struct {
 	answered    atomic.Bool // bytes of it have come
 	resumes     atomic.Bool // it can be gone on with
 
-	ctx    context.Context
-	stop   context.CancelCauseFunc
-	valve  transfer.Valve
-	opened time.Duration // when the worker began
-	died   int64         // bytes that were there when its URL died, at least; 0: it has not. The worker's own
+	ctx      context.Context
+	stop     context.CancelCauseFunc
+	throttle transfer.Throttle
+	opened   time.Duration // when the worker began
+	died     int64         // bytes that were there when its URL died, at least; 0: it has not. The worker's own
 
-	held    bool  // the valve is; as the next guarded by the pool's lock
+	held    bool  // the throttle is; as the next guarded by the pool's lock
 	wasHeld bool  // it was, at some time
 	over    bool  // its asset is home, lost or gone: there is nothing to decide any more
-	seen    int64 // bytes of the valve's that were counted
+	seen    int64 // bytes of the throttle's that were counted
 
 	sent   atomic.Int64  // when its request was on its way, on the clock of Pool.now; 0: it was not
 	parked time.Duration // since when its worker is another's, or 0; as the next guarded by the pool's lock

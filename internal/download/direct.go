@@ -39,7 +39,7 @@ type scarcity struct {
 	orders  []order   // to be started now
 	next    []run.Key // to be started when less than atOnce are at full speed
 	atOnce  int
-	trickle transfer.Trickle
+	trickle transfer.KeepAlive
 
 	link   meter
 	moved  int64 // bytes that came, from all hosts
@@ -152,7 +152,7 @@ func (p *Pool) measure(now time.Duration) {
 // came counts what has come of the transfer since the last look. The pool is
 // locked.
 func (p *Pool) came(f *flight) {
-	moved := f.valve.Moved()
+	moved := f.throttle.Moved()
 	p.scarce.moved += moved - f.seen
 	p.scarce.host(f.host).bytes += moved - f.seen
 	f.seen = moved
@@ -276,7 +276,7 @@ func (p *Pool) apply(d triage.Decision, w triage.Window, who []backlog.Candidate
 		flights[f.Key] = f
 	}
 	s.on, s.atOnce = true, d.AtOnce
-	s.trickle = transfer.Trickle{Bytes: int(d.Trickle * int64(holdEvery/time.Second)), Every: holdEvery}
+	s.trickle = transfer.KeepAlive{Bytes: int(d.Trickle * int64(holdEvery/time.Second)), Every: holdEvery}
 	s.orders, s.next = s.orders[:0], s.next[:0]
 	for _, i := range d.Open {
 		s.orders = append(s.orders, order{who[i].Key, true})
@@ -347,14 +347,14 @@ func (p *Pool) plain() {
 // hold lets a transfer go on at a trickle. The pool is locked.
 func (p *Pool) hold(f *flight) {
 	f.held, f.wasHeld = true, true
-	f.valve.Hold(p.scarce.trickle)
+	f.throttle.Hold(p.scarce.trickle)
 }
 
 // letGo lets a held transfer run at full speed. The pool is locked.
 func (p *Pool) letGo(f *flight) {
 	if f.held {
 		f.held = false
-		f.valve.Open()
+		f.throttle.Release()
 	}
 }
 

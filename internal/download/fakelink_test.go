@@ -110,7 +110,7 @@ func (l *fakeLink) fetch(ctx context.Context, r transfer.Request, p transfer.Par
 		}
 		if n = min(n, size-have); n > 0 {
 			have += n
-			r.Valve.Passed(int(n))
+			r.Throttle.Passed(int(n))
 			l.w.v.grow(r.Key, n)
 			progress(have, size)
 		}
@@ -124,7 +124,7 @@ func (l *fakeLink) fetch(ctx context.Context, r transfer.Request, p transfer.Par
 // share waits a tick and is what a transfer got of the line in it. Whether it reads is
 // kept from tick to tick, so that those who wake in the same instant get the same.
 func (l *fakeLink) share(ctx context.Context, r transfer.Request, reads *bool) (n int64, err error) {
-	held := r.Valve.Held()
+	held := r.Throttle.Held()
 	if held {
 		l.count(func() { l.held[r.Key.ID] = true })
 	}

@@ -37,7 +37,7 @@ func (p *Pool) Figures() Figures {
 	now := p.now()
 	f := Figures{Throttled: p.backlog.Closed(), AtRisk: len(p.scarce.warned), Received: p.scarce.moved}
 	for _, t := range p.flights {
-		f.Received += t.valve.Moved() - t.seen // since the last decision
+		f.Received += t.throttle.Moved() - t.seen // since the last decision
 		if t.held {
 			f.Held++
 		} else {

@@ -77,8 +77,8 @@ func (p *Pool) measureIdle(t *backlog.Ticket, f *flight, now time.Duration) {
 	if f.looked > 0 && now-f.looked < trickleTime {
 		return
 	}
-	moved := f.valve.Moved()
-	slow := f.looked > 0 && float64(moved-f.moved) < trickleRate*(now-f.looked).Seconds() && f.valve.Reading() && !f.held
+	moved := f.throttle.Moved()
+	slow := f.looked > 0 && float64(moved-f.moved) < trickleRate*(now-f.looked).Seconds() && f.throttle.Reading() && !f.held
 	f.looked, f.moved = now, moved
 	if slow {
 		p.park(t, f, now, backlog.Trickling)

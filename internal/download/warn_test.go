@@ -32,7 +32,7 @@ func TestPeopleAreToldOfManyMoreThatWouldBeDeadBeforeTheNextWarning(t *testing.T
 	})
 }
 
-// tooLarge is found to be too large after so long, whatever the valve says.
+// tooLarge is found to be too large after so long, whatever the throttle says.
 func tooLarge(after time.Duration) fetchFunc {
 	return func(_ context.Context, r transfer.Request, p transfer.Part, progress func(done, total int64)) (transfer.Result, error) {
 		size, _ := sized(r.URL)

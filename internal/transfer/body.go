@@ -14,7 +14,7 @@ import (
 	"github.com/assetd/assetd/internal/clock"
 )
 
-// A body must bring at least minRate bytes a second, averaged over minWindow
+// A body must bring at least minRate bytes per second, averaged over minWindow
 // times the stall timeout: a server that sends a byte now and then would
 // otherwise hold a worker for ever (N02). The floor is low on purpose: what is
 // slow but moves is let go on.
@@ -30,20 +30,20 @@ var errTooMuch = errors.New("sent more than it had announced")
 const readOut = 512 << 10
 
 // body reads an answer's body under the watch. Counted is only time spent
-// waiting for the server: neither our own pace, nor a hold, nor a slow disk speaks
+// waiting for the server: neither our own rate limit, nor a hold, nor a slow disk speaks
 // against it.
 type body struct {
 	from     io.Reader
 	ctx      context.Context
 	cancel   context.CancelCauseFunc
-	pace     pace
+	limit    rateLimit
 	stall    time.Duration
 	timer    *time.Timer
-	valve    *Valve   // nil: always open
-	count    *Valve   // counts what comes, also where it does not hold; nil: nobody does
-	conn     net.Conn // what it comes over, while the valve may hold it
-	narrowed bool     // that was made so
-	left     int64    // bytes to come; less than 0: not known
+	throttle *Throttle // nil: always open
+	count    *Throttle // counts what comes, also where it does not hold; nil: nobody does
+	conn     net.Conn  // what it comes over, while the throttle may hold it
+	narrowed bool      // that was made so
+	left     int64     // bytes to come; less than 0: not known
 	moved    *atomic.Int64
 
 	window struct { // since the last look at the average
@@ -55,12 +55,12 @@ type body struct {
 // watch is the answer's body under the watch. Its owner calls stop.
 func (f *fetch) watch(a *answer) *body {
 	stall := f.cfg.StallTimeout
-	b := &body{from: a.resp.Body, ctx: a.ctx, cancel: a.cancel, pace: f.c.pace, stall: stall, moved: &f.c.moved, count: f.req.Valve, left: a.resp.ContentLength}
+	b := &body{from: a.resp.Body, ctx: a.ctx, cancel: a.cancel, limit: f.c.limit, stall: stall, moved: &f.c.moved, count: f.req.Throttle, left: a.resp.ContentLength}
 	switch size := a.resp.ContentLength; {
 	case a.at.scheme == dataScheme: // it came with the URL: nothing moves, and nothing is held
 		b.moved, b.count = new(atomic.Int64), nil
 	case size < 0 || size > readOut:
-		b.valve, b.conn = f.req.Valve, a.conn
+		b.throttle, b.conn = f.req.Throttle, a.conn
 	}
 	b.timer = time.AfterFunc(stall, func() {
 		b.cancel(&stallError{fmt.Sprintf("no byte came for %s (download.stall_timeout)", stall)})
@@ -75,7 +75,7 @@ type stallError struct{ reason string }
 func (e *stallError) Error() string { return e.reason }
 
 func (b *body) Read(p []byte) (int, error) {
-	p = p[:b.pace.chunk(len(p))]
+	p = p[:b.limit.chunk(len(p))]
 	allowed, err := b.pass(len(p))
 	if err != nil {
 		return 0, err
@@ -117,36 +117,36 @@ func (b *body) Read(p []byte) (int, error) {
 		}
 		return n, err
 	}
-	if wait := b.pace.pay(b.ctx, n); wait != nil {
+	if wait := b.limit.pay(b.ctx, n); wait != nil {
 		return n, wait
 	}
 	return n, err
 }
 
-// shut reports whether the next Read would wait for the valve.
-func (b *body) shut() bool { return b.valve != nil && b.valve.shut() }
+// shut reports whether the next Read would wait for the throttle.
+func (b *body) shut() bool { return b.throttle != nil && b.throttle.shut() }
 
-// pass waits until the valve lets something through, and says how much of n bytes.
+// pass waits until the throttle lets something through, and says how much of n bytes.
 func (b *body) pass(n int) (int, error) {
-	if b.valve == nil {
+	if b.throttle == nil {
 		return n, nil
 	}
 	b.fit()
-	n, err := b.valve.pass(b.ctx, n)
+	n, err := b.throttle.pass(b.ctx, n)
 	b.fit() // it may have been turned meanwhile
 	return n, err
 }
 
 // fit makes the connection's buffer small while the transfer is held.
 func (b *body) fit() {
-	held := b.valve.Held()
+	held := b.throttle.Held()
 	if held == b.narrowed || b.conn == nil {
 		return
 	}
 	if b.narrowed = held; held {
-		narrow(b.conn)
+		shrinkBuffer(b.conn)
 	} else {
-		widen(b.conn)
+		restoreBuffer(b.conn)
 	}
 }
 
@@ -154,18 +154,18 @@ func (b *body) fit() {
 func (b *body) give() {
 	if b.narrowed {
 		b.narrowed = false
-		widen(b.conn)
+		restoreBuffer(b.conn)
 	}
 }
 
 func (b *body) stop() { b.timer.Stop() }
 
-// pace is the rate that all transfers share, in bytes.
-type pace struct{ *rate.Limiter }
+// rateLimit is the rate that all transfers share, in bytes.
+type rateLimit struct{ *rate.Limiter }
 
-// set changes the rate, in bytes a second; 0: no limit. A quarter of a second's
+// set changes the rate, in bytes per second; 0: no limit. A quarter of a second's
 // worth may come at once.
-func (p pace) set(bytes int64) {
+func (p rateLimit) set(bytes int64) {
 	if bytes <= 0 {
 		p.SetLimit(rate.Inf)
 		return
@@ -175,7 +175,7 @@ func (p pace) set(bytes int64) {
 }
 
 // chunk is how much of n bytes may be read at once.
-func (p pace) chunk(n int) int {
+func (p rateLimit) chunk(n int) int {
 	if p.Limit() == rate.Inf {
 		return n
 	}
@@ -184,7 +184,7 @@ func (p pace) chunk(n int) int {
 
 // pay waits until n bytes that have come are within the rate. It returns the
 // cause where ctx ends first.
-func (p pace) pay(ctx context.Context, n int) error {
+func (p rateLimit) pay(ctx context.Context, n int) error {
 	for n > 0 && p.Limit() != rate.Inf {
 		k := min(n, max(p.Burst(), 1))
 		r := p.ReserveN(time.Now(), k)

@@ -9,7 +9,7 @@ import (
 // contentRange is the part of an object that a 206 carries.
 type contentRange struct {
 	first, last int64 // bytes, both included
-	total       int64 // bytes; -1: not told
+	total       int64 // bytes; -1: not known
 }
 
 func (r contentRange) length() int64 { return r.last - r.first + 1 }
@@ -70,5 +70,5 @@ func strong(h http.Header) string {
 	return tag
 }
 
-// maxETag bounds what is kept beside a part, in bytes.
+// maxETag bounds what is kept next to a part, in bytes.
 const maxETag = 1 << 10

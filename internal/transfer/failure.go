@@ -154,7 +154,7 @@ func (p *progress) trace(a *answer, req *Request) *httptrace.ClientTrace {
 	return &httptrace.ClientTrace{
 		GotConn: func(got httptrace.GotConnInfo) {
 			p.connected.Store(true)
-			if req.Valve != nil {
+			if req.Throttle != nil {
 				a.conn = got.Conn
 			}
 		},

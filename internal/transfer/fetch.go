@@ -31,7 +31,7 @@ type fetch struct {
 
 	have     int64 // bytes in the part that belong to the object
 	mark     run.PartMark
-	room     int64 // bytes reserved and not yet written, where the size is not told
+	reserved int64 // bytes reserved and not yet written, where the size is not known
 	small    bool  // the body is gathered in memory
 	single   bool  // no more than one connection from now on
 	rejoined bool  // one answer was asked for in place of several, to be held
@@ -142,7 +142,7 @@ func (f *fetch) take(ctx context.Context, a *answer, q query) (*query, error) {
 		if err := f.begin(a, size, size); err != nil {
 			return nil, err
 		}
-		f.proven = size >= 0 || len(a.resp.TransferEncoding) > 0 // chunked: its end is told
+		f.proven = size >= 0 || len(a.resp.TransferEncoding) > 0 // chunked: its end is known
 		return nil, f.copy(ctx, a, size)
 	case status == http.StatusPreconditionFailed:
 		if q.from > 0 {

@@ -14,7 +14,7 @@ import (
 // at a time, and a write to a network file system costs a round trip.
 const flushBytes = 64 << 10
 
-// begin starts the part anew for an object of total bytes, of which this answer
+// begin starts the part again for an object of total bytes, of which this answer
 // carries length (-1: not told). Its room is reserved first. A small object that
 // comes at once is read into memory before the part is touched: no half of it is
 // ever there, so it needs no mark.
@@ -22,7 +22,7 @@ func (f *fetch) begin(a *answer, total, length int64) error {
 	if err := f.fits(total); err != nil {
 		return err
 	}
-	f.have, f.room, f.judged = 0, 0, false
+	f.have, f.reserved, f.judged = 0, 0, false
 	f.layers, f.unfound = nil, nil
 	f.mark = run.PartMark{Total: total}
 	f.sums = newSums(a.resp.Header, length == total)
@@ -38,7 +38,7 @@ func (f *fetch) begin(a *answer, total, length int64) error {
 	if err := f.part.Reset(f.mark); err != nil {
 		return partError(err)
 	}
-	return f.reserve(total) // where it is not told, append does, a step at a time
+	return f.reserve(total) // where it is not known, append does, a step at a time
 }
 
 // resume goes on with the part from where it ends.
@@ -94,7 +94,7 @@ func (f *fetch) copyFrom(ctx context.Context, a *answer, b *body, got, length in
 				return err
 			}
 			fill = 0
-			if err := f.standBy(b); err != nil {
+			if err := f.waitHeld(b); err != nil {
 				return brokenOff(got, length, err)
 			}
 		}
@@ -147,7 +147,7 @@ func (a *answer) endless(length int64) bool {
 
 // standBy waits, without memory of its own, until the held transfer may be read again:
 // many are held at a time.
-func (f *fetch) standBy(b *body) error {
+func (f *fetch) waitHeld(b *body) error {
 	f.c.buffers.Put(f.mem)
 	f.mem = nil
 	_, err := b.pass(1)
@@ -166,7 +166,7 @@ func brokenOff(got, length int64, err error) error {
 // gathered makes ready for a small object that is in memory: io.EOF where the
 // part may be written.
 func (f *fetch) gathered(b *body, got, length int64, err error) error {
-	for err == nil { // the end is not told yet
+	for err == nil { // the end is not known yet
 		var n int
 		if n, err = b.Read(f.mem.head[:1]); n > 0 {
 			return errTooMuch
@@ -193,13 +193,13 @@ func (f *fetch) append(ctx context.Context, p []byte) error {
 		if err := f.fits(f.have + int64(len(p))); err != nil {
 			return err
 		}
-		if f.room < int64(len(p)) {
+		if f.reserved < int64(len(p)) {
 			if err := f.reserve(reserveStep); err != nil {
 				return err
 			}
-			f.room = reserveStep
+			f.reserved = reserveStep
 		}
-		f.room -= int64(len(p))
+		f.reserved -= int64(len(p))
 	}
 	n, err := f.part.Write(p)
 	if err == nil && n < len(p) {

@@ -71,8 +71,8 @@ func TestAConnectionThatWasHeldToTheEndIsAsFastAsAnyForTheNext(t *testing.T) {
 				var conns watched
 				conns.of(c)
 				req := request(url)
-				req.Valve = &Valve{}
-				req.Valve.Hold(Trickle{Bytes: 256 << 10, Every: 20 * time.Millisecond})
+				req.Throttle = &Throttle{}
+				req.Throttle.Hold(KeepAlive{Bytes: 256 << 10, Every: 20 * time.Millisecond})
 				small := 1 << 30
 				part := &memPart{}
 				_, err := c.Fetch(t.Context(), req, part, func(done, _ int64) {

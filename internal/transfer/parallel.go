@@ -217,7 +217,7 @@ func (p *parallel) steer(now time.Time) (tick time.Duration, over bool) {
 		}
 	}
 	p.scale.Note(ranges.Sample{At: now, Own: p.moved.Load(), All: p.f.c.moved.Load()})
-	if p.f.req.Valve != nil && p.f.req.Valve.Held() {
+	if p.f.req.Throttle != nil && p.f.req.Throttle.Held() {
 		p.hold()
 		p.endSteps()
 		p.scale = ranges.Autoscaler{}

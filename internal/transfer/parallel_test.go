@@ -384,16 +384,16 @@ func TestAHeldWideTransferIsOneAnswerThatOutlivesItsURL(t *testing.T) {
 						a.status = http.StatusForbidden
 					}
 				}
-				valve := &Valve{}
+				throttle := &Throttle{}
 				req := request(farmURL)
-				req.Valve = valve
+				req.Throttle = throttle
 				part, result := &memPart{}, make(chan error, 1)
 				go func() {
 					_, err := c.Fetch(t.Context(), req, part, nil)
 					result <- err
 				}()
 				time.Sleep(after)
-				valve.Hold(trickle)
+				throttle.Hold(trickle)
 				time.Sleep(10 * time.Second)
 				synctest.Wait()
 				if n := s.running(); n != 1 {
@@ -401,7 +401,7 @@ func TestAHeldWideTransferIsOneAnswerThatOutlivesItsURL(t *testing.T) {
 				}
 				dead.Store(true)
 				time.Sleep(time.Minute)
-				valve.Open()
+				throttle.Release()
 				if err := <-result; err != nil || !bytes.Equal(part.data, s.tally().body) {
 					t.Errorf("%v, %d bytes", err, len(part.data))
 				}

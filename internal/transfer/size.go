@@ -8,7 +8,7 @@ import (
 
 // Facts is what a server says of an object without sending it.
 type Facts struct {
-	Total     int64  // bytes; -1: not told
+	Total     int64  // bytes; -1: not known
 	Validator string // ETag, strong or weak, or else Last-Modified; empty: neither
 	All       bool   // the server sends everything whatever part is asked for
 }
@@ -20,7 +20,7 @@ func (c *Client) Look(ctx context.Context, req Request) (Facts, error) {
 	return facts, err
 }
 
-// Size is Look for the number of bytes alone, -1 where it is not told. It is a
+// Size is Look for the number of bytes alone, -1 where it is not known. It is a
 // *Failure, too, where the server sends everything instead: to ask it for more sizes
 // would fill the link.
 func (c *Client) Size(ctx context.Context, req Request) (int64, error) {

@@ -43,12 +43,12 @@ func TestHeldTransfersKeepNoMemoryOfTheirOwn(t *testing.T) {
 		made := 0
 		c.buffers.New = func() any { made++; return new(buffer) }
 		result := make(chan error)
-		var valves []*Valve
+		var valves []*Throttle
 		for range 8 {
 			req := request("http://cdn.test/a.png?" + secret)
-			req.Valve = &Valve{}
-			req.Valve.Hold(Trickle{Bytes: 100_000, Every: time.Hour})
-			valves = append(valves, req.Valve)
+			req.Throttle = &Throttle{}
+			req.Throttle.Hold(KeepAlive{Bytes: 100_000, Every: time.Hour})
+			valves = append(valves, req.Throttle)
 			go func() {
 				_, err := c.Fetch(t.Context(), req, &memPart{}, nil)
 				result <- err
@@ -60,7 +60,7 @@ func TestHeldTransfersKeepNoMemoryOfTheirOwn(t *testing.T) {
 			if v.Moved() != 100_000 {
 				t.Errorf("%d bytes came through", v.Moved())
 			}
-			v.Open()
+			v.Release()
 			if err := <-result; err != nil {
 				t.Error(err)
 			}

@@ -15,7 +15,7 @@ const (
 )
 
 // narrow makes the connection's receive buffer small.
-func narrow(c net.Conn) {
+func shrinkBuffer(c net.Conn) {
 	control(c, func(fd int) {
 		_ = syscall.SetsockoptInt(fd, syscall.SOL_SOCKET, syscall.SO_RCVBUF, narrowBuffer)
 	})
@@ -23,7 +23,7 @@ func narrow(c net.Conn) {
 
 // widen undoes narrow: the kernel chooses the buffer's size again, and where it is
 // too old for that, gets a large one. The transfer works without, only slower.
-func widen(c net.Conn) {
+func restoreBuffer(c net.Conn) {
 	control(c, func(fd int) {
 		_ = syscall.SetsockoptInt(fd, syscall.SOL_SOCKET, syscall.SO_RCVBUF, wideBuffer)
 		_ = syscall.SetsockoptInt(fd, syscall.IPPROTO_TCP, syscall.TCP_WINDOW_CLAMP, wideBuffer)

@@ -21,7 +21,7 @@ type target struct {
 }
 
 // parseTarget takes a URL apart without decoding anything behind its host:
-// net/url would write some of it anew, and a token written anew can be refused.
+// net/url would rewrite some of it, and a rewritten token can be refused.
 // The one change: a space and what is not ASCII is percent-encoded, as every
 // browser does, since neither may stand in a request (RFC 9112, section 3.2).
 func parseTarget(raw string) (target, error) {
@@ -97,7 +97,7 @@ func ascii(s string) bool {
 	return true
 }
 
-// encode percent-encodes spaces and bytes beyond ASCII, and nothing else.
+// encode percent-encodes spaces and bytes past ASCII, and nothing else.
 func encode(s string) string {
 	if ascii(s) && !strings.Contains(s, " ") {
 		return s

@@ -45,7 +45,7 @@ type Config struct {
 	UserAgent     string         // sent with each request; empty: assetd
 	Proxy         *url.URL       // http, https or socks5; nil: none, the environment's are not used
 	IdlePerHost   int            // connections kept open to one host between transfers: the number of workers; 0: 16
-	Connections   int            // for one large asset at most, and beyond the first of each for all together; up to 1: one
+	Connections   int            // for one large asset at most, and past the first of each for all together; up to 1: one
 }
 
 // Clock is what a Client learns dates with and takes the time from.
@@ -65,11 +65,11 @@ type Part interface {
 }
 
 // Scattered is a part that is written at several places at once. WriteAt writes
-// where nothing stands yet and is called from several goroutines, also while ReadAt
-// is; what stands beyond a gap is not read.
+// where nothing is yet and is called from several goroutines, also while ReadAt
+// is; what is past a gap is not read.
 type Scattered interface {
 	io.WriterAt
-	// Beyond is what stands beyond the first Have bytes, in order.
+	// Beyond is what is past the first Have bytes, in order.
 	Beyond() []run.Span
 }
 
@@ -78,7 +78,7 @@ type Resumer interface {
 	// Have is how many bytes stand in the part from its front on, and the mark they
 	// were written under.
 	Have() (int64, run.PartMark)
-	// Reset empties the part and puts the mark beside it, before the first byte
+	// Reset empties the part and puts the mark next to it, before the first byte
 	// that is written under it.
 	Reset(run.PartMark) error
 	// Reserve makes sure that n more bytes can be written after those already
@@ -88,15 +88,15 @@ type Resumer interface {
 
 // Request is one asset to fetch.
 type Request struct {
-	Key    run.Key // its kind is the one announced
-	URL    string  // a secret, exactly as the API gave it
-	Width  *int    // pixels, as the API has it; nil: not told
-	Height *int
-	Early  bool   // the asset's run has not ended: what comes may be another object then
-	Valve  *Valve // holds the transfer open at a trickle; nil: it is never held
-	Before string // SHA-256 in hex of a body that was whole but for a proof, or that its digest contradicted; empty: there was none
-	Cut    string // SHA-256 in hex of what came last and looked cut off (Result.Cut); empty: nothing did
-	Plain  bool   // ask without Range, and so for the whole object from its first byte on
+	Key      run.Key // its kind is the one announced
+	URL      string  // a secret, exactly as the API gave it
+	Width    *int    // pixels, as the API has it; nil: not known
+	Height   *int
+	Early    bool      // the asset's run has not ended: what comes may be another object then
+	Throttle *Throttle // holds the transfer open; nil: it is never held
+	Before   string    // SHA-256 in hex of a body that was whole but for a proof, or that its digest contradicted; empty: there was none
+	Cut      string    // SHA-256 in hex of what came last and looked cut off (Result.Cut); empty: nothing did
+	Plain    bool      // ask without Range, and so for the whole object from its first byte on
 
 	// Turn waits until the URL's host may be asked once more for this asset; its error
 	// is that of the context, which ends the wait. It comes before each request to that
@@ -130,7 +130,7 @@ const (
 	defaultIdle     = 16
 	maxHeaderBytes  = 256 << 10
 	sessionsForTLS  = 64
-	reserveStep     = 64 << 20  // bytes reserved at a time where the size is not told
+	reserveStep     = 64 << 20  // bytes reserved at a time where the size is not known
 	bufferSize      = 256 << 10 // bytes; a body no larger is read whole before anything is written
 	quarantineBytes = 1 << 20   // of what is not media are kept
 )
@@ -145,7 +145,7 @@ type Client struct {
 	connect   dialFunc   // what makes connections
 	transport *http.Transport
 	lenient   *http.Transport // for answers whose Content-Length the other refuses
-	pace      pace
+	limit     rateLimit
 	buffers   sync.Pool
 	moved     atomic.Int64 // bytes that came in over all connections
 	budget    ranges.Budget
@@ -163,7 +163,7 @@ func New(cfg Config, clk Clock) (*Client, error) {
 	c := &Client{
 		clk: clk, proxied: cfg.Proxy != nil,
 		dialer: net.Dialer{Timeout: dialTimeout},
-		pace:   pace{rate.NewLimiter(rate.Inf, 0)}, decoders: make(chan struct{}, decoders),
+		limit:  rateLimit{rate.NewLimiter(rate.Inf, 0)}, decoders: make(chan struct{}, decoders),
 		buffers: sync.Pool{New: func() any { return new(buffer) }},
 	}
 	c.connect = c.dial
@@ -205,7 +205,7 @@ func (c *Client) Configure(cfg Config) {
 		cfg.UserAgent = "assetd"
 	}
 	c.cfg.Store(&cfg)
-	c.pace.set(cfg.MaxRate)
+	c.limit.set(cfg.MaxRate)
 }
 
 // Close closes the connections that no transfer uses.
@@ -215,9 +215,9 @@ func (c *Client) Close() { c.transport.CloseIdleConnections() }
 // a strong validator shows that the object is the same; a part that is whole
 // already is only hashed. progress, unless nil, is told how many bytes the part
 // holds and how many it will (-1: not known): at the start, after each write, and
-// again from 0 where the transfer begins anew.
+// again from 0 where the transfer begins again.
 //
-// The error is always a *Failure. After one, what stands in the part is safe to
+// The error is always a *Failure. After one, what is in the part is safe to
 // go on from with the next Fetch; after NotMedia it holds what is to be
 // quarantined. When ctx ends, what has come is written first.
 func (c *Client) Fetch(ctx context.Context, req Request, part Part, progress func(done, total int64)) (Result, error) {

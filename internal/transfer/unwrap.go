@@ -44,7 +44,7 @@ type rawBody struct {
 	f      *fetch
 	b      *body
 	got    int64
-	length int64 // -1: not told
+	length int64 // -1: not known
 	err    error // other than io.EOF
 }
 
@@ -75,7 +75,7 @@ func (f *fetch) takeEncoded(ctx context.Context, a *answer, q query, length int6
 	}
 	b := f.watch(a)
 	defer b.stop()
-	b.valve, b.conn = nil, nil
+	b.throttle, b.conn = nil, nil
 	u := &unwrapped{raw: &rawBody{f: f, b: b, length: length}}
 	defer u.close()
 	if err := u.open(said, f.c.decoders); err != nil {

@@ -38,7 +38,7 @@ type query struct {
 type answer struct {
 	resp     *http.Response
 	at       target
-	conn     net.Conn // that it comes over; nil: of no interest, there is no valve
+	conn     net.Conn // that it comes over; nil: of no interest, there is no throttle
 	received time.Time
 	ranged   bool            // it was asked for with Range
 	resumed  bool            // and with If-Range, to go on with what is there

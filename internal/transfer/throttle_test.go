@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-var trickle = Trickle{Bytes: 256 << 10, Every: 4 * time.Second}
+var trickle = KeepAlive{Bytes: 256 << 10, Every: 4 * time.Second}
 
 // pour answers with the whole body as fast as it is taken.
 func pour(t *testing.T, body []byte) func(net.Conn) {
@@ -35,10 +35,10 @@ func TestHeldTransferTricklesAndIsFinishedWhenLetGo(t *testing.T) {
 		body := picture(16<<20, 1)
 		onPipes(t, c, pour(t, body))
 		var done atomic.Int64
-		valve := &Valve{}
-		valve.Hold(trickle)
+		throttle := &Throttle{}
+		throttle.Hold(trickle)
 		req := request("http://cdn.test/a.png?" + secret)
-		req.Valve = valve
+		req.Throttle = throttle
 		part, begun := &memPart{}, time.Now()
 		result := make(chan error, 1)
 		go func() {
@@ -51,10 +51,10 @@ func TestHeldTransferTricklesAndIsFinishedWhenLetGo(t *testing.T) {
 		if got := done.Load(); got < least || got > most {
 			t.Errorf("%d bytes were read in two minutes, want %d to %d", got, least, most)
 		}
-		if !valve.Held() {
+		if !throttle.Held() {
 			t.Error("it does not say that it is held")
 		}
-		valve.Open()
+		throttle.Release()
 		if err := <-result; err != nil || !bytes.Equal(part.data, body) {
 			t.Errorf("%v, %d bytes", err, len(part.data))
 		}
@@ -69,13 +69,13 @@ func TestRunningTransferCanBeHeldAgain(t *testing.T) {
 		c := newClient(t, Config{})
 		onPipes(t, c, pour(t, picture(16<<20, 1)))
 		req := request("http://cdn.test/a.png?" + secret)
-		req.Valve = &Valve{}
+		req.Throttle = &Throttle{}
 		part, begun := &memPart{}, time.Now()
 		var once atomic.Bool
 		_, err := c.Fetch(t.Context(), req, part, func(n, _ int64) {
 			if n >= 8<<20 && once.CompareAndSwap(false, true) {
-				req.Valve.Hold(trickle)
-				time.AfterFunc(time.Minute, req.Valve.Open)
+				req.Throttle.Hold(trickle)
+				time.AfterFunc(time.Minute, req.Throttle.Release)
 			}
 		})
 		if took := time.Since(begun); err != nil || took != time.Minute {
@@ -89,8 +89,8 @@ func TestSmallBodyIsReadToItsEndWhateverTheValveSays(t *testing.T) {
 		c := newClient(t, Config{})
 		onPipes(t, c, pour(t, picture(500_000, 1)[:500_000]))
 		req := request("http://cdn.test/a.png?" + secret)
-		req.Valve = &Valve{}
-		req.Valve.Hold(Trickle{Bytes: 1, Every: time.Hour})
+		req.Throttle = &Throttle{}
+		req.Throttle.Hold(KeepAlive{Bytes: 1, Every: time.Hour})
 		begun := time.Now()
 		if _, err := c.Fetch(t.Context(), req, &memPart{}, nil); err != nil || time.Since(begun) != 0 {
 			t.Errorf("%v after %s", err, time.Since(begun))
@@ -103,8 +103,8 @@ func TestHeldTransferEndsAtOnceWhenItIsStopped(t *testing.T) {
 		c := newClient(t, Config{})
 		onPipes(t, c, pour(t, picture(8<<20, 1)))
 		req := request("http://cdn.test/a.png?" + secret)
-		req.Valve = &Valve{}
-		req.Valve.Hold(Trickle{Bytes: 256 << 10, Every: time.Hour})
+		req.Throttle = &Throttle{}
+		req.Throttle.Hold(KeepAlive{Bytes: 256 << 10, Every: time.Hour})
 		ctx, cancel := context.WithCancel(t.Context())
 		begun := time.Now()
 		time.AfterFunc(time.Minute, cancel)
@@ -133,8 +133,8 @@ func TestHeldTransferHoldsARealServerUp(t *testing.T) {
 	})
 	c := newClient(t, Config{})
 	req := request(url)
-	req.Valve = &Valve{}
-	req.Valve.Hold(Trickle{Bytes: 256 << 10, Every: time.Hour})
+	req.Throttle = &Throttle{}
+	req.Throttle.Hold(KeepAlive{Bytes: 256 << 10, Every: time.Hour})
 	var done atomic.Int64
 	result := make(chan error, 1)
 	part := &memPart{}
@@ -149,7 +149,7 @@ func TestHeldTransferHoldsARealServerUp(t *testing.T) {
 	if swallowed := sent.Load() - done.Load(); swallowed > 16<<20 {
 		t.Errorf("%d bytes were sent ahead of a held transfer", swallowed)
 	}
-	req.Valve.Open()
+	req.Throttle.Release()
 	if err := <-result; err != nil || !bytes.Equal(part.data, body) {
 		t.Errorf("%v, %d bytes", err, len(part.data))
 	}
