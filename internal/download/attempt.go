@@ -24,7 +24,7 @@ type attempt struct {
 	rescue *rescue // whose part it is; nil: an ordinary one
 	own    *flight // this attempt
 	flight *flight // the same once a request was made; nil before
-	given  bool    // the asset is back in the backlog, with the keeper, or gone
+	given  bool    // the asset is back in the backlog, with the committer, or gone
 	doubt  bool    // the URL at hand is not the one that the queue knows of
 	early  bool    // the run had not ended when the attempt began
 }
@@ -36,7 +36,7 @@ func (p *Pool) work(t *backlog.Ticket, f *flight) {
 	p.guard(w.key, func() { w.run(f.ctx) })
 }
 
-// guard ends a panic in do, with its stack told.
+// guard ends a panic in do and reports its stack.
 func (p *Pool) guard(key run.Key, do func()) {
 	defer func() {
 		if cause := recover(); cause != nil {
@@ -168,7 +168,7 @@ func (w *attempt) prepare(ctx context.Context) bool {
 }
 
 // url is the asset's URL; empty where the API lists none. False: there is none at
-// hand, or a fresh one is on its way and this one is dead.
+// hand, or a fresh one is on its way and this one has expired.
 func (w *attempt) url() (string, bool) {
 	p := w.p
 	l, ok, err := p.Queue.Listed(w.key)
@@ -243,7 +243,7 @@ func (w *attempt) progress() func(done, total int64) {
 	return func(done, total int64) {
 		f.done.Store(done)
 		f.total.Store(total)
-		if done > 0 && done != had { // before its first byte a part is marked anew
+		if done > 0 && done != had { // before its first byte a part is marked again
 			_, mark := w.part.Have()
 			f.resumes.Store(mark.ETag != "")
 		}
@@ -254,7 +254,7 @@ func (w *attempt) progress() func(done, total int64) {
 			f.answered.Store(true)
 			took := time.Since(asked)
 			if had > 0 {
-				took = 0 // of a part that is gone on with the first bytes are told, not the answer
+				took = 0 // of a part that is gone on with the first bytes count, not the answer
 			}
 			w.answered(total, took)
 		}
@@ -283,7 +283,7 @@ func (w *attempt) turn(ctx context.Context) error {
 func (w *attempt) sent() { w.own.sent.CompareAndSwap(0, max(int64(w.p.now()), 1)) }
 
 // answered notes that the host answered, after so long unless that is 0, and the
-// asset's size if it told that.
+// asset's size if that is known from it.
 func (w *attempt) answered(total int64, took time.Duration) {
 	p := w.p
 	p.mu.Lock()

@@ -41,7 +41,7 @@ func (p *Pool) drop(t *backlog.Ticket) {
 	held.close()
 }
 
-// dropRun takes all of a run out but what is in a worker's hands.
+// dropRun takes all of a run out but what is with a worker.
 func (p *Pool) dropRun(id run.ID) {
 	var held []*rescue
 	p.mu.Lock()
@@ -85,7 +85,7 @@ func (p *Pool) forget(key run.Key) (held *rescue) {
 	return held
 }
 
-// keep hands the whole part to the store's keeper, and the worker is free.
+// keep passes the whole part to the store's committer, and the worker is free.
 func (w *attempt) keep(whole run.Whole) {
 	p, t, a, part := w.p, w.t, w.asset, w.part
 	var took time.Duration
@@ -106,7 +106,7 @@ func (p *Pool) kept(t *backlog.Ticket, a run.Asset, size int64, took time.Durati
 	p.Tell(run.Event{Kind: run.AssetKept, Asset: a.Key, Host: hostOf(a), Bytes: size, Took: took})
 }
 
-// stored notes that the asset is home, and so that the volume can be used.
+// stored notes that the asset is stored, and so that the volume can be used.
 func (p *Pool) stored(t *backlog.Ticket) {
 	p.drop(t)
 	p.mu.Lock()
@@ -138,7 +138,7 @@ func (p *Pool) notKept(t *backlog.Ticket, a run.Asset, size int64, err error) {
 
 // trouble notes that something on the volume could not be used for the asset, and
 // returns how long it waits. Until that is over, or another asset is stored, the
-// service clock stands still: none of it is the asset's fault.
+// service clock is stopped: none of it is the asset's fault.
 func (p *Pool) trouble(a run.Asset) (wait time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

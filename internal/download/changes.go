@@ -53,7 +53,7 @@ func (p *Pool) Changed(c run.Change) {
 }
 
 // timeLeft is the time that a server's Retry-After may take of: until the asset's
-// deadline, or in the margin until its death; 0 where neither is known.
+// deadline, or in the margin until its expiry; 0 where neither is known.
 func timeLeft(a run.Asset, margin time.Duration, now time.Time) time.Duration {
 	if a.Expiry.IsZero() {
 		return 0
@@ -104,11 +104,11 @@ type flight struct {
 	stop     context.CancelCauseFunc
 	throttle transfer.Throttle
 	opened   time.Duration // when the worker began
-	died     int64         // bytes that were there when its URL died, at least; 0: it has not. The worker's own
+	died     int64         // bytes that were there when its URL expired, at least; 0: it has not. The worker's own
 
 	held    bool  // the throttle is; as the next guarded by the pool's lock
 	wasHeld bool  // it was, at some time
-	over    bool  // its asset is home, lost or gone: there is nothing to decide any more
+	over    bool  // its asset is stored, lost or gone: there is nothing to decide any more
 	seen    int64 // bytes of the throttle's that were counted
 
 	sent   atomic.Int64  // when its request was on its way, on the clock of Pool.now; 0: it was not

@@ -15,8 +15,8 @@ import (
 )
 
 const (
-	// nearest is how many assets that wait are decided on at a time. Those behind
-	// them are reached as these go home.
+	// nearest is how many assets that wait are decided on at a time. Those after
+	// them are reached as these are stored.
 	nearest = 1024
 	// shortestReview is the least time between two decisions while there is too
 	// little time for all; longestReview the most without one while something runs.
@@ -45,14 +45,14 @@ type scarcity struct {
 	moved  int64 // bytes that came, from all hosts
 	hosts  map[string]*hostFacts
 	nobody hostFacts            // of whom nothing was seen; only read
-	cuts   map[string]time.Time // hosts that end answers when their URLs die, and when that was seen
+	cuts   map[string]time.Time // hosts that end answers when their URLs expire, and when that was seen
 	scales scales
 	asked  map[run.Key]struct{}     // for their size
-	warned map[run.Key]int64        // of whose loss at that death, Unix ms, was told
+	warned map[run.Key]int64        // whose loss at that expiry, Unix ms, was reported
 	told   map[string]told          // by cause
 	since  map[string]time.Duration // when a host was first seen to hold assets up
 	looked time.Duration            // when what is held up was looked at; 0: never
-	events []run.Event              // to be told as soon as the lock is free
+	events []run.Event              // to be emitted as soon as the lock is free
 }
 
 // order is an asset to be started.
@@ -62,7 +62,7 @@ type order struct {
 }
 
 // direct decides, again and again, whether time does for all that is near its
-// death, and what to do where it does not.
+// expiry, and what to do where it does not.
 func (p *Pool) direct(ctx context.Context) {
 	var sizes errgroup.Group
 	sizes.SetLimit(asksAtOnce)
@@ -165,7 +165,7 @@ func (p *Pool) spare(now time.Duration) bool {
 	return most > 0 && latest < full*most
 }
 
-// window is what is to be decided on: what is nearest to its death and what runs.
+// window is what is to be decided on: what is nearest to its expiry and what runs.
 // The pool is locked.
 func (p *Pool) window(now time.Duration) (w triage.Window, who []backlog.Candidate) {
 	link := p.scarce.link.most(now)
@@ -206,7 +206,7 @@ func (p *Pool) window(now time.Duration) (w triage.Window, who []backlog.Candida
 	return w, who
 }
 
-// nearest is what waits and dies first; nothing where nothing can be started. The
+// nearest is what waits and expires first; nothing where nothing can be started. The
 // pool is locked.
 func (p *Pool) nearest(now time.Duration) []backlog.Candidate {
 	if p.volume.offline || p.volume.full || p.stopping {
@@ -220,7 +220,7 @@ func (p *Pool) on(c backlog.Candidate, at time.Time, now time.Duration) time.Dur
 	return on(p.Clock.Server(c.Host), at, now)
 }
 
-// on is a time of a clock that stands at this now, on the timeline of now.
+// on is a time of a clock that shows this now, on the timeline of now.
 func on(clock, at time.Time, now time.Duration) time.Duration {
 	if at.IsZero() {
 		return now
@@ -307,7 +307,7 @@ func (p *Pool) apply(d triage.Decision, w triage.Window, who []backlog.Candidate
 	signal(p.wake)
 }
 
-// probe orders what shows something and costs next to nothing: what is dead, as
+// probe orders what shows something and costs next to nothing: what has expired, as
 // only a refusal leads to a fresh URL, and one asset of a host that has brought
 // nothing lately, as the link may be able to do more. The pool is locked.
 func (p *Pool) probe(d triage.Decision, w triage.Window, who []backlog.Candidate) {
@@ -383,7 +383,7 @@ func (p *Pool) ordered(now time.Duration) (t *backlog.Ticket, held bool) {
 }
 
 // silent reports whether the transfer has had no answer for so long that it takes
-// nothing of the link: its host may be dead.
+// nothing of the link: its host may be down.
 func (f *flight) silent(now time.Duration) bool {
 	const soon = 2 * time.Second
 	return !f.answered.Load() && now-f.opened > soon

@@ -16,7 +16,7 @@ type hostFacts struct {
 	renews  bool          // fresh URLs that lead to it were had
 	bytes   int64         // that came from it
 	quiet   time.Duration // it is asked for no size before
-	dropped int           // held transfers that ended as their URLs died
+	dropped int           // held transfers that ended as their URLs expired
 }
 
 // answeredIn takes in how long an answer took.
@@ -27,7 +27,7 @@ func (h *hostFacts) answeredIn(took time.Duration) {
 	h.latency += (took - h.latency) / 8
 }
 
-// mostHostFacts is how many hosts are remembered at most, beside those that assets
+// mostHostFacts is how many hosts are remembered at most, besides those that assets
 // are fetched from.
 const mostHostFacts = 1024
 
@@ -56,17 +56,17 @@ func (s *scarcity) seen(name string) *hostFacts {
 	return &s.nobody
 }
 
-// Whether a host ends transfers when their URLs die is seen where one was running
+// Whether a host ends transfers when their URLs expire is seen where one was running
 // then: it broke off around that moment, or went on for longer than what the
 // kernels on its way can have held back.
 const (
 	cutsRemembered = 7 * 24 * time.Hour
 	around         = 3 * time.Second // what the clocks and a buffer may be apart
-	outlives       = 8 << 20         // bytes after death that no buffer explains
+	outlives       = 8 << 20         // bytes after expiry that no buffer explains
 	drops          = 3               // held transfers to break off: one alone may have been read too little
 )
 
-// cutting reports whether the host is known to end transfers when their URLs die.
+// cutting reports whether the host is known to end transfers when their URLs expire.
 // The pool is locked.
 func (p *Pool) cutting(name string) bool {
 	at, ok := p.scarce.cuts[name]
@@ -88,7 +88,7 @@ func (p *Pool) recallCuts(ctx context.Context) {
 	}
 }
 
-// cutAtDeath notes that a host ended an answer as its URL died.
+// cutAtDeath notes that a host ended an answer as its URL expired.
 func (w *attempt) cutAtDeath(ctx context.Context, f *transfer.Failure, m moment) {
 	p, died := w.p, w.asset.Expiry
 	if w.flight == nil || f.Class != transfer.Network || f.Status/100 != 2 || died.IsZero() || !m.known {
@@ -123,7 +123,7 @@ func (w *attempt) cutAtDeath(ctx context.Context, f *transfer.Failure, m moment)
 	w.recordCuts(ctx, time.Now())
 }
 
-// outlived notes that a transfer went on after its URL had died.
+// outlived notes that a transfer went on after its URL had expired.
 func (w *attempt) outlived(ctx context.Context) {
 	f := w.flight
 	if f.died == 0 || f.done.Load()-f.died < outlives {

@@ -9,23 +9,23 @@ import (
 	"github.com/assetd/assetd/internal/run"
 )
 
-// Figures are how the pool stands at a moment.
+// Figures are the state of the pool at a moment.
 type Figures struct {
 	Running   int   // transfers at full speed
 	Held      int   // transfers held open at a trickle
 	Throttled int   // hosts that are left alone for a while
-	AtRisk    int   // assets that it was told of that they may be lost, and are neither stored nor lost
+	AtRisk    int   // assets that were reported as at risk, and are neither stored nor lost
 	Received  int64 // bytes that came since the start, of what was in vain, too
 	Link      int64 // bytes/s that the link was seen to bring; 0: not known
 	Drain     Drain
 }
 
-// Drain is how time stands for the assets that die first: whether what has to come
+// Drain is how much time there is for the assets that expire first: whether what has to come
 // by then can.
 type Drain struct {
-	Known bool          // an asset has a death that is known, and the link a rate
-	Needs time.Duration // to bring all that die no later than the tightest of them
-	Slack time.Duration // what is left beyond that until that one dies; negative: too little
+	Known bool          // an asset has an expiry that is known, and the link a rate
+	Needs time.Duration // to bring all that expire no later than the tightest of them
+	Slack time.Duration // what is left after that until that one expires; negative: too little
 }
 
 // Figures returns the figures of this moment and changes nothing. It looks at what runs
@@ -58,8 +58,8 @@ func (p *Pool) Left(a run.Asset) time.Duration {
 	return a.Deadline(margin).Sub(p.Clock.Server(hostOf(a)))
 }
 
-// drain looks for the asset whose death leaves the least beside what has to come until
-// then, when all is brought in the order of death. What is dead waits for fresh URLs,
+// drain looks for the asset whose expiry leaves the least time besides what has to come until
+// then, when all is brought in the order of expiry. What has expired waits for fresh URLs,
 // and is not counted.
 func drain(w triage.Window) (d Drain) {
 	if w.Rate <= 0 {

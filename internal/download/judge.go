@@ -12,7 +12,7 @@ import (
 // back as a Result.
 const unproven transfer.Class = "no proof of its end"
 
-// trial is what the queue is told of a failure that means that.
+// trial is what the queue records of a failure that means that.
 func trial(f *transfer.Failure, means meaning, sum string, m moment) run.Trial {
 	return run.Trial{
 		Early:       m.early,
@@ -89,7 +89,7 @@ func loss(c Config, before, after run.Asset, f *transfer.Failure, means meaning,
 	case means.asset == ruled:
 		return run.LossRefused, "refused by the rules"
 	case means.asset == last && is.Finals >= run.FinalsBeforeLoss && is.FinalFor.Total >= c.GiveUpAfter && (was.Anew || was.FinalAnew):
-		// was: this attempt, or one before, was made on a URL fetched anew. What came
+		// was: this attempt, or one before, was made on a URL fetched again. What came
 		// while it was under way does not count.
 		return run.LossFinal, fmt.Sprintf("%d answers looked final, for %s", is.Finals, is.FinalFor.Total.Round(time.Second))
 	case expires(f) && was.NoLaterURL && is.NoLaterURL && (m.dead(after) || !m.known):

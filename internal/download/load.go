@@ -13,7 +13,7 @@ import (
 // pageSize is how many assets are read at a time.
 const pageSize = 1000
 
-// resumeAll hands what is verified back to the store. It comes before the first
+// resumeAll gives what is verified back to the store. It comes before the first
 // transfer, so that nothing which this life has verified is among it.
 func (p *Pool) resumeAll(ctx context.Context) {
 	p.readPages(ctx, p.Queue.VerifiedAssets, func(_ context.Context, page []run.Asset) error {
@@ -92,7 +92,7 @@ func (p *Pool) addToKnown(a run.Asset) bool {
 	return true
 }
 
-// resume hands an asset that is verified back to the store.
+// resume gives an asset that is verified back to the store.
 func (p *Pool) resume(a run.Asset) {
 	p.Volume.Resume(a, func(err error) {
 		switch {

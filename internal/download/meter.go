@@ -31,7 +31,7 @@ type meter struct {
 	by     [maxConns + 1]rate
 }
 
-// maxConns is how many connections are told apart.
+// maxConns is how many connections are distinguished.
 const maxConns = 64
 
 // rate is what was seen.

@@ -207,7 +207,7 @@ func (w *attempt) local(ctx context.Context, err error) {
 	}
 }
 
-// need is how many bytes the asset found no room for.
+// need is how many bytes the asset found no free space for.
 func (w *attempt) need() int64 {
 	if w.flight == nil {
 		return 1
@@ -228,7 +228,7 @@ func (w *attempt) queueFailed(ctx context.Context, doing string, err error) bool
 	p := w.p
 	switch {
 	case errors.Is(err, run.ErrUnknown), errors.Is(err, run.ErrStale):
-		w.drop() // removed, or brought home by another door
+		w.drop() // removed, or stored in another way
 	case ctx.Err() != nil, p.broken(err):
 		w.back(0)
 	default:
@@ -302,7 +302,7 @@ func (w *attempt) quarantine() (file string) {
 	part := w.part
 	w.part, w.rescue = nil, nil
 	if !first {
-		part.Discard() //nolint:errcheck // it is begun anew anyway
+		part.Discard() //nolint:errcheck // it is begun again anyway
 		return ""
 	}
 	file, err := part.Quarantine()

@@ -69,7 +69,7 @@ func (w *attempt) giveUp(ctx context.Context) {
 	case again:
 		c.lastTry, w.given = true, true
 		p.backlog.First(w.t)
-	case !late: // the run was set to waiting anew in the meantime
+	case !late: // the run was set to waiting again in the meantime
 		p.backlog.Put(planRun(r), p.planAsset(w.asset))
 	}
 	p.mu.Unlock()

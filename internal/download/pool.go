@@ -1,15 +1,15 @@
-// Package download is the pool that brings every waiting asset home.
+// Package download is the pool that stores every waiting asset.
 //
 // It guarantees that a free worker takes the most urgent asset that may start at
 // that moment; that one asset's failure, panic included, touches no other; that a
-// host which slows down, refuses or is dead gets one probe at a time; that no URL
+// host which slows down, refuses or is down gets one probe at a time; that no URL
 // is given up as expired without a try or a fresh one asked for; and that an asset
 // is lost by the four rules of design 4.4 alone, and never while the API cannot be
 // asked or the volume cannot be used.
 //
 // It leaves the order itself to backlog and triage, the bytes to transfer, parts and final names
 // to storage, fresh URLs to the poller, and the truth to the queue: what it
-// remembers beside, a restart finds out again.
+// remembers besides, a restart finds out again.
 package download
 
 import (
@@ -31,9 +31,9 @@ import (
 // it. Workers is fixed at New.
 type Config struct {
 	Workers     int           // assets at a time, at least 1
-	MaxOpen     int           // connections held open beside, at most; fixed at New, too
+	MaxOpen     int           // connections held open besides, at most; fixed at New, too
 	HostRate    float64       // requests a second to one host; 0: as many as it bears; fixed at New, too
-	Margin      time.Duration // a deadline is so long before death, see run.Asset.Deadline
+	Margin      time.Duration // a deadline is so long before expiry, see run.Asset.Deadline
 	GiveUpAfter time.Duration // how long answers must look final: loss rule (b)
 	LostAfter   time.Duration // from the run's end on: loss rule (d)
 }
@@ -70,7 +70,7 @@ type Early interface {
 }
 
 // Hosts is what is remembered of hosts across restarts: those that were seen to end
-// transfers when their URLs died, and when that was. Cuts notes it of one; the zero
+// transfers when their URLs expired, and when that was. Cuts notes it of one; the zero
 // time takes it back.
 type Hosts interface {
 	Cutters(ctx context.Context) (map[string]time.Time, error)
@@ -102,7 +102,7 @@ type Shelf interface {
 	DropProvisional(key run.Key) error
 }
 
-// Room is the volume's room, in bytes. Free may be negative. Parts are those in
+// Room is the volume's free space, in bytes. Free may be negative. Parts are those in
 // nobody's use, by run.Key.Hash.
 type Room interface {
 	Free() (int64, error)
@@ -123,7 +123,7 @@ type Part interface {
 	Ender
 }
 
-// Ender ends a part for good. Keep hands it over and calls done once, from any
+// Ender ends a part for good. Keep passes it on and calls done once, from any
 // goroutine, when the asset is stored (nil) or has to be fetched again.
 type Ender interface {
 	Discard() error
@@ -147,7 +147,7 @@ type Clock interface {
 	Skew(host string) (time.Duration, bool)
 }
 
-// Service is the service clock, which stands still while API or volume cannot be
+// Service is the service clock, which is stopped while API or volume cannot be
 // used.
 type Service interface {
 	Now() time.Duration
@@ -197,7 +197,7 @@ type Pool struct {
 	config   Config
 	backlog  *backlog.Backlog
 	runs     map[run.ID]*runState   // of which an asset was started
-	cases    map[run.Key]*caseNotes // assets that were begun and are not home
+	cases    map[run.Key]*caseNotes // assets that were begun and are not stored
 	flights  map[*backlog.Ticket]*flight
 	scarce   scarcity
 	stopping bool // nothing starts any more
@@ -221,14 +221,14 @@ type runState struct {
 }
 
 // caseNotes are what is remembered of an asset that was begun, until it is stored
-// or lost. After a restart it starts anew, which costs a few early tries.
+// or lost. After a restart it starts again, which costs a few early tries.
 type caseNotes struct {
 	url         string        // hash of the URL that all this is about
 	tries       int           // failures in a row
 	asking      bool          // a fresh one was asked for
 	refused     time.Duration // when it was last refused; meaningless before
 	wasRefused  bool
-	need        int64 // bytes it needs room for
+	need        int64 // bytes it needs free space for
 	total, had  int64 // bytes it has, and those of them that are in its part; 0: not known
 	parted      bool  // a part of it was kept, and may still be there
 	quarantined bool
@@ -290,7 +290,7 @@ const longestSleep = 30 * time.Second
 
 // Run fetches assets until ctx ends: then nothing new starts, and it returns when
 // the transfers that run have ended or hard, which ends them, has. What is not
-// done keeps its part. Whole assets may still be with the store's keeper then,
+// done keeps its part. Whole assets may still be with the store's committer then,
 // which has to run on until it is told to stop after this. An error means that the
 // queue cannot go on.
 func (p *Pool) Run(ctx, hard context.Context) error {

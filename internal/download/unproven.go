@@ -20,14 +20,14 @@ const mostRescues = 64
 // rescue is a body without proof of its end that two fetches agreed on and whose
 // container is whole, or one that looks cut off: should the asset be lost, it is stored
 // instead. The part of such a body often cannot be resumed and is gone once it is closed,
-// so it is held open, also through later attempts, until one of them begins it anew. A
+// so it is held open, also through later attempts, until one of them begins it again. A
 // restart costs no more than the two fetches that it takes.
 type rescue struct {
 	part  *openPart
 	whole run.Whole
 }
 
-// openPart is a part that notes when it is begun anew.
+// openPart is a part that notes when it is begun again.
 type openPart struct {
 	Part
 	reset bool

@@ -10,26 +10,26 @@ import (
 )
 
 const (
-	// lookAgain is how often volume and room are looked at while something waits
+	// lookAgain is how often volume and free space are looked at while something waits
 	// for them, and how long to leave a queue alone that had an error.
 	lookAgain = 5 * time.Second
-	// unknownNeed is the room that an asset needs whose size is not known: what is
+	// unknownNeed is the space that an asset needs whose size is not known: what is
 	// reserved at a time for such a one.
 	unknownNeed = 64 << 20
 
-	// Why the service clock stands still.
+	// Why the service clock is stopped.
 	pauseVolume  = "volume"  // offline
 	pauseStorage = "storage" // there, but what is tried on it fails
 )
 
-// volumeState is how the volume stands.
+// volumeState is the state of the volume.
 type volumeState struct {
 	offline bool                 // nothing starts
-	full    bool                 // nothing starts until the next look at the room
-	low     bool                 // an asset waits for room
+	full    bool                 // nothing starts until the next look at the free space
+	low     bool                 // an asset waits for free space
 	bad     map[run.Key]struct{} // assets whose files could not be used
 	looked  time.Duration        // at the volume
-	checked time.Duration        // at the room
+	checked time.Duration        // the free space
 	scanned bool                 // the parts of an earlier life are known
 }
 
@@ -55,7 +55,7 @@ func (p *Pool) paused() bool {
 	return p.volume.offline || len(p.Service.Paused()) > 0
 }
 
-// noRoom makes the asset wait for room. Nothing else starts until the next look:
+// noRoom makes the asset wait for free space. Nothing else starts until the next look:
 // with a full volume every request would be in vain.
 func (p *Pool) noRoom(t *backlog.Ticket, a run.Asset, need int64, err error) {
 	p.mu.Lock()
@@ -71,7 +71,7 @@ func (p *Pool) noRoom(t *backlog.Ticket, a run.Asset, need int64, err error) {
 }
 
 // care looks after what waits for something that no answer tells about: the
-// volume, room, the time of loss.
+// volume, free space, the time of loss.
 func (p *Pool) care(ctx context.Context) {
 	for ctx.Err() == nil {
 		sleep := min(p.reloadAll(ctx), p.lookAtVolume(), p.lookAtRoom(), p.sweep(ctx))
@@ -107,7 +107,7 @@ func (p *Pool) lookAtVolume() (sleep time.Duration) {
 	return longestSleep
 }
 
-// lookAtRoom lets start what has room now, and says when to look again.
+// lookAtRoom lets start what has space now, and says when to look again.
 func (p *Pool) lookAtRoom() (sleep time.Duration) {
 	p.mu.Lock()
 	_, waits := p.backlog.NeedsSpace()
@@ -142,8 +142,8 @@ func (p *Pool) lookAtRoom() (sleep time.Duration) {
 	return lookAgain
 }
 
-// share lets as many start as there is room for, the most urgent first. Where it
-// does not fit, the parts of less urgent ones make room for it.
+// share lets as many start as there is space for, the most urgent first. Where it
+// does not fit, the parts of less urgent ones are removed for it.
 func (p *Pool) share(free int64) {
 	started := false
 	for {

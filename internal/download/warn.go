@@ -15,19 +15,19 @@ import (
 )
 
 const (
-	// warnBefore is how long before its URL's death it is told of an asset that
+	// warnBefore is how long before its URL's expiry an asset is reported that
 	// something holds up: a quarter of an hour, and what may pass before it is looked
 	// for and another warning of the same cause is long enough ago.
 	warnBefore = 15*time.Minute + longestSleep + warnSpacing
 	// warnSpacing is the least time between two warnings for the same cause: a set of
-	// assets is told of once, not as it grows one by one.
+	// assets is reported once, not as it grows one by one.
 	warnSpacing = time.Minute
-	// forever is later than anything dies.
+	// forever is later than anything expires.
 	forever = time.Duration(math.MaxInt64)
 	// mostWarned is how many assets held up by one cause are looked at.
 	mostWarned = 1000
 	// blockedSpacing is how often what cannot be started is looked at; aWhile is how
-	// long a host has to hold assets up before it is told of.
+	// long a host has to hold assets up before it is reported.
 	blockedSpacing = 5 * time.Second
 	aWhile         = 30 * time.Second
 )
@@ -57,16 +57,16 @@ func (p *Pool) warn(d triage.Decision, w triage.Window, who []backlog.Candidate,
 
 // threat is a set of assets that may be lost, and why.
 type threat struct {
-	assets []backlog.Candidate // first to die first
-	cause  string              // what it is told of once a while for; empty: the link
+	assets []backlog.Candidate // first to expire first
+	cause  string              // what is reported once a while for it; empty: the link
 	host   string              // whose fault it is; empty: no host's
 	bytes  int64               // that are still to come
 	held   int                 // assets that are or will be held open
-	left   time.Duration       // until the first of them dies
+	left   time.Duration       // until the first of them expires
 	why    string
 }
 
-// threatened tells of the threat unless it was told of all its assets, or of the same
+// threatened reports the threat unless all its assets were reported, or of the same
 // cause a moment ago. The pool is locked.
 func (p *Pool) threatened(t threat, now time.Duration) {
 	s := &p.scarce
@@ -93,15 +93,15 @@ func (p *Pool) threatened(t threat, now time.Duration) {
 	})
 }
 
-// told is when it was told of a cause, and of how many assets.
+// told is when a cause was reported, and of how many assets.
 type told struct {
 	at     time.Duration
 	assets int
 }
 
 // again reports whether to tell of the same cause for the sake of so many more
-// assets, of which the first dies then: after a while; and at once where they are more
-// than were told of, and some would be dead by then.
+// assets, of which the first expires then: after a while; and at once where they are more
+// than were reported, and some would have expired by then.
 func (last told) again(now time.Duration, more int, first time.Duration) bool {
 	next := last.at + warnSpacing
 	return now >= next || more > last.assets && first < next
@@ -123,8 +123,8 @@ func (t threat) runs() (ids []run.ID) {
 	return ids
 }
 
-// AtRisk is the assets of which it was told that they may not be there before their
-// URLs die, and that are not home yet, in no order.
+// AtRisk is the assets that were reported as possibly late, before their
+// URLs expire, and that are not stored yet, in no order.
 func (p *Pool) AtRisk() []run.Key {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -140,7 +140,7 @@ func count(n int, what string) string {
 
 func size(n int64) string { return humanize.IBytes(uint64(max(n, 0))) }
 
-// warnOfBlocked tells of what cannot be started and dies soon. The pool is locked.
+// warnOfBlocked reports what cannot be started and expires soon. The pool is locked.
 func (p *Pool) warnOfBlocked(now time.Duration) {
 	if s := &p.scarce; s.looked > 0 && now-s.looked < blockedSpacing {
 		return
@@ -197,7 +197,7 @@ func (p *Pool) failing(now time.Duration) (some []backlog.Candidate) {
 	return some
 }
 
-// blocked tells of those that die soon; of a host's only when that has lasted a
+// blocked reports those that expire soon; of a host's only when that has lasted a
 // while, or there is no time to see whether it will. The pool is locked.
 func (p *Pool) blocked(t threat, all []backlog.Candidate, now time.Duration) {
 	t.left = warnBefore

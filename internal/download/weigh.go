@@ -16,10 +16,10 @@ import (
 // What assets of a kind are taken to weigh, in bytes, before one was seen.
 var firstGuess = map[run.Kind]float64{run.Images: 2 << 20, run.Videos: 32 << 20, run.Audios: 4 << 20}
 
-// mostSorts is how many sorts of assets are told apart.
+// mostSorts is how many sorts of assets are distinguished.
 const mostSorts = 4096
 
-// sort is what assets are weighed by; without app it stands for all of the kind.
+// sort is what assets are weighed by; without app it means all of the kind.
 type sort struct {
 	app  string
 	kind run.Kind
@@ -80,7 +80,7 @@ func (p *Pool) ask(ctx context.Context, sizes *errgroup.Group, d triage.Decision
 	s := &p.scarce
 	for _, i := range d.Ask {
 		c := who[i]
-		// A host that may be dead, or has all the requests that it may have, is not asked.
+		// A host that may be down, or has all the requests that it may have, is not asked.
 		if _, asked := s.asked[c.Key]; asked || !c.Open || p.now() < s.seen(c.Host).quiet {
 			continue
 		}
