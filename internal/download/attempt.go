@@ -247,8 +247,8 @@ func (w *attempt) progress() func(done, total int64) {
 			_, mark := w.part.Have()
 			f.resumes.Store(mark.ETag != "")
 		}
-		if f.died == 0 && dies > 0 && time.Since(asked) > dies {
-			f.died = max(done, 1)
+		if f.atExpiry == 0 && dies > 0 && time.Since(asked) > dies {
+			f.atExpiry = max(done, 1)
 		}
 		if !f.answered.Load() && (done != had || had == 0) {
 			f.answered.Store(true)

@@ -125,7 +125,7 @@ func (p *Pool) notKept(t *backlog.Ticket, a run.Asset, size int64, err error) {
 		p.backlog.Back(t, 0)
 		p.mu.Unlock()
 	case errors.Is(err, run.ErrNoRoom):
-		p.noRoom(t, a, size, err)
+		p.awaitSpace(t, a, size, err)
 	default:
 		wait := p.trouble(a)
 		p.mu.Lock()

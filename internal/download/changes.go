@@ -104,7 +104,7 @@ type flight struct {
 	stop     context.CancelCauseFunc
 	throttle transfer.Throttle
 	opened   time.Duration // when the worker began
-	died     int64         // bytes that were there when its URL expired, at least; 0: it has not. The worker's own
+	atExpiry int64         // bytes that were there when its URL expired, at least; 0: it has not. The worker's own
 
 	held    bool  // the throttle is; as the next guarded by the pool's lock
 	wasHeld bool  // it was, at some time

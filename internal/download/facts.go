@@ -88,8 +88,8 @@ func (p *Pool) recallCuts(ctx context.Context) {
 	}
 }
 
-// cutAtDeath notes that a host ended an answer as its URL expired.
-func (w *attempt) cutAtDeath(ctx context.Context, f *transfer.Failure, m moment) {
+// cutAtExpiry notes that a host ended an answer as its URL expired.
+func (w *attempt) cutAtExpiry(ctx context.Context, f *transfer.Failure, m moment) {
 	p, died := w.p, w.asset.Expiry
 	if w.flight == nil || f.Class != transfer.Network || f.Status/100 != 2 || died.IsZero() || !m.known {
 		return
@@ -126,7 +126,7 @@ func (w *attempt) cutAtDeath(ctx context.Context, f *transfer.Failure, m moment)
 // outlived notes that a transfer went on after its URL had expired.
 func (w *attempt) outlived(ctx context.Context) {
 	f := w.flight
-	if f.died == 0 || f.done.Load()-f.died < outlives {
+	if f.atExpiry == 0 || f.done.Load()-f.atExpiry < outlives {
 		return
 	}
 	w.p.mu.Lock()

@@ -62,5 +62,5 @@ func (w *attempt) plain() bool {
 func (w *attempt) learnForm(f *transfer.Failure, m moment) {
 	w.p.mu.Lock()
 	defer w.p.mu.Unlock()
-	w.p.notes(w.asset).form.learn(f, m.dead(w.asset))
+	w.p.notes(w.asset).form.learn(f, m.urlExpired(w.asset))
 }

@@ -45,9 +45,9 @@ type moment struct {
 	answering bool // the host has answered others since it last refused this asset
 }
 
-// dead reports whether the URL is past its expiry, known or not. It decides what
+// urlExpired reports whether the URL is past its expiry, known or not. It decides what
 // to wait for, and ends nothing.
-func (m moment) dead(a run.Asset) bool { return m.server.After(a.Death()) }
+func (m moment) urlExpired(a run.Asset) bool { return m.server.After(a.Death()) }
 
 // verdict is what follows from a failure.
 type verdict struct {
@@ -92,7 +92,7 @@ func loss(c Config, before, after run.Asset, f *transfer.Failure, means meaning,
 		// was: this attempt, or one before, was made on a URL fetched again. What came
 		// while it was under way does not count.
 		return run.LossFinal, fmt.Sprintf("%d answers looked final, for %s", is.Finals, is.FinalFor.Total.Round(time.Second))
-	case expires(f) && was.NoLaterURL && is.NoLaterURL && (m.dead(after) || !m.known):
+	case expires(f) && was.NoLaterURL && is.NoLaterURL && (m.urlExpired(after) || !m.known):
 		// A poll has said so by the API's clock, before this attempt was made.
 		return run.LossExpired, "its URL has expired and the API gives no later one"
 	case overdue(c, m):

@@ -37,7 +37,7 @@ func (w *attempt) failed(ctx context.Context, f *transfer.Failure, sum string) {
 	}
 	m := w.moment(f)
 	w.learnForm(f, m)
-	w.cutAtDeath(ctx, f, m)
+	w.cutAtExpiry(ctx, f, m)
 	hostWait := w.heed(f, m)
 	tried := trial(f, means(f, w.asset, m), sum, m)
 	tried.Quarantine = aside
@@ -199,7 +199,7 @@ func (w *attempt) local(ctx context.Context, err error) {
 		need := w.need()
 		w.closePart()
 		w.given = true
-		p.noRoom(w.t, w.asset, need, err)
+		p.awaitSpace(w.t, w.asset, need, err)
 	default:
 		wait := p.trouble(w.asset)
 		w.back(p.now() + wait)

@@ -124,7 +124,7 @@ func rowOf(f *transfer.Failure) response {
 func means(f *transfer.Failure, a run.Asset, m moment) meaning {
 	r := rowOf(f)
 	switch {
-	case m.dead(a):
+	case m.urlExpired(a):
 		return r.past
 	case a.Expiry.IsZero():
 		return r.unknown

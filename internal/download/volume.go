@@ -55,9 +55,9 @@ func (p *Pool) paused() bool {
 	return p.volume.offline || len(p.Service.Paused()) > 0
 }
 
-// noRoom makes the asset wait for free space. Nothing else starts until the next look:
+// awaitSpace makes the asset wait for free space. Nothing else starts until the next look:
 // with a full volume every request would be in vain.
-func (p *Pool) noRoom(t *backlog.Ticket, a run.Asset, need int64, err error) {
+func (p *Pool) awaitSpace(t *backlog.Ticket, a run.Asset, need int64, err error) {
 	p.mu.Lock()
 	p.notes(a).need = max(need, 1)
 	p.backlog.AwaitSpace(t)
@@ -74,7 +74,7 @@ func (p *Pool) noRoom(t *backlog.Ticket, a run.Asset, need int64, err error) {
 // volume, free space, the time of loss.
 func (p *Pool) care(ctx context.Context) {
 	for ctx.Err() == nil {
-		sleep := min(p.reloadAll(ctx), p.lookAtVolume(), p.lookAtRoom(), p.sweep(ctx))
+		sleep := min(p.reloadAll(ctx), p.lookAtVolume(), p.checkSpace(), p.sweep(ctx))
 		rest(ctx, p.nudge, sleep)
 	}
 }
@@ -107,8 +107,8 @@ func (p *Pool) lookAtVolume() (sleep time.Duration) {
 	return longestSleep
 }
 
-// lookAtRoom lets start what has space now, and says when to look again.
-func (p *Pool) lookAtRoom() (sleep time.Duration) {
+// checkSpace lets start what has space now, and says when to look again.
+func (p *Pool) checkSpace() (sleep time.Duration) {
 	p.mu.Lock()
 	_, waits := p.backlog.NeedsSpace()
 	due := p.volume.checked + lookAgain - p.now()
