@@ -221,7 +221,7 @@ func (d *demo) submit() error {
 		{"list.txt", strings.Join(append([]string{"# what the team started today"}, strs(d.ids[6:10])...), "\r\n") + "\nnot an id!\n", "IDs and a typo in drop/list.txt: it goes to drop/rejected/, its good IDs are taken"},
 	}
 	for _, f := range files {
-		// Written under a name that is not yet there, then renamed: taken at once and whole.
+		// Written under a name that is not yet there, then renamed: taken at once and complete.
 		tmp := filepath.Join(drop, "."+f.name+".tmp")
 		if err := os.WriteFile(tmp, []byte(f.text), 0o660); err != nil {
 			return err
@@ -250,8 +250,8 @@ func strs(ids []run.ID) []string {
 	return s
 }
 
-// follow shows how runs and assets stand whenever that has changed, until all runs
-// are settled.
+// follow prints the states of runs and assets whenever they change, until all runs are
+// settled.
 func (d *demo) follow(ctx context.Context) error {
 	start := time.Now()
 	tick := time.NewTicker(250 * time.Millisecond)
@@ -262,7 +262,7 @@ func (d *demo) follow(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("asking the daemon: %w; its log: %s", err, d.logFile())
 		}
-		line, settled := standing(runs)
+		line, settled := summary(runs)
 		if line != last {
 			d.out.printf("%5.1f s  %s\n", time.Since(start).Seconds(), line)
 			last = line
@@ -289,8 +289,8 @@ func (d *demo) runs(ctx context.Context) ([]server.Run, error) {
 	return runs, err
 }
 
-// standing is one line on how many runs and assets are where.
-func standing(runs []server.Run) (line string, settled int) {
+// summary returns one line with how many runs and assets are in which state.
+func summary(runs []server.Run) (line string, settled int) {
 	api, ours := map[run.Status]int{}, map[run.State]int{}
 	assets, stored := 0, 0
 	for _, r := range runs {

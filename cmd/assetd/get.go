@@ -25,13 +25,13 @@ func (a *app) getCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "get [--output DIR] [--timeout D | --forget] RUN-ID...",
 		Short: "fetch these runs now, in the foreground; no daemon needed",
-		Long: `Waits for the runs to end and fetches what they made, with progress bars on a
-terminal. Stopped in the middle, it goes on from there when called again with the same
-IDs; what an earlier call left and this one does not name is mentioned and not fetched,
-and with --forget it is dropped; its stored files stay.
+		Long: `Waits for the runs to end and fetches their assets, with progress bars on a terminal. If it
+is stopped, it resumes when called again with the same IDs. Runs that an earlier call left
+and this one does not name are listed and not fetched; with --forget they are dropped, and
+their stored files stay.
 
-Ends with 3 where an asset was lost or a run that did not complete left something out, 4
-where a run failed, 5 where --timeout came first.`,
+Exits with 3 if an asset was lost or a run that did not complete left something out, 4 if a
+run failed, 5 if --timeout came first.`,
 		Example: example("ASSETD_API_KEY=… assetd get omps2OH829", "assetd get --output renders --timeout 30m omps2OH829 Xk20aa9Lq1",
 			"assetd get --output renders --forget omps2OH829"),
 		Args: cobra.MinimumNArgs(1),
@@ -97,7 +97,7 @@ func (a *app) get(ctx context.Context, output string, timeout time.Duration, arg
 	}
 	show := newProgress(a.stdout, a.stderr, c.Storage.Dir, ids, timeout)
 	runs, err := get.Run(ctx, get.Options{
-		Config: c, Key: key, IDs: ids, Log: zap.NewNop(), Tell: show.tell, Progress: show.transfers, Pulse: show.pulse, Waits: show.waits,
+		Config: c, Key: key, IDs: ids, Log: zap.NewNop(), Tell: show.event, Progress: show.transfers, Pulse: show.pulse, Waits: show.waits,
 	})
 	show.close()
 	if err != nil {

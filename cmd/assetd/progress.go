@@ -23,35 +23,35 @@ import (
 	"github.com/assetd/assetd/internal/storage"
 )
 
-// progress shows a person what happens: bars for what is under way on a terminal,
-// and plain lines for what is done. Safe for concurrent use.
+// progress shows people what assetd get does: bars for running transfers on a terminal, and
+// lines for what is done. It is safe for concurrent use.
 type progress struct {
 	dir      string
-	runs     map[run.ID]bool // asked for by this call
+	runs     map[run.ID]bool // the given runs
 	out, err io.Writer
 	bars     *mpb.Progress // nil: no terminal
-	whole    *mpb.Bar      // of all; while it is there, lines are drawn above it
+	total    *mpb.Bar      // of all runs; lines are drawn above it
 	ends     string        // when --timeout ends the call; empty: never
 
 	mu     sync.Mutex
 	shown  map[run.Key]*mpb.Bar
-	told   map[string]time.Time // troubles, by what they are about
+	warned map[string]time.Time // troubles, by what they are about
 	waited map[string]time.Time // what is waited for, by what it is about
 	last   time.Time            // when a line was printed
 	coming int64                // bytes of the transfers under way
 	closed bool
 }
 
-// The same trouble is told again after so long; and up to how many runs are each
-// told by name when the API's word about them changes.
 const (
-	tellAgain = 30 * time.Second
+	// warnInterval is how long the same trouble is not printed again.
+	warnInterval = 30 * time.Second
+	// namedRuns is up to how many runs have a line each when their status changes.
 	namedRuns = 20
 )
 
 func newProgress(out, err io.Writer, dir string, ids []run.HandIn, timeout time.Duration) *progress {
 	p := &progress{
-		dir: dir, runs: map[run.ID]bool{}, out: out, err: err, shown: map[run.Key]*mpb.Bar{}, told: map[string]time.Time{}, waited: map[string]time.Time{},
+		dir: dir, runs: map[run.ID]bool{}, out: out, err: err, shown: map[run.Key]*mpb.Bar{}, warned: map[string]time.Time{}, waited: map[string]time.Time{},
 	}
 	until := ", without --timeout"
 	if timeout > 0 {
@@ -63,24 +63,24 @@ func newProgress(out, err io.Writer, dir string, ids []run.HandIn, timeout time.
 	}
 	if isTerminal(out) {
 		p.bars = mpb.New(mpb.WithOutput(out), mpb.WithWidth(40), mpb.WithRefreshRate(200*time.Millisecond))
-		p.whole = p.bars.AddBar(int64(len(p.runs)), mpb.BarPriority(1<<20),
+		p.total = p.bars.AddBar(int64(len(p.runs)), mpb.BarPriority(1<<20),
 			mpb.PrependDecorators(decor.CountersNoUnit("%d of %d runs settled", decor.WCSyncSpaceR)),
 			mpb.AppendDecorators(decor.Elapsed(decor.ET_STYLE_MMSS)))
 		p.out, p.err = p.bars, p.bars // lines go above the bars
 	}
-	p.line(p.out, "waiting for %s%s; Ctrl-C stops, and the next call goes on from there", english.Plural(len(p.runs), "run", ""), until)
+	p.line(p.out, "waiting for %s%s; Ctrl-C stops, and the next call resumes from there", english.Plural(len(p.runs), "run", ""), until)
 	return p
 }
 
-// tell prints what a person wants to know of an event.
-func (p *progress) tell(e run.Event) {
+// event prints what people want to know of an event.
+func (p *progress) event(e run.Event) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	switch e.Kind {
 	case get.RunStatus:
-		p.stands(e)
+		p.status(e)
 	case get.Leftover:
-		p.line(p.out, "%s: %s: name them to go on with them, or drop them with assetd get --forget --output %s RUN-ID...", e.Kind, e.Note, p.dir)
+		p.line(p.out, "%s: %s: name them to resume them, or drop them with assetd get --forget --output %s RUN-ID...", e.Kind, e.Note, p.dir)
 	case run.RunRetried:
 		p.line(p.out, "%s: tried again", e.Run)
 	case run.RunEnded:
@@ -103,9 +103,8 @@ func (p *progress) tell(e run.Event) {
 	}
 }
 
-// stands tells what the API says of a run that goes on, and which are settled
-// already.
-func (p *progress) stands(e run.Event) {
+// status prints the API's status of an open run, or that a run is settled already.
+func (p *progress) status(e run.Event) {
 	text := clean(e.Note)
 	if e.State.Settled() {
 		p.settled(e.Run)
@@ -116,10 +115,10 @@ func (p *progress) stands(e run.Event) {
 	}
 }
 
-// settled moves the bar of all.
+// settled advances the bar of all runs.
 func (p *progress) settled(id run.ID) {
-	if p.whole != nil && p.runs[id] {
-		p.whole.Increment()
+	if p.total != nil && p.runs[id] {
+		p.total.Increment()
 	}
 }
 
@@ -197,7 +196,7 @@ func clockTime(t, now time.Time) string {
 // between two pulses.
 const quiet = 50 * time.Second
 
-// runsInShort sums up how runs stand, with the bytes that are under way.
+// runsInShort sums up the runs, with the bytes of running transfers.
 func runsInShort(runs []run.Run, coming int64) string {
 	words := map[string]int{}
 	all, stored, lost, bytes := 0, 0, 0, coming
@@ -231,13 +230,13 @@ func runsInShort(runs []run.Run, coming int64) string {
 // once prints a line unless one about the same thing was printed lately.
 func (p *progress) once(about, text string) {
 	now := time.Now()
-	if last, ok := p.told[about]; ok && now.Sub(last) < tellAgain {
+	if last, ok := p.warned[about]; ok && now.Sub(last) < warnInterval {
 		return
 	}
-	if len(p.told) > 1000 {
-		clear(p.told)
+	if len(p.warned) > 1000 {
+		clear(p.warned)
 	}
-	p.told[about] = now
+	p.warned[about] = now
 	p.line(p.err, "%s", text)
 }
 
@@ -309,7 +308,7 @@ func (p *progress) close() {
 	p.closed = true
 	p.mu.Unlock()
 	if p.bars != nil {
-		p.whole.Abort(false) // its last frame takes the lines along that were not yet drawn
+		p.total.Abort(false) // its last frame draws the lines that are still pending
 		p.bars.Wait()
 	}
 }

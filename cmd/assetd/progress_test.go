@@ -41,14 +41,14 @@ func TestAPipeGetsALineAMinuteOnlyWhereNothingElseIsPrinted(t *testing.T) {
 			}
 			out.Reset()
 		}
-		expect("waiting for 3 runs, without --timeout; Ctrl-C stops, and the next call goes on from there\n")
+		expect("waiting for 3 runs, without --timeout; Ctrl-C stops, and the next call resumes from there\n")
 		time.Sleep(30 * time.Second)
 		p.pulse(runs)
 		expect("")
 		time.Sleep(30 * time.Second)
 		p.pulse(runs)
 		expect("3 runs: 1 downloading, 1 not answered yet, 1 pending, 14 of 20 assets, 1 lost, 1.0 GiB\n")
-		p.tell(run.Event{Kind: get.RunStatus, Run: "aaaa", Note: "running"})
+		p.event(run.Event{Kind: get.RunStatus, Run: "aaaa", Note: "running"})
 		expect("aaaa: running\n")
 		time.Sleep(time.Minute)
 		p.transfers(nil)
@@ -65,7 +65,7 @@ func TestManyRunsAreNotToldOneByOne(t *testing.T) {
 	}
 	p := newProgress(&out, &out, "/out", ids, 0)
 	out.Reset()
-	p.tell(run.Event{Kind: get.RunStatus, Run: "runa", Note: "pending"})
+	p.event(run.Event{Kind: get.RunStatus, Run: "runa", Note: "pending"})
 	if out.Len() > 0 {
 		t.Errorf("printed %q", out.String())
 	}
@@ -114,9 +114,9 @@ func TestATerminalGetsBarsAndTheirLastFrameIsTrue(t *testing.T) {
 	film := download.Transfer{Key: run.Key{Run: "aaaa", Kind: run.Videos, ID: "film"}, Bytes: 3 << 20, Total: 12 << 20}
 	p.transfers([]download.Transfer{film})
 	shows("3.0 MiB / 12.0 MiB")
-	p.tell(run.Event{Kind: run.RunSettled, Run: "bbbb", State: run.StoredRun, Count: 2, Bytes: 1 << 20})
+	p.event(run.Event{Kind: run.RunSettled, Run: "bbbb", State: run.StoredRun, Count: 2, Bytes: 1 << 20})
 	shows("1 of 3 runs settled")
-	p.tell(run.Event{Kind: get.RunStatus, Run: "cccc", Note: "running"})
+	p.event(run.Event{Kind: get.RunStatus, Run: "cccc", Note: "running"})
 	p.close()
 	text := shows("")
 	if !strings.Contains(text, "cccc: running") {
