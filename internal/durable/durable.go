@@ -26,7 +26,7 @@ import (
 // Directories that exist are left as they are. It reports whether it made path
 // itself. An error names the path that it is about.
 func MkdirAll(path string, mode fs.FileMode) (made bool, err error) {
-	return real.mkdirAll(filepath.Clean(path), mode)
+	return kernel().mkdirAll(filepath.Clean(path), mode)
 }
 
 // system is the calls that a test records and lets fail.
@@ -36,7 +36,7 @@ type system struct {
 	renameNoReplace func(from *os.File, name string, to *os.File, as string) error
 }
 
-var real = system{os.Mkdir, SyncDir, RenameNoReplace}
+func kernel() system { return system{os.Mkdir, SyncDir, RenameNoReplace} }
 
 func (s system) mkdirAll(path string, mode fs.FileMode) (made bool, err error) {
 	switch info, err := os.Stat(path); {
@@ -144,7 +144,7 @@ func CopyFile(from, to string) error {
 // renames it and syncs the directory. Where replace is false and the name exists, it
 // fails with fs.ErrExist; file systems that cannot rename without replacing are asked
 // for the name before the rename.
-func Publish(temp, name string, replace bool) error { return real.publish(temp, name, replace) }
+func Publish(temp, name string, replace bool) error { return kernel().publish(temp, name, replace) }
 
 func (s system) publish(temp, name string, replace bool) error {
 	dir, err := OpenDir(filepath.Dir(name))

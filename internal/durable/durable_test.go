@@ -256,9 +256,9 @@ func TestCopyFile_NeverReplaces(t *testing.T) {
 }
 
 func TestPublish_ReplacesOnPurposeOnly(t *testing.T) {
-	nfs := real
+	nfs := kernel()
 	nfs.renameNoReplace = func(*os.File, string, *os.File, string) error { return unix.EINVAL }
-	for name, s := range map[string]system{"": real, "without RENAME_NOREPLACE": nfs} {
+	for name, s := range map[string]system{"": kernel(), "without RENAME_NOREPLACE": nfs} {
 		t.Run(name, s.testPublish)
 	}
 }
