@@ -2,7 +2,6 @@ package poller
 
 import (
 	"fmt"
-	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -13,6 +12,8 @@ import (
 
 	"github.com/assetd/assetd/internal/clock"
 	"github.com/assetd/assetd/internal/queue"
+	"github.com/assetd/assetd/internal/queue/answers"
+	"github.com/assetd/assetd/internal/queue/memkv"
 	"github.com/assetd/assetd/internal/run"
 )
 
@@ -30,7 +31,7 @@ func inCrowd(t *testing.T, f func(c *crowd)) {
 	synctest.Test(t, func(t *testing.T) {
 		c := &crowd{T: t}
 		var err error
-		if c.q, err = queue.Open(memoryDir(t), queue.Options{}); err != nil {
+		if c.q, err = queue.New(memkv.New(), answers.New(t.TempDir()), queue.Options{}); err != nil {
 			t.Fatal(err)
 		}
 		c.api = &service{
@@ -50,17 +51,6 @@ func inCrowd(t *testing.T, f func(c *crowd)) {
 			t.Error(err)
 		}
 	})
-}
-
-// memoryDir is a directory whose syncs cost nothing, where there is one: a bubble's
-// time stands still in each of them.
-func memoryDir(t *testing.T) string {
-	dir, err := os.MkdirTemp("/dev/shm", "assetd")
-	if err != nil {
-		return t.TempDir()
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	return dir
 }
 
 func (c *crowd) begin() {
