@@ -67,7 +67,7 @@ type threat struct {
 }
 
 // threatened reports the threat unless all its assets were reported, or of the same
-// cause a moment ago. The pool is locked.
+// cause, or some of them of another, a moment ago. The pool is locked.
 func (p *Pool) threatened(t threat, now time.Duration) {
 	s := &p.scarce
 	fresh, first := 0, forever
@@ -77,7 +77,11 @@ func (p *Pool) threatened(t threat, now time.Duration) {
 			first = min(first, p.on(c, c.Expiry, now))
 		}
 	}
-	if last, known := s.told[t.cause]; fresh == 0 || known && !last.again(now, fresh, first) {
+	last, known := s.told[t.cause]
+	if !known && fresh < len(t.assets) { // another cause was named for some of them
+		last, known = s.lastTold()
+	}
+	if fresh == 0 || known && !last.again(now, fresh, first) {
 		return
 	}
 	s.told[t.cause] = told{now, len(t.assets)}
@@ -97,6 +101,16 @@ func (p *Pool) threatened(t threat, now time.Duration) {
 type told struct {
 	at     time.Duration
 	assets int
+}
+
+// lastTold is what was reported last, of any cause.
+func (s *scarcity) lastTold() (last told, known bool) {
+	for _, t := range s.told {
+		if !known || t.at > last.at {
+			last, known = t, true
+		}
+	}
+	return last, known
 }
 
 // again reports whether to tell of the same cause for the sake of so many more
