@@ -116,17 +116,21 @@ func (p *parallel) onward(w *worker) bool {
 	return true
 }
 
-// overtake gives the worker what another one has asked for and was not answered yet,
-// where its own answer is right before that: the bytes are at hand, and where the
-// URL may have expired what the other is waiting for may be a refusal.
+// overtake frees what another worker has asked for and was not answered yet, where this
+// one's answer comes to it next: the bytes are at hand, and where the URL may have expired
+// what the other is waiting for may be a refusal.
 func (p *parallel) overtake(w *worker) bool {
-	r := w.assigned
-	if !p.expiring || w.closed || w.limit <= r.End {
+	at := w.assigned.End
+	if !p.expiring || w.closed {
 		return false
 	}
+	end := w.limit
+	if gap, ok := p.ranges.NextGap(at); ok {
+		end = min(end, gap)
+	}
 	for _, other := range p.workers {
-		if q := other.assigned; q != nil && q != r && other.limit == 0 && q.Claimed == r.End && q.Rest() > 0 {
-			r.End, q.End = q.End, q.Claimed
+		if q := other.assigned; q != nil && other != w && other.limit == 0 && at <= q.Claimed && q.Claimed < end && q.Rest() > 0 {
+			p.ranges.Return(q)
 			return true
 		}
 	}

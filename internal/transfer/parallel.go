@@ -322,9 +322,13 @@ func (p *parallel) open(now time.Time) {
 	}
 }
 
-// close ends a worker on purpose.
+// close ends a worker on purpose. Its range is free at once: the answer of another one
+// may come to it before the worker has ended.
 func (p *parallel) close(w *worker) {
 	w.closed = true
+	if w.assigned != nil {
+		p.ranges.Return(w.assigned)
+	}
 	w.cancel()
 }
 

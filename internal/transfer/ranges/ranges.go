@@ -172,11 +172,17 @@ func (s *Set) cut(p *Range, at int64) *Range {
 
 // Drop removes a range: its rest becomes a gap again.
 func (s *Set) Drop(p *Range) {
+	s.Return(p)
 	s.taken = slices.DeleteFunc(s.taken, func(q *Range) bool { return q == p })
+}
+
+// Return makes a gap of the range's rest: it ends with what is claimed.
+func (s *Set) Return(p *Range) {
 	if p.Rest() == 0 {
 		return
 	}
 	g := run.Span{From: p.Claimed, To: p.End}
+	p.End = p.Claimed
 	i, _ := slices.BinarySearchFunc(s.gaps, g.From, func(g run.Span, from int64) int { return int(g.From - from) })
 	if i < len(s.gaps) && s.gaps[i].From == g.To {
 		g.To = s.gaps[i].To
