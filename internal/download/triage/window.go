@@ -15,7 +15,7 @@ const (
 	longHeld     = 5 * time.Minute // some servers end every response after 10 minutes
 )
 
-// Standing is what happens to an asset now.
+// State is what happens to an asset now.
 type State uint8
 
 // What can happen to it.
