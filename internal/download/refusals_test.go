@@ -10,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/assetd/assetd/internal/run"
+	"github.com/assetd/assetd/internal/testenv"
 	"github.com/assetd/assetd/internal/transfer"
 )
 
@@ -141,6 +142,7 @@ func TestRefusalBeforeDeathSlowsTheHostAndAsksForNoFreshURL(t *testing.T) {
 }
 
 func TestAssetRefusedThriceWhileOthersAreAnsweredGetsFreshURLsOnceAnHour(t *testing.T) {
+	testenv.Long(t)
 	live(t, func(w *world) {
 		w.cfg.Workers = 2
 		w.clk.skew["cdn"] = 0

@@ -9,6 +9,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/assetd/assetd/internal/testenv"
 )
 
 // watched keeps the connections that a client makes.
@@ -50,6 +52,7 @@ func (w *watched) buffer(t *testing.T) (size int) {
 // A held transfer makes its connection's buffer small. Where it comes to its end at its
 // trickle, the next transfer over that connection must not suffer for it.
 func TestAConnectionThatWasHeldToTheEndIsAsFastAsAnyForTheNext(t *testing.T) {
+	testenv.Long(t)
 	body := picture(1<<20, 1)
 	untold := func(w http.ResponseWriter, _ *http.Request) {
 		for at := 0; at < len(body); at += 128 << 10 {
