@@ -3,7 +3,6 @@ package main
 import (
 	"html"
 	"io"
-	"io/fs"
 	"os"
 	"os/exec"
 	"path"
@@ -20,36 +19,12 @@ import (
 	"github.com/assetd/assetd/internal/testenv"
 )
 
-// documents returns the text of the project's pages, by path.
-func documents(t *testing.T) map[string]string {
-	t.Helper()
-	found := map[string]string{}
-	root := os.DirFS(filepath.Join("..", ".."))
-	err := fs.WalkDir(root, ".", func(name string, d fs.DirEntry, err error) error {
-		switch {
-		case err != nil:
-			return err
-		case d.IsDir() && (d.Name() == ".git" || d.Name() == "testdata"):
-			return fs.SkipDir
-		case d.IsDir() || path.Ext(name) != ".md":
-			return nil
-		}
-		text, err := fs.ReadFile(root, name)
-		found[name] = string(text)
-		return err
-	})
-	if err != nil || len(found) < 7 {
-		t.Fatalf("%d documents: %v", len(found), err)
-	}
-	return found
-}
-
 // block is a shell text of a page.
 type block struct{ page, text string }
 
 func shellBlocks(t *testing.T) (blocks []block) {
 	t.Helper()
-	for name, text := range documents(t) {
+	for name, text := range testenv.Documents(t, "../..") {
 		for _, m := range regexp.MustCompile("(?ms)^```sh\n(.*?)^```$").FindAllStringSubmatch(text, -1) {
 			blocks = append(blocks, block{name, m[1]})
 		}
@@ -141,7 +116,7 @@ func TestDocuments_NameOnlyCommandsAndFlagsThatExist(t *testing.T) {
 		}
 	}
 	inText := regexp.MustCompile("`assetd ([^`]+)`")
-	for name, text := range documents(t) {
+	for name, text := range testenv.Documents(t, "../..") {
 		for _, m := range inText.FindAllStringSubmatch(text, -1) {
 			args := strings.Fields(m[1])
 			if len(args) == 1 { // the command by its name
@@ -254,7 +229,7 @@ func TestDocuments_TheREADMEShowsTheColumnsOfList(t *testing.T) {
 	p.stop()
 	head, _, _ := strings.Cut(out, "\n")
 	columns := strings.Join(strings.Fields(head), " ")
-	for line := range strings.Lines(documents(t)["README.md"]) {
+	for line := range strings.Lines(testenv.Documents(t, "../..")["README.md"]) {
 		if strings.Join(strings.Fields(line), " ") == columns {
 			return
 		}
@@ -264,7 +239,7 @@ func TestDocuments_TheREADMEShowsTheColumnsOfList(t *testing.T) {
 
 func TestDocuments_ExitCodesAreThoseOfTheCode(t *testing.T) {
 	var got []string
-	for _, m := range regexp.MustCompile(`(?m)^\| (\d+) \| \S`).FindAllStringSubmatch(documents(t)["deploy/OPERATIONS.md"], -1) {
+	for _, m := range regexp.MustCompile(`(?m)^\| (\d+) \| \S`).FindAllStringSubmatch(testenv.Documents(t, "../..")["deploy/OPERATIONS.md"], -1) {
 		got = append(got, m[1])
 	}
 	var want []string

@@ -3,7 +3,6 @@ package daemon_test
 import (
 	"go/ast"
 	"go/token"
-	"io/fs"
 	"os"
 	"path"
 	"path/filepath"
@@ -12,31 +11,9 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-)
 
-// documents returns the text of the project's pages, by path.
-func documents(t *testing.T) map[string]string {
-	t.Helper()
-	found := map[string]string{}
-	root := os.DirFS(filepath.Join("..", ".."))
-	err := fs.WalkDir(root, ".", func(name string, d fs.DirEntry, err error) error {
-		switch {
-		case err != nil:
-			return err
-		case d.IsDir() && (d.Name() == ".git" || d.Name() == "testdata"):
-			return fs.SkipDir
-		case d.IsDir() || path.Ext(name) != ".md":
-			return nil
-		}
-		text, err := fs.ReadFile(root, name)
-		found[name] = string(text)
-		return err
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return found
-}
+	"github.com/assetd/assetd/internal/testenv"
+)
 
 var fenced = regexp.MustCompile("(?ms)^```.*?^```$")
 
@@ -52,7 +29,7 @@ func anchors(page string) map[string]bool {
 }
 
 func TestStructure_EveryLinkOfADocumentResolves(t *testing.T) {
-	pages := documents(t)
+	pages := testenv.Documents(t, "../..")
 	links := 0
 	for name, text := range pages {
 		for _, m := range regexp.MustCompile(`\]\(([^)\s]+)\)`).FindAllStringSubmatch(fenced.ReplaceAllString(text, ""), -1) {
@@ -80,7 +57,7 @@ func TestStructure_EveryLinkOfADocumentResolves(t *testing.T) {
 
 // The README is for somebody who has five minutes; everything else has a page of its own.
 func TestStructure_TheREADMEIsShortAndLinksToEveryPage(t *testing.T) {
-	pages := documents(t)
+	pages := testenv.Documents(t, "../..")
 	readme := pages["README.md"]
 	if n := strings.Count(readme, "\n"); n > 150 {
 		t.Errorf("README.md has %d lines, and is to have 150 at most", n)
@@ -96,7 +73,7 @@ func TestStructure_TheREADMEIsShortAndLinksToEveryPage(t *testing.T) {
 
 func TestStructure_EveryPackageIsInTheArchitecturesTable(t *testing.T) {
 	described := map[string]bool{}
-	page := documents(t)["internal/README.md"]
+	page := testenv.Documents(t, "../..")["internal/README.md"]
 	for _, m := range regexp.MustCompile("(?m)^\\| `((?:cmd|internal|deploy)/[a-z/]+)` \\| \\S").FindAllStringSubmatch(page, -1) {
 		if described[m[1]] {
 			t.Errorf("internal/README.md has two rows for %s", m[1])
@@ -158,7 +135,7 @@ func section(page, heading string) string {
 func TestStructure_TheMessagesThatOPERATIONSExplainsExist(t *testing.T) {
 	all := texts(t)
 	messages := 0
-	for _, row := range regexp.MustCompile(`(?m)^\| (.*?) \| `).FindAllStringSubmatch(section(documents(t)["deploy/OPERATIONS.md"], "Messages"), -1) {
+	for _, row := range regexp.MustCompile(`(?m)^\| (.*?) \| `).FindAllStringSubmatch(section(testenv.Documents(t, "../..")["deploy/OPERATIONS.md"], "Messages"), -1) {
 		for _, m := range regexp.MustCompile("`([^`/]+)`").FindAllStringSubmatch(row[1], -1) {
 			if strings.HasPrefix(m[1], "assetd ") {
 				continue
@@ -198,7 +175,7 @@ func TestStructure_TheInterfacesPageNamesEveryEventOfHooks(t *testing.T) {
 	if len(exist) < 10 {
 		t.Fatalf("only %d events found: has their type another name?", len(exist))
 	}
-	for _, row := range regexp.MustCompile(`(?m)^\| (.*?) \| `).FindAllStringSubmatch(section(documents(t)["internal/server/README.md"], "Hooks"), -1) {
+	for _, row := range regexp.MustCompile(`(?m)^\| (.*?) \| `).FindAllStringSubmatch(section(testenv.Documents(t, "../..")["internal/server/README.md"], "Hooks"), -1) {
 		for _, m := range regexp.MustCompile("`([a-z._]+)`").FindAllStringSubmatch(row[1], -1) {
 			if !exist[m[1]] {
 				t.Errorf("the page has an event %s, which there is not", m[1])

@@ -11,6 +11,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
+
+	"github.com/assetd/assetd/internal/testenv"
 )
 
 // recorded is the real calls, with a note of each; those of fail fail.
@@ -143,7 +145,7 @@ func TestRenameNoReplace_KeepsWhatIsThere(t *testing.T) {
 	dir := opened(t, "a", "b")
 	if err := RenameNoReplace(dir, "a", dir, "b"); !errors.Is(err, fs.ErrExist) {
 		if Unsupported(err) {
-			t.Skip("this file system has no RENAME_NOREPLACE")
+			testenv.Missing(t, "RENAME_NOREPLACE on the temporary directory's file system")
 		}
 		t.Errorf("error %v", err)
 	}

@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/assetd/assetd/internal/run"
+	"github.com/assetd/assetd/internal/testenv"
 )
 
 func TestAnAssetIsStoredWholeUnderItsNameWithItsModes(t *testing.T) {
@@ -191,7 +192,7 @@ func TestWhenSyncFSFailsAllAreWrittenAnewAndEachIsSyncedNextTime(t *testing.T) {
 	}
 	defer h.Close()
 	if st, err := r.sys.statfs(h); err != nil || !localFS(st) {
-		t.Skip("the temporary directory is on a file system without syncfs")
+		testenv.Missing(t, "a local file system, with syncfs, below the temporary directory")
 	}
 	var wg sync.WaitGroup
 	store := func() {

@@ -14,6 +14,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/assetd/assetd/internal/run"
+	"github.com/assetd/assetd/internal/testenv"
 )
 
 // disk makes the volume look as if it had so many bytes available. Setting blocks
@@ -138,7 +139,7 @@ func TestBlocksSetAsideBeyondTheEndAreGivenBack(t *testing.T) {
 	must(t, err)
 	must(t, p.Reserve(4*allocSize))
 	if r.noAlloc.Load() {
-		t.Skip("the temporary directory's file system knows no fallocate")
+		testenv.Missing(t, "fallocate on the temporary directory's file system")
 	}
 	must(t, p.Close())
 	sizes, err := r.Parts()

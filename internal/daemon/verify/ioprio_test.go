@@ -5,6 +5,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/assetd/assetd/internal/testenv"
 )
 
 // A thread that has read files for verify is used by downloads next.
@@ -14,7 +16,7 @@ func TestCase_F_TheThreadsPriorityIsRestored(t *testing.T) {
 	priority := func() uintptr {
 		p, _, err := unix.Syscall(unix.SYS_IOPRIO_GET, 1, 0, 0)
 		if err != 0 {
-			t.Skip("missing: ioprio_get in this kernel: ", err)
+			testenv.Missing(t, "ioprio_get in this kernel: "+err.Error())
 		}
 		return p
 	}
